@@ -1,0 +1,30 @@
+"""Evaluation, explanation and figures."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from mcsp.options import Options
+
+
+class EvaluateOptions(Options):
+    n_bootstrap: PositiveInt = Field(2000, description="Bootstrap samples of subjects for the intervals")
+    n_permutations: PositiveInt = Field(2000, description="Permutations of the paired tests")
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    seed: int = Field(0, ge=0)
+
+
+class ExplainOptions(Options):
+    methods: list[Literal["integrated_gradients", "smoothgrad"]] = Field(["integrated_gradients", "smoothgrad"], min_length=1)
+    n_steps: PositiveInt = Field(32, description="Steps of Integrated Gradients")
+    n_samples: PositiveInt = Field(16, description="Noisy copies of SmoothGrad")
+    noise: float = Field(0.1, gt=0, description="SmoothGrad's noise, in units of the input's standard deviation")
+    max_subjects: PositiveInt = Field(64, description="Test subjects explained per fold")
+    seed: int = Field(0, ge=0)
+
+
+class FigureOptions(Options):
+    dpi: PositiveInt = 200
+    width_mm: float = Field(180, gt=20, description="Full width of a journal page in mm")

@@ -1,0 +1,81 @@
+"""Splits, pre-training and fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from mcsp.options import Options
+
+
+class SplitOptions(Options):
+    protocol: Literal["kfold", "leave-one-site-out"] = "kfold"
+    n_folds: int = Field(5, ge=2, description="Folds of the kfold protocol")
+    val_share: float = Field(0.15, gt=0, lt=0.5, description="Share of the training part that chooses models")
+    seed: int = Field(0, ge=0)
+
+
+class ModelOptions(Options):
+    width: PositiveInt = Field(64, description="Width of the encoders' hidden layers")
+    depth: PositiveInt = Field(2, description="Transformer layers")
+    heads: PositiveInt = Field(4, description="Attention heads; divides width")
+    dim: PositiveInt = Field(128, description="Dimension of the projections z")
+    patch: PositiveInt = Field(12, description="fMRI frames per token")
+    segment_features: PositiveInt = Field(8, description="Features of each EEG segment that the projector concatenates")
+    density: float = Field(0.3, gt=0, le=1, description="Share of the strongest edges kept in the graphs")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    modalities: list[Literal["fmri", "eeg"]] = Field(["fmri", "eeg"], min_length=1)
+    domains: list[Literal["spatial", "temporal", "spectral"]] = Field(["spatial", "temporal", "spectral"], min_length=1)
+
+
+class LossOptions(Options):
+    """Weights of the terms (section Method of the README); 0 switches a term off."""
+
+    id: float = Field(1.0, ge=0, description="lambda of L_ID: a domain agrees with its augmented view")
+    cd: float = Field(1.0, ge=0, description="L_CD: the domains of one subject agree")
+    im: float = Field(1.0, ge=0, description="L_IM: the modalities' similarity distributions agree")
+    cm: float = Field(1.0, ge=0, description="mu of L_CM: the modalities of one subject agree")
+    temperature: PositiveFloat = Field(0.2, description="tau of NT-Xent")
+    im_temperature: PositiveFloat = Field(0.5, description="T of the similarity distributions in L_IM")
+
+
+class AugmentOptions(Options):
+    jitter: float = Field(0.1, ge=0, description="Standard deviation of added noise, in units of the signal's own")
+    scale: float = Field(0.1, ge=0, description="Standard deviation of the random gain around 1")
+    time_mask: float = Field(0.1, ge=0, lt=1, description="Share of time points or segments set to zero")
+    spectral_removal: float = Field(0.1, ge=0, lt=1, description="Share of spectral components removed")
+    spectral_addition: float = Field(0.1, ge=0, lt=1, description="Share of spectral components raised")
+    spectral_max: float = Field(0.1, ge=0, description="Largest rise, as a share of the largest amplitude")
+    node_drop: float = Field(0.1, ge=0, lt=1)
+    edge_drop: float = Field(0.1, ge=0, lt=1)
+
+
+class PretrainOptions(Options):
+    scope: Literal["inductive", "transductive"] = Field(
+        "inductive", description="inductive: fold k never sees its test subjects; transductive is marked so in every table"
+    )
+    epochs: int = Field(60, ge=0, description="0: no pre-training")
+    batch_size: int = Field(64, ge=4)
+    lr: PositiveFloat = 1e-3
+    weight_decay: float = Field(1e-4, ge=0)
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    seed: int = Field(0, ge=0)
+    model: ModelOptions = ModelOptions()
+    loss: LossOptions = LossOptions()
+    augment: AugmentOptions = AugmentOptions()
+
+
+class FinetuneOptions(Options):
+    epochs: PositiveInt = 60
+    patience: PositiveInt = Field(15, description="Epochs without a better validation AUROC until training stops")
+    batch_size: int = Field(32, ge=2)
+    lr: PositiveFloat = 1e-3
+    encoder_lr_scale: float = Field(
+        0.1, ge=0, description="Learning rate of the encoders relative to the head's; 0 freezes them"
+    )
+    weight_decay: float = Field(1e-2, ge=0)
+    hidden: PositiveInt = 64
+    dropout: float = Field(0.3, ge=0, lt=1)
+    modality_dropout: float = Field(0.2, ge=0, lt=1)
+    seeds: list[int] = Field([0], min_length=1)

@@ -1,0 +1,85 @@
+"""Shards: which subject belongs where, and how a stage works through one without ever stopping at a bad recording."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from rich.progress import track
+
+from mcsp.errors import Exclusion
+from mcsp.store import write_tsv
+
+STATUS_COLUMNS = {
+    "uid": "Subject: dataset/sub-label",
+    "dataset": "Dataset's name in the study file",
+    "stage": "Stage and modality that this line speaks of",
+    "state": "done, excluded (unusable, with reason) or failed (an unexpected error; the log has the traceback)",
+    "reason": "Why the subject is not in the store; n/a when done",
+}
+
+
+def shard_of(subject: str, n_shards: int) -> int:
+    """Shard of a subject: a hash of the label alone, so that adding a subject moves no other."""
+    return int.from_bytes(hashlib.sha256(subject.encode()).digest()[:8], "big") % n_shards
+
+
+class Outcome(NamedTuple):
+    """What became of one item: `value` when state is 'done', else `reason`."""
+
+    key: str
+    state: str
+    reason: str | None
+    value: Any
+
+
+def _attempt(work: Callable[[Any], Any], key: str, item: Any) -> Outcome:
+    try:
+        value, state, reason = work(item), "done", None
+    except Exclusion as error:
+        value, state, reason = None, "excluded", " ".join(str(error).split())
+    except Exception as error:
+        # A reader can fail in any way on a damaged file; the shard goes on and the log keeps the traceback.
+        print(f"{key}: unexpected error\n{traceback.format_exc()}", flush=True)
+        value, state, reason = None, "failed", f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+    return Outcome(key, state, reason, value)
+
+
+def work_through(
+    work: Callable[[Any], Any], items: Sequence[tuple[str, Any]], *, threads: int, label: str
+) -> Iterator[Outcome]:
+    """Run `work(item)` on each (key, item), yielding outcomes in the order of `items`.
+
+    With `threads` > 1, in that many processes; at most 2 x `threads` results are held at once, so memory does not
+    grow with the number of items. `work` must be a module-level function or a partial of one.
+    """
+    if threads <= 1 or len(items) <= 1:
+        for key, item in track(items, description=label):
+            yield _attempt(work, key, item)
+        return
+    with ProcessPoolExecutor(min(threads, len(items)), mp_context=get_context("spawn")) as pool:
+        waiting = list(items)
+        running: dict[Any, int] = {}
+        ready: dict[int, Outcome] = {}
+        submitted = 0
+        for position in track(range(len(waiting)), description=label):
+            while position not in ready:
+                while submitted < len(waiting) and submitted - position < 2 * threads:
+                    key, item = waiting[submitted]
+                    running[pool.submit(_attempt, work, key, item)] = submitted
+                    submitted += 1
+                done = next(as_completed(running))
+                ready[running.pop(done)] = done.result()
+            yield ready.pop(position)
+
+
+def write_status(path: str | Path, stage: str, dataset: str, outcomes: Sequence[Outcome]) -> None:
+    """Write what became of each subject of a shard, without the values."""
+    rows = [(o.key, dataset, stage, o.state, o.reason) for o in outcomes]
+    write_tsv(pd.DataFrame(rows, columns=list(STATUS_COLUMNS)), path, STATUS_COLUMNS)

@@ -1,0 +1,195 @@
+"""The study file: one YAML that says everything about a study. The defaults live in the options' models."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from mcsp.errors import McspError
+from mcsp.options import Options
+from mcsp.options.atlas import AtlasOptions
+from mcsp.options.datasets import Dataset
+from mcsp.options.domains import ConnectivityOptions, SpectraOptions
+from mcsp.options.eeg import EegOptions
+from mcsp.options.fmri import FmriOptions
+from mcsp.options.results import EvaluateOptions, ExplainOptions, FigureOptions
+from mcsp.options.simulate import SimulateOptions
+from mcsp.options.tasks import Task
+from mcsp.options.training import FinetuneOptions, PretrainOptions, SplitOptions
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+
+
+class Study(Options):
+    study: str = Field(description="Name of the study: results go to results/<study>")
+    title: str = Field("", description="One line for the report's first page")
+    datasets: dict[str, Dataset] = Field(min_length=1)
+    tasks: dict[str, Task] = Field(min_length=1)
+    atlas: AtlasOptions = AtlasOptions()
+    preprocess: Literal["none"] = Field("none", description="none: BOLD comes preprocessed (fMRIPrep layout)")
+    simulate: SimulateOptions = SimulateOptions()
+    fmri: FmriOptions = FmriOptions()
+    eeg: EegOptions = EegOptions()
+    connectivity: ConnectivityOptions = ConnectivityOptions()
+    spectra: SpectraOptions = SpectraOptions()
+    splits: SplitOptions = SplitOptions()
+    pretrain: PretrainOptions = PretrainOptions()
+    finetune: FinetuneOptions = FinetuneOptions()
+    evaluate: EvaluateOptions = EvaluateOptions()
+    explain: ExplainOptions = ExplainOptions()
+    figures: FigureOptions = FigureOptions()
+
+    @field_validator("study")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not NAME.fullmatch(value):
+            raise ValueError("use letters, digits and '-'")
+        return value
+
+    @field_validator("datasets", "tasks")
+    @classmethod
+    def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        bad = [name for name in value if not NAME.fullmatch(name)]
+        if bad:
+            raise ValueError(f"{', '.join(bad)}: use letters, digits and '-' in names")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Study:
+        known = self.known_labels()
+        for name, task in self.tasks.items():
+            unknown = sorted({*task.case, *task.control} - known)
+            if unknown:
+                raise ValueError(
+                    f"tasks.{name}: no dataset gives the label(s) {', '.join(unknown)} (known: {', '.join(sorted(known)) or 'none'})"
+                )
+        return self
+
+    def known_labels(self) -> set[str]:
+        """All labels that the datasets' maps or simulated groups can give."""
+        labels: set[str] = set()
+        for dataset in self.datasets.values():
+            if dataset.kind == "simulate":
+                labels.update(part for group in dataset.groups for part in group.split("+"))
+            else:
+                labels.update(x for m in dataset.phenotype.labels.values() for values in m.values() for x in values)
+        return labels
+
+    def paths(self) -> list[tuple[str, Path]]:
+        """(field, path) of every input path that must exist before a run starts."""
+        found = [(f"datasets.{n}.path", d.path) for n, d in self.datasets.items() if d.kind != "simulate"]
+        for name, dataset in self.datasets.items():
+            if dataset.kind == "bids" and dataset.derivatives:
+                found.append((f"datasets.{name}.derivatives", dataset.derivatives))
+            if dataset.kind != "simulate" and dataset.phenotype.table:
+                found.append((f"datasets.{name}.phenotype.table", dataset.phenotype.table))
+        found += [(f"atlas.{key}", value) for key in ("image", "table") if (value := getattr(self.atlas, key))]
+        return [(field, Path(path)) for field, path in found]
+
+
+def _fields_at(location: tuple[str | int, ...]) -> list[str]:
+    """Names of the options that are allowed beside the last part of `location`."""
+    schema = Study.model_json_schema()
+    node: dict[str, Any] = schema
+    for part in location[:-1]:
+        while "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
+        if "discriminator" in node and part in node["discriminator"]["mapping"]:
+            node = {"$ref": node["discriminator"]["mapping"][part]}
+        else:
+            node = node.get("properties", {}).get(part) or node.get("additionalProperties") or node.get("items") or {}
+            if not isinstance(node, dict):
+                return []
+    while "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    return list(node.get("properties", {}))
+
+
+def _line(error: Mapping[str, Any], source: str) -> str:
+    location = tuple(error["loc"])
+    kinds = ("bids", "roi", "simulate", "edge", "amplitude", "band", "EdgeEffect", "AmplitudeEffect", "BandEffect")
+    shown = ".".join(str(part) for i, part in enumerate(location) if not (i and part in kinds)) or "study"
+    value = error["input"]
+    if error["type"] == "extra_forbidden":
+        allowed = _fields_at(location)
+        near = difflib.get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
+        remedy = f"did you mean {near[0]}?" if near else f"allowed here: {', '.join(allowed) or 'nothing'}"
+        return f"{source}: {shown} is not an option: {remedy}"
+    if error["type"] == "missing":
+        return f"{source}: {shown} is missing: give it a value"
+    message = error["msg"].removeprefix("Value error, ")
+    text = json.dumps(value, default=str) if not isinstance(value, dict | Options) else ""
+    given = f" = {text}" if text and len(text) <= 60 else ""
+    return f"{source}: {shown}{given} is not allowed: {message[0].lower() + message[1:]}"
+
+
+def parse_study(values: Mapping[str, Any], source: str = "study") -> Study:
+    """Validate a study. Raises McspError with one line per problem, all problems at once; `source` names the file."""
+    try:
+        return Study.model_validate(values)
+    except ValidationError as error:
+        lines = dict.fromkeys(_line(e, source) for e in error.errors())
+        raise McspError("\n".join(lines)) from error
+
+
+def check_paths(study: Study, source: str = "study") -> None:
+    """Raises McspError with a line for every input path of the study that is not there."""
+    lines = [
+        f"{source}: {field} = {path}: no such file or directory: mend the path or put the data there"
+        for field, path in study.paths()
+        if not path.exists()
+    ]
+    if lines:
+        raise McspError("\n".join(lines))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping. Raises McspError that names the file and the line of a syntax error."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise McspError(f"{path}: can't be read ({error.strerror}): check the path") from error
+    except yaml.YAMLError as error:
+        raise McspError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise McspError(f"{path}: a study file is a mapping of options, see config/studies/demo.yaml")
+    return values
+
+
+def load_study(path: str | Path) -> Study:
+    """Read and validate a study file, and check that its input paths exist."""
+    study = parse_study(read_yaml(path), Path(path).name)
+    check_paths(study, Path(path).name)
+    return study
+
+
+def options_json(options: Options) -> str:
+    """Options as one line of JSON: what a rule hands to its stage, and what Snakemake watches for changes."""
+    return json.dumps(options.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def default_config() -> str:
+    """Text of config/config.yaml: every option that has a default."""
+    skip = {"study", "title", "datasets", "tasks"}
+    values = {
+        name: (field.default.model_dump(mode="json") if isinstance(field.default, Options) else field.default)
+        for name, field in Study.model_fields.items()
+        if name not in skip
+    }
+    return (
+        "# Defaults of every study, written by `mcsp schema --defaults` from the models in src/mcsp/options.\n"
+        "# Change a value in your own file in config/studies/, which is laid over this one.\n"
+        + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the study file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Study.model_json_schema()}
