@@ -44,6 +44,7 @@ class BidsDataset(_Dataset):
     """A BIDS dataset: raw EEG, raw BOLD, fMRIPrep derivatives."""
 
     kind: Literal["bids"]
+    modalities: list[Literal["fmri", "eeg"]] = Field(["fmri", "eeg"], min_length=1, description="What to look for")
     derivatives: str | None = Field(None, description="fMRIPrep output; default: derivatives/fmriprep of the dataset")
     tasks: list[str] = Field([], description="BIDS tasks to use; empty: all, 'rest' first")
     space: str = Field("MNI152NLin2009cAsym", description="Space of the preprocessed BOLD")
@@ -54,6 +55,7 @@ class RoiDataset(_Dataset):
     """Ready ROI time series, one text file per subject: frames as rows, a header of ROI names."""
 
     kind: Literal["roi"]
+    modalities: list[Literal["fmri"]] = Field(["fmri"], min_length=1, max_length=1)
     pattern: str = Field(
         description="Glob of the series under `path`; {subject} stands for the label, e.g. '*_{subject}_rois_ho.1D'"
     )

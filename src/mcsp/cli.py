@@ -1,0 +1,637 @@
+"""The command line: parse, call one stage, report errors in one line. Stages are imported when they are called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from mcsp import __version__
+from mcsp.errors import McspError
+
+app = typer.Typer(
+    name="mcsp",
+    help="From BIDS recordings of fMRI and EEG to self-supervised models, honest evaluation and biomarkers. "
+    "Snakemake calls one command per rule; `check`, `status`, `schema` and `bench` are for people.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+figure_app = typer.Typer(help="Draw one figure again from existing results, in seconds.", no_args_is_help=True)
+app.add_typer(figure_app, name="figure")
+
+Json = Annotated[str, typer.Option("--options", help="The stage's options as JSON; {} takes the defaults.")]
+Threads = Annotated[int, typer.Option(min=1, help="Worker processes, or threads in training.")]
+Stores = Annotated[Path, typer.Option(help="Directory of the stores.")]
+Cohort = Annotated[Path, typer.Option(help="Cohort table (Parquet).")]
+Splits = Annotated[Path, typer.Option(help="Folds (TSV).")]
+Atlas = Annotated[Path, typer.Option(help="Atlas table (TSV); the label image lies beside it.")]
+Recordings = Annotated[Path, typer.Option(help="Recordings of one shard (Parquet).")]
+StoreOut = Annotated[Path, typer.Option(help="Store to write (Arrow).")]
+StatusOut = Annotated[Path, typer.Option(help="Status table to write (TSV).")]
+Stem = Annotated[Path, typer.Option(help="Path of the figure without suffix.")]
+
+
+def _parse(model: Any, text: str) -> Any:
+    """Options from JSON. Raises McspError in one line."""
+    try:
+        return TypeAdapter(model).validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise McspError(f"options: {'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}") from error
+
+
+@app.command()
+def atlas(options: Json, out: Annotated[Path, typer.Option(help="Table to write; the label image goes beside it.")]) -> None:
+    """Write the study's atlas: table and label image."""
+    from mcsp.atlas import run
+    from mcsp.options.atlas import AtlasOptions
+
+    run(options=_parse(AtlasOptions, options), out=out)
+
+
+@app.command()
+def simulate(
+    name: str,
+    dataset: Annotated[str, typer.Option(help="The dataset's options as JSON.")],
+    options: Json,
+    atlas: Atlas,
+    out: Annotated[Path, typer.Option(help="Directory of the BIDS dataset.")],
+    manifest: Annotated[Path, typer.Option(help="Table of the files written.")],
+    threads: Threads = 1,
+) -> None:
+    """Write a simulated BIDS dataset with planted truth."""
+    from mcsp.options.simulate import SimulatedDataset, SimulateOptions
+    from mcsp.simulate.stage import run
+
+    run(
+        name=name,
+        dataset=_parse(SimulatedDataset, dataset),
+        options=_parse(SimulateOptions, options),
+        atlas=atlas,
+        out=out,
+        manifest=manifest,
+        threads=threads,
+    )
+
+
+@app.command()
+def check(
+    study: Annotated[Path | None, typer.Argument(help="Study file, e.g. config/studies/demo.yaml.")] = None,
+    inputs: Annotated[str | None, typer.Option(help="Datasets and options as JSON, instead of a study file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Table of problems to write.")] = None,
+    forecast: Annotated[Path | None, typer.Option(help="Table of disk, files and time to write.")] = None,
+) -> None:
+    """Read headers, sidecars and pairing of every input, and forecast disk, files and time, before anything runs."""
+    from mcsp.bids.check import run
+    from mcsp.options.atlas import AtlasOptions
+    from mcsp.options.datasets import Dataset
+    from mcsp.options.eeg import EegOptions
+    from mcsp.options.fmri import FmriOptions
+    from mcsp.workflow import load_plan
+
+    if (study is None) == (inputs is None):
+        raise McspError("check: give a study file, e.g. `mcsp check config/studies/demo.yaml`")
+    values = json.loads(inputs if inputs is not None else load_plan(study, Path("results")).check_options())
+    datasets = {name: _parse(Dataset, json.dumps(value["options"])) for name, value in values["datasets"].items()}
+    run(
+        datasets=datasets,
+        paths={name: Path(value["path"]) for name, value in values["datasets"].items()},
+        fmri=FmriOptions.model_validate(values["fmri"]),
+        eeg=EegOptions.model_validate(values["eeg"]),
+        atlas=AtlasOptions.model_validate(values["atlas"]),
+        report=report,
+        forecast=forecast,
+    )
+
+
+@app.command()
+def prefetch(options: Json, out: Annotated[Path, typer.Option(help="Table of downloads to write.")]) -> None:
+    """Download everything that a later stage would."""
+    from mcsp.fetch.prefetch import run
+    from mcsp.options.atlas import AtlasOptions
+
+    run(atlas=_parse(AtlasOptions, options), out=out)
+
+
+@app.command()
+def ingest(
+    name: str,
+    dataset: Annotated[str, typer.Option(help="The dataset's options as JSON.")],
+    path: Annotated[Path, typer.Option(help="Directory of the dataset.")],
+    shard: Annotated[int, typer.Option(min=0)],
+    subjects: Annotated[Path, typer.Option(help="Subject table to write (Parquet).")],
+    recordings: Annotated[Path, typer.Option(help="Recordings table to write (Parquet).")],
+    status: StatusOut,
+) -> None:
+    """List subjects, labels and recordings of one shard of a dataset."""
+    from mcsp.bids.ingest import run
+    from mcsp.options.datasets import Dataset
+
+    run(
+        name=name,
+        dataset=_parse(Dataset, dataset),
+        path=path,
+        shard=shard,
+        subjects=subjects,
+        recordings=recordings,
+        status=status,
+    )
+
+
+@app.command()
+def cohort(
+    ingest: Annotated[Path, typer.Option(help="Directory of ingest's tables.")],
+    shards: Annotated[str, typer.Option(help='Number of shards of each dataset as JSON, e.g. {"abide": 4}.')],
+    out: Annotated[Path, typer.Option(help="Cohort table to write (Parquet; TSV beside it).")],
+    exclusions: Annotated[Path, typer.Option(help="Table of exclusions to write (TSV).")],
+    status: Annotated[Path | None, typer.Option(help="Directory of the stages' status tables.")] = None,
+) -> None:
+    """Merge the shards into one cohort table, with exclusions and their reasons."""
+    from mcsp.bids.cohort import run
+
+    counts = _parse(dict[str, int], shards)
+    numbers = [(name, f"shard-{i:03d}") for name, n in counts.items() for i in range(n)]
+    stems = [ingest / name / shard for name, shard in numbers]
+    later = [path for name, shard in numbers for path in sorted(status.glob(f"{name}/*/{shard}.tsv"))] if status else []
+    run(
+        subjects=[stem.with_name(f"{stem.name}.subjects.parquet") for stem in stems],
+        recordings=[stem.with_name(f"{stem.name}.recordings.parquet") for stem in stems],
+        status=[stem.with_name(f"{stem.name}.status.tsv") for stem in stems] + later,
+        out=out,
+        exclusions=exclusions,
+    )
+
+
+@app.command()
+def status(
+    study: Annotated[Path, typer.Argument(help="Study file.")] = Path("config/studies/demo.yaml"),
+    results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),
+) -> None:
+    """What is done, what failed, and why: at any time, also after a crash."""
+    from mcsp.status import run
+    from mcsp.workflow import load_plan
+
+    plan = load_plan(study, results)
+    run(results=plan.root, datasets=list(plan.study.datasets), tasks=list(plan.study.tasks))
+
+
+@app.command()
+def fmri(
+    dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
+    recordings: Recordings,
+    atlas: Atlas,
+    options: Json,
+    store: StoreOut,
+    status: StatusOut,
+    threads: Threads = 1,
+) -> None:
+    """From preprocessed BOLD or ready ROI series to the temporal store."""
+    from mcsp.fmri.stage import run
+    from mcsp.options.fmri import FmriOptions
+
+    run(
+        dataset=dataset,
+        recordings=recordings,
+        atlas=atlas,
+        options=_parse(FmriOptions, options),
+        store=store,
+        status=status,
+        threads=threads,
+    )
+
+
+@app.command()
+def eeg(
+    dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
+    recordings: Recordings,
+    options: Json,
+    store: StoreOut,
+    status: StatusOut,
+    threads: Threads = 1,
+) -> None:
+    """From raw EEG to the temporal store of segments."""
+    from mcsp.eeg.stage import run
+    from mcsp.options.eeg import EegOptions
+
+    run(
+        dataset=dataset,
+        recordings=recordings,
+        options=_parse(EegOptions, options),
+        store=store,
+        status=status,
+        threads=threads,
+    )
+
+
+@app.command()
+def connectivity(
+    dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
+    modality: Annotated[str, typer.Option(help="fmri or eeg.")],
+    temporal: Annotated[Path, typer.Option(help="Temporal store.")],
+    options: Json,
+    store: StoreOut,
+    status: StatusOut,
+    threads: Threads = 1,
+) -> None:
+    """From a temporal store to the spatial store: correlations."""
+    from mcsp.domains.connectivity import run
+    from mcsp.options.domains import ConnectivityOptions
+
+    run(
+        dataset=dataset,
+        modality=modality,
+        temporal=temporal,
+        options=_parse(ConnectivityOptions, options),
+        store=store,
+        status=status,
+        threads=threads,
+    )
+
+
+@app.command()
+def spectra(
+    dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
+    modality: Annotated[str, typer.Option(help="fmri or eeg.")],
+    temporal: Annotated[Path, typer.Option(help="Temporal store.")],
+    options: Json,
+    store: StoreOut,
+    status: StatusOut,
+    threads: Threads = 1,
+) -> None:
+    """From a temporal store to the spectral store: amplitudes."""
+    from mcsp.domains.spectra import run
+    from mcsp.options.domains import SpectraOptions
+
+    run(
+        dataset=dataset,
+        modality=modality,
+        temporal=temporal,
+        options=_parse(SpectraOptions, options),
+        store=store,
+        status=status,
+        threads=threads,
+    )
+
+
+@app.command()
+def splits(cohort: Cohort, options: Json, out: Annotated[Path, typer.Option(help="Folds to write (TSV).")]) -> None:
+    """Freeze the folds."""
+    from mcsp.evaluation.splits import run
+    from mcsp.options.training import SplitOptions
+
+    run(cohort=cohort, options=_parse(SplitOptions, options), out=out)
+
+
+@app.command()
+def pretrain(
+    stores: Stores,
+    cohort: Cohort,
+    splits: Splits,
+    fold: Annotated[int, typer.Option(min=0)],
+    options: Json,
+    out: Annotated[Path, typer.Option(help="Directory of the model to write.")],
+    history: Annotated[Path, typer.Option(help="Table of the losses to write (TSV).")],
+    threads: Threads = 1,
+) -> None:
+    """Pre-train one fold's encoders without labels."""
+    from mcsp.options.training import PretrainOptions
+    from mcsp.training.pretrain import run
+
+    run(
+        stores=stores,
+        cohort=cohort,
+        splits=splits,
+        fold=fold,
+        options=_parse(PretrainOptions, options),
+        out=out,
+        history=history,
+        threads=threads,
+    )
+
+
+@app.command()
+def embed(
+    models: Annotated[list[Path], typer.Argument(help="Directories of the pre-trained models, one per fold.")],
+    stores: Stores,
+    cohort: Cohort,
+    splits: Splits,
+    out: Annotated[Path, typer.Option(help="Embeddings to write (Parquet; retrieval.tsv beside it).")],
+    threads: Threads = 1,
+) -> None:
+    """Embed each fold's test subjects, before and after pre-training."""
+    from mcsp.training.embed import run
+
+    run(stores=stores, cohort=cohort, splits=splits, models=models, out=out, threads=threads)
+
+
+@app.command()
+def finetune(
+    stores: Stores,
+    cohort: Cohort,
+    splits: Splits,
+    fold: Annotated[int, typer.Option(min=0)],
+    seed: Annotated[int, typer.Option(min=0)],
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    pretrained: Annotated[Path, typer.Option(help="Directory of the pre-trained model.")],
+    options: Json,
+    out: Annotated[Path, typer.Option(help="Directory of the classifier to write.")],
+    history: Annotated[Path, typer.Option(help="Table of the losses to write (TSV).")],
+    threads: Threads = 1,
+) -> None:
+    """Fine-tune one fold's encoders for a task; validation subjects choose the epoch."""
+    from mcsp.options.tasks import Task
+    from mcsp.options.training import FinetuneOptions
+    from mcsp.training.finetune import run
+
+    run(
+        stores=stores,
+        cohort=cohort,
+        splits=splits,
+        fold=fold,
+        seed=seed,
+        task=_parse(Task, task),
+        pretrained=pretrained,
+        options=_parse(FinetuneOptions, options),
+        out=out,
+        history=history,
+        threads=threads,
+    )
+
+
+@app.command()
+def evaluate(
+    name: str,
+    models: Annotated[list[Path], typer.Argument(help="Directories of the classifiers, over folds and seeds.")],
+    stores: Stores,
+    cohort: Cohort,
+    splits: Splits,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    options: Json,
+    predictions: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
+    metrics: Annotated[Path, typer.Option(help="Metrics to write (TSV).")],
+    comparisons: Annotated[Path, typer.Option(help="Paired comparisons to write (TSV).")],
+    threads: Threads = 1,
+) -> None:
+    """Open the test subjects once: frozen classifiers and rivals on the same folds."""
+    from mcsp.evaluation.stage import run
+    from mcsp.options.results import EvaluateOptions
+    from mcsp.options.tasks import Task
+
+    run(
+        stores=stores,
+        cohort=cohort,
+        splits=splits,
+        task_name=name,
+        task=_parse(Task, task),
+        models=models,
+        options=_parse(EvaluateOptions, options),
+        predictions=predictions,
+        metrics=metrics,
+        comparisons=comparisons,
+        threads=threads,
+    )
+
+
+@app.command()
+def summary(
+    metrics: Annotated[list[Path], typer.Argument(help="Metrics of the tasks (TSV), comparisons.tsv beside each.")],
+    out: Annotated[Path, typer.Option(help="Table of all tasks to write (TSV).")],
+) -> None:
+    """One table of all tasks' metrics."""
+    from mcsp.evaluation.summary import run
+
+    run(metrics=metrics, comparisons=[path.with_name("comparisons.tsv") for path in metrics], out=out)
+
+
+@app.command()
+def explain(
+    name: str,
+    models: Annotated[list[Path], typer.Argument(help="Directories of the classifiers, over folds and seeds.")],
+    stores: Stores,
+    cohort: Cohort,
+    splits: Splits,
+    atlas: Atlas,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    options: Json,
+    attributions: Annotated[Path, typer.Option(help="Attributions per subject to write (Parquet).")],
+    maps: Annotated[Path, typer.Option(help="Group maps to write (TSV).")],
+    verdicts: Annotated[Path, typer.Option(help="Verdicts on the methods to write (TSV).")],
+    truth: Annotated[list[Path] | None, typer.Option(help="Planted truth of a simulated dataset (JSON).")] = None,
+    threads: Threads = 1,
+) -> None:
+    """Attributions of the frozen classifiers, and whether they can be believed."""
+    from mcsp.explain.stage import run
+    from mcsp.options.results import ExplainOptions
+    from mcsp.options.tasks import Task
+
+    run(
+        stores=stores,
+        cohort=cohort,
+        splits=splits,
+        atlas=atlas,
+        task_name=name,
+        task=_parse(Task, task),
+        models=models,
+        truth=truth or [],
+        options=_parse(ExplainOptions, options),
+        attributions=attributions,
+        maps=maps,
+        verdicts=verdicts,
+        threads=threads,
+    )
+
+
+def _figure_options(text: str) -> Any:
+    from mcsp.options.results import FigureOptions
+
+    return _parse(FigureOptions, text)
+
+
+@figure_app.command("cohort")
+def figure_cohort(
+    cohort: Cohort, exclusions: Annotated[Path, typer.Option(help="Exclusions (TSV).")], out: Stem, options: Json = "{}"
+) -> None:
+    """Subjects by dataset, label and modality; exclusions by reason."""
+    from mcsp.figures.cohort import run
+
+    run(cohort=cohort, exclusions=exclusions, out=out, options=_figure_options(options))
+
+
+@figure_app.command("training")
+def figure_training(
+    histories: Annotated[list[Path], typer.Argument(help="History tables of pre-training.")], out: Stem, options: Json = "{}"
+) -> None:
+    """Loss terms of pre-training over epochs."""
+    from mcsp.figures.training import run
+
+    run(histories=histories, out=out, options=_figure_options(options))
+
+
+@figure_app.command("performance")
+def figure_performance(
+    metrics: Annotated[list[Path], typer.Argument(help="Metrics of the tasks (TSV).")], out: Stem, options: Json = "{}"
+) -> None:
+    """MCSP beside its rivals, with intervals."""
+    from mcsp.figures.performance import run
+
+    run(metrics=metrics, out=out, options=_figure_options(options))
+
+
+@figure_app.command("curves")
+def figure_curves(
+    task: Annotated[str, typer.Option(help="Name of the task.")],
+    predictions: Annotated[Path, typer.Option(help="Predictions (Parquet).")],
+    out: Stem,
+    options: Json = "{}",
+) -> None:
+    """ROC, precision-recall, calibration and confusion."""
+    from mcsp.figures.curves import run
+
+    run(predictions=predictions, task_name=task, out=out, options=_figure_options(options))
+
+
+@figure_app.command("embeddings")
+def figure_embeddings(
+    embeddings: Annotated[Path, typer.Option(help="Embeddings (Parquet).")], cohort: Cohort, out: Stem, options: Json = "{}"
+) -> None:
+    """Test subjects in the encoders' space, by label and by site."""
+    from mcsp.figures.embeddings import run
+
+    run(embeddings=embeddings, cohort=cohort, out=out, options=_figure_options(options))
+
+
+Maps = Annotated[Path, typer.Option(help="Group maps (TSV).")]
+Verdicts = Annotated[Path, typer.Option(help="Verdicts on the methods (TSV).")]
+
+
+@figure_app.command("fmri-map")
+def figure_fmri_map(
+    task: Annotated[str, typer.Option(help="Name of the task.")],
+    maps: Maps,
+    verdicts: Verdicts,
+    atlas: Atlas,
+    out: Stem,
+    options: Json = "{}",
+) -> None:
+    """Model-relevant regions and connections on a glass brain."""
+    from mcsp.figures.fmri_map import run
+
+    run(maps=maps, verdicts=verdicts, atlas=atlas, task_name=task, out=out, options=_figure_options(options))
+
+
+@figure_app.command("eeg-topography")
+def figure_eeg_topography(
+    task: Annotated[str, typer.Option(help="Name of the task.")],
+    maps: Maps,
+    verdicts: Verdicts,
+    out: Stem,
+    options: Json = "{}",
+) -> None:
+    """Model-relevant channels per band."""
+    from mcsp.figures.eeg_topography import run
+
+    run(maps=maps, verdicts=verdicts, task_name=task, out=out, options=_figure_options(options))
+
+
+@app.command()
+def page(
+    figures: Annotated[list[Path], typer.Argument(help="Paths of the figures without suffix, in the page's order.")],
+    study: Annotated[str, typer.Option(help="The whole study as JSON.")],
+    results: Annotated[Path, typer.Option(help="Directory of the study's results.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")],
+) -> None:
+    """The readable summary page, in one self-contained HTML file."""
+    from mcsp.report.page import run
+
+    values = json.loads(study)
+    tasks = list(values["tasks"])
+    run(
+        study=values,
+        cohort=results / "cohort" / "subjects.parquet",
+        exclusions=results / "cohort" / "exclusions.tsv",
+        metrics=[results / "evaluate" / task / "metrics.tsv" for task in tasks],
+        comparisons=[results / "evaluate" / task / "comparisons.tsv" for task in tasks],
+        verdicts=[results / "explain" / task / "verdicts.tsv" for task in tasks],
+        figures=figures,
+        benchmarks=results / "benchmarks",
+        out=out,
+    )
+
+
+@app.command()
+def report(
+    snakefile: Annotated[Path, typer.Option(help="The workflow's Snakefile.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")],
+    configfile: Annotated[list[Path] | None, typer.Option(help="Study file.")] = None,
+) -> None:
+    """Everything in one self-contained HTML file, through Snakemake's report."""
+    from mcsp.report.snakemake import run
+
+    run(snakefile=snakefile, configfiles=configfile or [], out=out)
+
+
+@app.command()
+def show(
+    study: Annotated[Path, typer.Argument(help="Study file.")] = Path("config/studies/demo.yaml"),
+    results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),
+) -> None:
+    """Print the metrics of a finished study and where its report is."""
+    from mcsp.evaluation.summary import show as show_summary
+    from mcsp.workflow import load_plan
+
+    root = load_plan(study, results).root
+    table = root / "evaluate" / "summary.tsv"
+    if not table.is_file():
+        raise McspError(f"{table}: not there: run `snakemake --configfile {study}` first")
+    show_summary(table)
+    print(root / "report.html")
+
+
+@app.command()
+def schema(
+    defaults: Annotated[bool, typer.Option("--defaults", help="Print the defaults (config/config.yaml) instead.")] = False,
+) -> None:
+    """Print the JSON Schema of the study file, for editors."""
+    from mcsp.study import default_config, json_schema
+
+    print(default_config() if defaults else json.dumps(json_schema(), indent=2), end="\n" if not defaults else "")
+
+
+@app.command()
+def bench(
+    study: Annotated[Path, typer.Argument(help="Study file of a finished run.")] = Path("config/studies/demo.yaml"),
+    results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),
+) -> None:
+    """Wall time, CPU time and peak memory of every stage of a finished run."""
+    from mcsp.bench import run
+    from mcsp.workflow import load_plan
+
+    run(benchmarks=load_plan(study, results).root / "benchmarks")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mcsp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; an McspError ends it with its lines on standard error and exit status 1."""
+    try:
+        app()
+    except McspError as error:
+        print(*(f"error: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,226 @@
+"""What the Snakefile needs to know of a study: paths, shards, folds, options and code versions. No work is done here."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from mcsp.code import code_version
+from mcsp.cohort import DOMAINS
+from mcsp.shards import shard_of
+from mcsp.study import Study, check_paths, options_json, parse_study, read_yaml
+
+# The module behind each rule: its code, and all that it imports, is the rule's version.
+ENTRIES = {
+    "atlas": "mcsp.atlas",
+    "simulate": "mcsp.simulate.stage",
+    "check": "mcsp.bids.check",
+    "prefetch": "mcsp.fetch.prefetch",
+    "ingest": "mcsp.bids.ingest",
+    "cohort": "mcsp.bids.cohort",
+    "fmri": "mcsp.fmri.stage",
+    "eeg": "mcsp.eeg.stage",
+    "connectivity": "mcsp.domains.connectivity",
+    "spectra": "mcsp.domains.spectra",
+    "splits": "mcsp.evaluation.splits",
+    "pretrain": "mcsp.training.pretrain",
+    "embed": "mcsp.training.embed",
+    "finetune": "mcsp.training.finetune",
+    "evaluate": "mcsp.evaluation.stage",
+    "summary": "mcsp.evaluation.summary",
+    "explain": "mcsp.explain.stage",
+    "figure_cohort": "mcsp.figures.cohort",
+    "figure_training": "mcsp.figures.training",
+    "figure_performance": "mcsp.figures.performance",
+    "figure_curves": "mcsp.figures.curves",
+    "figure_embeddings": "mcsp.figures.embeddings",
+    "figure_fmri_map": "mcsp.figures.fmri_map",
+    "figure_eeg_topography": "mcsp.figures.eeg_topography",
+    "page": "mcsp.report.page",
+}
+TRANSFORMS = {"spatial": "connectivity", "spectral": "spectra"}
+
+
+def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """`top` laid over `base`, mapping by mapping; neither is changed."""
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = overlay(merged[key], value) if both else value
+    return merged
+
+
+def study_of(config: Mapping[str, Any], fallback: Path, configfiles: Iterable[str | Path]) -> tuple[Study, str]:
+    """The study that Snakemake's `config` describes, and the name of its file. Without any dataset in it, the study
+    in `fallback`. Raises McspError.
+    """
+    source = Path(list(configfiles)[-1]).name
+    if not config.get("datasets"):
+        config, source = overlay(config, read_yaml(fallback)), fallback.name
+    study = parse_study(config, source)
+    check_paths(study, source)
+    return study, source
+
+
+def load_plan(study: Path, results: Path) -> Plan:
+    """Plan of a study file, for commands that look at its results. Input paths need not exist any more."""
+    defaults = Path(__file__).resolve().parents[2] / "config" / "config.yaml"
+    base = read_yaml(defaults) if defaults.is_file() else {}
+    return Plan(parse_study(overlay(base, read_yaml(study)), study.name), results)
+
+
+class Plan:
+    """Paths of one study's results, and what each rule is handed."""
+
+    def __init__(self, study: Study, results: Path = Path("results")):
+        self.study = study
+        self.root = results / study.study
+
+    def code(self, rule: str) -> str:
+        """Version of the code behind a rule."""
+        return code_version(ENTRIES[rule])
+
+    def options(self, stage: str) -> str:
+        """A stage's options as one line of JSON."""
+        return options_json(getattr(self.study, stage))
+
+    def dataset_options(self, name: str) -> str:
+        """A dataset's options as JSON, without the number of shards, which Snakemake sees in the file names."""
+        return options_json(self.study.datasets[name])
+
+    def task_options(self, name: str) -> str:
+        """A task's options as JSON."""
+        return options_json(self.study.tasks[name])
+
+    def shard_counts(self) -> str:
+        """Number of shards of each dataset, as JSON."""
+        return json.dumps({name: dataset.n_shards for name, dataset in self.study.datasets.items()})
+
+    def check_options(self) -> str:
+        """What `check` needs: datasets with their directories, and the options that fix the stores' sizes, as JSON."""
+        datasets = {
+            name: {"options": dataset.model_dump(mode="json"), "path": str(self.dataset_path(name))}
+            for name, dataset in self.study.datasets.items()
+        }
+        parts = {name: getattr(self.study, name).model_dump(mode="json") for name in ("fmri", "eeg", "atlas")}
+        return json.dumps({"datasets": datasets, **parts}, sort_keys=True)
+
+    def page_options(self, source: str) -> str:
+        """The whole study as JSON, for the summary page, and the name of its file."""
+        return json.dumps({"source": source, **self.study.model_dump(mode="json")}, sort_keys=True)
+
+    @property
+    def simulated(self) -> list[str]:
+        """Names of the simulated datasets."""
+        return [name for name, dataset in self.study.datasets.items() if dataset.kind == "simulate"]
+
+    def dataset_path(self, name: str) -> Path:
+        """Directory of a dataset's recordings."""
+        dataset = self.study.datasets[name]
+        return self.root / "bids" / name if dataset.kind == "simulate" else Path(dataset.path)
+
+    def manifest(self, name: str) -> list[Path]:
+        """Manifest of a simulated dataset, in a list; empty for recordings that are not made by the workflow."""
+        return [self.root / "bids" / f"{name}.manifest.tsv"] if name in self.simulated else []
+
+    def truths(self) -> list[Path]:
+        """Truth files of the simulated datasets."""
+        return [self.dataset_path(name) / "derivatives" / "truth" / "truth.json" for name in self.simulated]
+
+    @property
+    def atlas(self) -> dict[str, Path]:
+        """Files of the atlas."""
+        files = {"table": self.root / "atlas" / "atlas.tsv"}
+        return files if self.study.atlas.kind == "series" else {**files, "image": self.root / "atlas" / "atlas.nii.gz"}
+
+    @cached_property
+    def shards(self) -> list[tuple[str, str]]:
+        """(dataset, shard) of every unit of work."""
+        return [(name, f"{i:03d}") for name, dataset in self.study.datasets.items() for i in range(dataset.n_shards)]
+
+    def modality_shards(self, modality: str) -> list[tuple[str, str]]:
+        """(dataset, shard) of the datasets that can hold a modality."""
+        return [(name, shard) for name, shard in self.shards if modality in self.study.datasets[name].modalities]
+
+    def ingested(self, what: str) -> list[Path]:
+        """Ingest's files of one kind ('subjects.parquet', 'recordings.parquet', 'status.tsv'), over all shards."""
+        return [self.root / "ingest" / name / f"shard-{shard}.{what}" for name, shard in self.shards]
+
+    def stores(self, *domains: str, modality: str | None = None) -> list[Path]:
+        """Stores of the given domains (all without any), over modalities and shards."""
+        wanted = [modality] if modality else self.study.pretrain.model.modalities
+        return [
+            self.root / "store" / name / m / domain / f"shard-{shard}.arrow"
+            for m in wanted
+            for domain in domains or DOMAINS
+            for name, shard in self.modality_shards(m)
+        ]
+
+    def statuses(self) -> list[Path]:
+        """Status tables of all stages that write stores."""
+        stages = [f"{stage}{m}" for m in ("fmri", "eeg") for stage in ("", "connectivity-", "spectra-")]
+        return [
+            self.root / "status" / name / stage / f"shard-{shard}.tsv"
+            for stage in stages
+            for name, shard in self.modality_shards(stage.rsplit("-", 1)[-1])
+        ]
+
+    @property
+    def folds(self) -> list[int]:
+        """Numbers of the folds."""
+        return list(range(self.study.splits.n_folds))
+
+    def pretrained(self, fold: int | str) -> Path:
+        """Directory of a fold's pre-trained model."""
+        return self.root / "pretrain" / f"fold-{fold}"
+
+    def finetuned(self, task: str) -> list[Path]:
+        """Directories of a task's classifiers."""
+        seeds = self.study.finetune.seeds
+        return [self.root / "finetune" / task / f"fold-{fold}_seed-{seed}" for fold in self.folds for seed in seeds]
+
+    def figures(self) -> list[Path]:
+        """Stems of all figures, in the report's order."""
+        names = ["cohort", "training", "embeddings", "performance"]
+        kinds = ["curves"]
+        if "fmri" in self.study.pretrain.model.modalities and any(self.modality_shards("fmri")):
+            kinds.append("fmri-map")
+        if "eeg" in self.study.pretrain.model.modalities and any(self.modality_shards("eeg")):
+            kinds.append("eeg-topography")
+        names += [f"{kind}-{task}" for task in self.study.tasks for kind in kinds]
+        return [self.root / "figures" / name for name in names]
+
+    def listing(self, name: str, shard: str) -> str:
+        """Hash of who is in a shard: subject directories and rows of the phenotype table. A new subject changes one
+        shard's hash, so Snakemake reruns that shard's chain only. Simulated datasets are tracked by their manifest.
+        """
+        return "" if name in self.simulated else self._listings[name][int(shard)]
+
+    @cached_property
+    def _listings(self) -> dict[str, list[str]]:
+        return {name: _shard_hashes(dataset) for name, dataset in self.study.datasets.items() if dataset.kind != "simulate"}
+
+
+def _shard_hashes(dataset: BaseModel) -> list[str]:
+    root, phenotype = Path(dataset.path), dataset.phenotype
+    lines: dict[int, list[str]] = defaultdict(list)
+    if dataset.kind == "bids":
+        for place in (root, Path(dataset.derivatives) if dataset.derivatives else root / "derivatives" / "fmriprep"):
+            found = sorted(p.name for p in place.glob("sub-*") if p.is_dir()) if place.is_dir() else []
+            for label in found:
+                lines[shard_of(label.removeprefix("sub-"), dataset.n_shards)].append(f"{place}/{label}")
+    table = Path(phenotype.table) if phenotype.table else root / "participants.tsv"
+    if table.is_file():
+        with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
+            for row in csv.DictReader(file, delimiter="," if table.suffix == ".csv" else "\t"):
+                label = (row.get(phenotype.subject) or "").removeprefix("sub-")
+                lines[shard_of(label, dataset.n_shards)].append(repr(sorted((k or "", str(v)) for k, v in row.items())))
+    return [hashlib.sha256("\n".join(sorted(lines[i])).encode()).hexdigest()[:16] for i in range(dataset.n_shards)]

@@ -1,0 +1,45 @@
+"""Shards: a bad recording never stops the others, whatever it does."""
+
+import os
+import time
+from functools import partial
+
+import pytest
+
+from mcsp.errors import Exclusion
+from mcsp.shards import shard_of, work_through, write_status
+from mcsp.store import read_tsv
+
+
+def _work(item, slow=0.0):
+    if item == "bad":
+        raise Exclusion("too short:\n 3 s")
+    if item == "odd":
+        raise KeyError("surprise")
+    time.sleep(slow if item == 0 else 0)
+    return item, os.getpid()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_outcomes_keep_the_order_and_name_the_reason(threads, tmp_path):
+    items = [("d/sub-0", 0), ("d/sub-1", "bad"), ("d/sub-2", "odd"), ("d/sub-3", 3)]
+    outcomes = list(work_through(partial(_work, slow=0.3), items, threads=threads, label="x"))
+    assert [o.key for o in outcomes] == [key for key, _ in items]
+    assert [o.state for o in outcomes] == ["done", "excluded", "failed", "done"]
+    assert outcomes[1].reason == "too short: 3 s"
+    assert outcomes[2].reason == "KeyError: 'surprise'"
+    assert [o.value[0] for o in outcomes if o.value] == [0, 3]
+    assert (outcomes[0].value[1] != os.getpid()) == (threads > 1)
+    write_status(tmp_path / "s.tsv", "fmri", "d", outcomes)
+    table = read_tsv(tmp_path / "s.tsv")
+    assert list(table["state"]) == ["done", "excluded", "failed", "done"]
+    assert table["reason"].isna().tolist() == [True, False, False, True]
+
+
+def test_a_new_subject_moves_no_other():
+    labels = [f"{i:04d}" for i in range(2000)]
+    shards = [shard_of(label, 8) for label in labels]
+    assert shards == [shard_of(label, 8) for label in labels]
+    counts = [shards.count(i) for i in range(8)]
+    assert min(counts) > 180  # 250 expected, sd 15: evenly spread
+    assert max(counts) < 320

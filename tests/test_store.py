@@ -1,0 +1,111 @@
+"""Stores and tables: whole or not there, equal bytes for equal content."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcsp.errors import McspError
+from mcsp.store import Store, StoreWriter, atomic_path, read_table, read_tsv, write_json, write_table, write_tsv
+
+META = {"units": "z", "names": ["a", "b"], "code": "x"}
+
+
+def test_store_round_trip_is_exact_and_mapped(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)
+    with StoreWriter(tmp_path / "s.arrow", (2, 5), META) as writer:
+        for i, row in enumerate(rows):
+            writer.add(f"d/sub-{i}", row, i + 1)
+    store = Store(tmp_path / "s.arrow")
+    assert store.uids == ["d/sub-0", "d/sub-1", "d/sub-2"]
+    assert store.n_valid == [1, 2, 3]
+    assert store.meta == META
+    assert store.shape == (2, 5)
+    for i, row in enumerate(rows):
+        np.testing.assert_array_equal(store.row(i), row)
+        assert not store.row(i).flags.owndata  # a view of the file, not a copy
+        assert not store.row(i).flags.writeable
+
+
+def test_empty_store_is_whole(tmp_path):
+    with StoreWriter(tmp_path / "s.arrow", (2, 5), META):
+        pass
+    store = Store(tmp_path / "s.arrow")
+    assert len(store) == 0
+    assert store.shape == (2, 5)
+
+
+def test_same_content_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        with StoreWriter(tmp_path / f"{name}.arrow", (2,), META) as writer:
+            writer.add("d/sub-1", np.array([1.0, 2.0]), 2)
+        write_table(pd.DataFrame({"uid": ["x"], "v": [1.5]}), tmp_path / f"{name}.parquet")
+    assert (tmp_path / "a.arrow").read_bytes() == (tmp_path / "b.arrow").read_bytes()
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(("tensor", "message"), [(np.zeros(3), "shape"), (np.array([1.0, np.nan]), "finite")])
+def test_bad_rows_are_refused_and_leave_no_file(tmp_path, tensor, message):
+    with pytest.raises(ValueError, match=message), StoreWriter(tmp_path / "s.arrow", (2,), META) as writer:
+        writer.add("d/sub-1", tensor, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cut_store_is_named(tmp_path):
+    path = tmp_path / "s.arrow"
+    with StoreWriter(path, (2,), META) as writer:
+        writer.add("d/sub-1", np.zeros(2), 1)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(McspError, match=r"s\.arrow: not a whole Arrow store"):
+        Store(path)
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_a_killed_writer_leaves_no_file_that_looks_whole(tmp_path):
+    path = tmp_path / "s.arrow"
+    code = f"""
+        import os, signal, numpy as np
+        from mcsp.store import StoreWriter
+        with StoreWriter({str(path)!r}, (2,), {META!r}) as writer:
+            writer.add("d/sub-1", np.zeros(2), 1)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=os.environ, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not path.exists()
+
+
+def test_tsv_is_bids_style(tmp_path):
+    table = pd.DataFrame({"uid": ["d/sub-01"], "age": [np.nan]})
+    write_tsv(table, tmp_path / "t.tsv", {"uid": "who", "age": "years"})
+    assert (tmp_path / "t.tsv").read_text() == "uid\tage\nd/sub-01\tn/a\n"
+    assert '"Description": "years"' in (tmp_path / "t.json").read_text()
+    assert read_tsv(tmp_path / "t.tsv")["age"].isna().all()
+    with pytest.raises(ValueError, match="no description for column"):
+        write_tsv(table, tmp_path / "u.tsv", {"uid": "who"})
+
+
+def test_json_refuses_nan(tmp_path):
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_parquet_round_trip(tmp_path):
+    table = pd.DataFrame({"uid": ["a", "b"], "y": [0, 1], "p": [0.25, np.nan]})
+    write_table(table, tmp_path / "t.parquet")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.parquet"), table, check_dtype=False)

@@ -1,0 +1,106 @@
+"""The study file: wrong input is one line that names the field, the file and the remedy."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from mcsp.errors import McspError
+from mcsp.study import check_paths, default_config, json_schema, load_study, parse_study, read_yaml
+from mcsp.workflow import overlay
+
+PROJECT = Path(__file__).resolve().parents[1]
+GOOD = {
+    "study": "x",
+    "datasets": {"a": {"kind": "simulate", "n_subjects": 4, "modalities": ["fmri"], "sites": [{"name": "s"}]}},
+    "tasks": {"asd": {"case": ["ASD"]}},
+}
+
+
+def problems(change):
+    with pytest.raises(McspError) as caught:
+        parse_study(overlay(GOOD, change), "x.yaml")
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"pretrain": {"los": {}}}, "x.yaml: pretrain.los is not an option: did you mean loss?"),
+        ({"pretrian": {}}, "x.yaml: pretrian is not an option: did you mean pretrain?"),
+        ({"datasets": {"a": {"n_subject": 3}}}, "x.yaml: datasets.a.n_subject is not an option: did you mean n_subjects?"),
+        (
+            {"pretrain": {"loss": {"temperature": -0.2}}},
+            "pretrain.loss.temperature = -0.2 is not allowed: input should be greater than 0",
+        ),
+        ({"pretrain": {"epochs": "many"}}, 'x.yaml: pretrain.epochs = "many" is not allowed: input should be a valid integer'),
+        ({"fmri": {"high_pass": 0.2}}, "high_pass (0.2 Hz) must be below low_pass (0.1 Hz)"),
+        ({"fmri": {"t_r": 6.0}}, "above the Nyquist frequency of t_r"),
+        ({"tasks": {"asd": {"case": ["AUTISM"]}}}, "no dataset gives the label(s) AUTISM (known: ADHD, ASD, MDD, control)"),
+        ({"tasks": {"asd": {"control": ["ASD"]}}}, "ASD stands on both sides"),
+        ({"study": "a b"}, "use letters, digits and '-'"),
+        ({"datasets": {"a;rm": GOOD["datasets"]["a"]}}, "use letters, digits and '-' in names"),
+        ({"splits": {"n_folds": 1}}, "splits.n_folds = 1 is not allowed: input should be greater than or equal to 2"),
+        ({"eeg": {"low_pass": float("inf")}}, "eeg.low_pass"),
+    ],
+)
+def test_one_line_names_field_file_and_remedy(change, line):
+    (found,) = problems(change)
+    assert line in found
+    assert found.startswith("x.yaml: ")
+
+
+def test_all_problems_at_once():
+    lines = problems({"pretrain": {"epochs": -1}, "eeg": {"sfrek": 1}})
+    assert len(lines) == 2
+
+
+def test_missing_field():
+    with pytest.raises(McspError, match=r"x\.yaml: tasks is missing: give it a value"):
+        parse_study({k: v for k, v in GOOD.items() if k != "tasks"}, "x.yaml")
+
+
+def test_a_path_that_is_not_there(tmp_path):
+    study = parse_study(
+        {
+            **GOOD,
+            "datasets": {
+                "b": {
+                    "kind": "bids",
+                    "path": str(tmp_path / "no"),
+                    "phenotype": {"labels": {"dx": {"1": ["ASD"], "0": ["control"]}}},
+                }
+            },
+        }
+    )
+    with pytest.raises(McspError, match=r"x\.yaml: datasets\.b\.path = .*no such file or directory: mend the path"):
+        check_paths(study, "x.yaml")
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [1", "not YAML"), ("- 1", "a study file is a mapping")])
+def test_a_file_that_is_no_study(tmp_path, text, message):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(McspError, match=message):
+        read_yaml(tmp_path / "x.yaml")
+
+
+def test_defaults_and_schema_agree_with_the_models():
+    assert (PROJECT / "config/config.yaml").read_text() == default_config(), "run `make schema`"
+    assert json.loads((PROJECT / "config/study.schema.json").read_text()) == json_schema(), "run `make schema`"
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "config/studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_study_files_are_valid_and_fit_the_schema(path):
+    values = overlay(read_yaml(PROJECT / "config/config.yaml"), read_yaml(path))
+    parse_study(values, path.name)
+    jsonschema.validate(values, json_schema())
+
+
+def test_defaults_alone_change_nothing():
+    assert parse_study(overlay(yaml.safe_load(default_config()), GOOD)) == parse_study(GOOD)
+
+
+def test_demo_loads_from_its_file():
+    assert load_study(PROJECT / "config/studies/demo.yaml").study == "demo"

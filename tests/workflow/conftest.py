@@ -1,0 +1,68 @@
+"""A copy of the checkout in which the workflow can run, be edited and be broken."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Checkout:
+    """A copy of the project's files."""
+
+    root: Path
+
+    def snakemake(self, *arguments: str, study: str = "config/studies/tiny.yaml", check: bool = True) -> str:
+        """Run Snakemake here as a user would; returns all it printed."""
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", study, *arguments]
+        env = {**os.environ, "XDG_CACHE_HOME": str(self.root / ".cache")}
+        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, env=env, check=False)
+        text = done.stdout + done.stderr
+        if check and done.returncode:
+            logs = "\n".join(f"{p}:\n{p.read_text()[-1500:]}" for p in sorted(self.root.glob("results/*/logs/*/*.log")))
+            raise AssertionError(f"{text[-4000:]}\n{logs[-6000:]}")
+        return text
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """Rules that a dry run would run, and how often."""
+        text = self.snakemake("-n", "--quiet", "host", *arguments)
+        table = re.search(r"Job stats:\njob +count\n-+ +-+\n(.*?)\ntotal", text, re.DOTALL)
+        return {name: int(n) for name, n in (line.split() for line in table[1].splitlines())} if table else {}
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results" / "tiny"
+
+
+def copy_checkout(root: Path) -> Checkout:
+    """Copy what a clone holds, and the tiny study."""
+    for name in ("Snakefile", "workflow", "config", "envs", "src"):
+        source = PROJECT / name
+        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(source, root / name, ignore=ignore) if source.is_dir() else shutil.copy(source, root / name)
+    (root / "slurm").symlink_to("workflow/profiles/slurm")
+    shutil.copy(PROJECT / "tests/workflow/tiny.yaml", root / "config/studies/tiny.yaml")
+    return Checkout(root)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """A fresh copy of the checkout."""
+    return copy_checkout(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A copy of the checkout in which the tiny study ran from simulation to report. Leave it as it is."""
+    checkout = copy_checkout(tmp_path_factory.mktemp("finished"))
+    checkout.snakemake()
+    return checkout

@@ -1,0 +1,159 @@
+"""What runs, and what does not: the graph, reruns after edits, errors before any job starts."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mcsp.study import parse_study
+from mcsp.workflow import Plan
+
+PROJECT = Path(__file__).resolve().parents[2]
+STAGES = [
+    "simulate",
+    "ingest",
+    "fmri",
+    "eeg",
+    "connectivity",
+    "spectra",
+    "splits",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "explain",
+    "figures",
+    "report",
+]
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize("stage", [*STAGES, "check", "prefetch"])
+def test_every_stage_is_a_target_of_its_name(stage, checkout):
+    assert checkout.planned(stage)
+
+
+def test_dry_run_says_why(checkout):
+    assert "Missing output files" in checkout.snakemake("-n", "ingest")
+
+
+def test_no_study_given_is_the_demo(checkout):
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "host"]
+    done = subprocess.run(command, cwd=checkout.root, capture_output=True, text=True, check=True)
+    assert "simulate_dataset" in done.stdout + done.stderr
+
+
+def test_a_wrong_study_is_one_line_before_any_job(checkout):
+    edit(checkout.root / "config/studies/tiny.yaml", "n_folds: 2", "n_fold: 2")
+    text = checkout.snakemake(check=False)
+    assert "tiny.yaml: splits.n_fold is not an option: did you mean n_folds?" in text
+    assert "Traceback" not in text
+    assert not checkout.results.exists()
+
+
+def test_rules_are_complete():
+    """log, benchmark, conda, threads, memory, run time and code version on every rule that runs something."""
+    for path in sorted((PROJECT / "workflow/rules").glob("*.smk")):
+        for rule in re.split(r"\n(?=rule )", path.read_text())[1 if path.name == "common.smk" else 0 :]:
+            if "shell:" in rule:
+                for word in ("log:", "benchmark:", "conda:", "threads:", "mem_mb=", "runtime=", "message:", '"""'):
+                    assert word in rule, f"{path.name}: {rule.splitlines()[0]} lacks {word}"
+                assert rule.count('"mcsp ') == 1, f"{path.name}: one mcsp call per rule"
+
+
+@pytest.mark.slow
+def test_reruns_touch_what_changed_and_what_follows_only(checkout):
+    checkout.snakemake("connectivity", "spectra")
+    both = ("connectivity", "spectra")
+    assert "Nothing to be done" in checkout.snakemake(*both)
+
+    for path in [checkout.root / "Snakefile", *checkout.root.glob("workflow/**/*"), *checkout.root.glob("src/**/*.py")]:
+        os.utime(path)  # a fresh checkout: new times, same content
+    assert checkout.planned(*both) == {}
+
+    spectra = checkout.root / "src/mcsp/domains/spectra.py"
+    spectra.write_text("# only a comment\n" + spectra.read_text())
+    assert checkout.planned(*both) == {}
+    spectra.write_text(spectra.read_text() + "\n_CHANGED = True\n")
+    planned = checkout.planned(*both)
+    assert set(planned) == {"spectra", "spectra_shard"}
+    checkout.snakemake(*both)
+    assert checkout.planned(*both) == {}
+
+    edit(checkout.root / "config/studies/tiny.yaml", "eeg: {n_segments: 40}", "eeg: {n_segments: 41}")
+    planned = checkout.planned(*both)
+    assert planned["eeg_shard"] == 2
+    assert set(planned) == {"eeg_shard", "connectivity_shard", "spectra_shard", "connectivity", "spectra"}
+    assert planned["spectra_shard"] == 2  # EEG only: fMRI stays
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on(checkout):
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config/studies/tiny.yaml", "fmri"]
+    run = subprocess.Popen(
+        command, cwd=checkout.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while not list(checkout.results.glob("bids/*.manifest.tsv")):
+        time.sleep(0.2)
+        assert run.poll() is None
+    os.killpg(run.pid, 9)
+    run.wait()
+    checkout.snakemake("--unlock")
+    checkout.snakemake("--rerun-incomplete", "fmri")
+    assert "Nothing to be done" in checkout.snakemake("fmri")
+
+
+def bids_study(n_datasets, n_shards):
+    return parse_study(
+        {
+            "study": "scale",
+            "datasets": {
+                f"d{i}": {
+                    "kind": "bids",
+                    "path": f"/nowhere/{i}",
+                    "n_shards": n_shards,
+                    "phenotype": {"labels": {"dx": {"1": ["ASD"], "0": ["control"]}}},
+                }
+                for i in range(n_datasets)
+            },
+            "tasks": {"asd": {"case": ["ASD"]}},
+        }
+    )
+
+
+def test_paths_of_a_study_do_not_depend_on_its_size():
+    plan = Plan(bids_study(4, 16))
+    assert len(plan.stores()) == 4 * 16 * 6
+    assert len(plan.statuses()) == 4 * 16 * 6
+
+
+def test_a_new_subject_changes_one_shard(tmp_path):
+    root = tmp_path / "bids"
+    for i in range(40):
+        (root / f"sub-{i:02d}").mkdir(parents=True)
+    (root / "participants.tsv").write_text("participant_id\tdx\n" + "".join(f"sub-{i:02d}\t1\n" for i in range(40)))
+    study = {
+        **bids_study(1, 8).model_dump(),
+        "datasets": {
+            "a": {
+                "kind": "bids",
+                "path": str(root),
+                "n_shards": 8,
+                "phenotype": {"labels": {"dx": {"1": ["ASD"], "0": ["control"]}}},
+            }
+        },
+    }
+    before = [Plan(parse_study(study)).listing("a", f"{i:03d}") for i in range(8)]
+    (root / "sub-40").mkdir()
+    with open(root / "participants.tsv", "a") as file:
+        file.write("sub-40\t0\n")
+    after = [Plan(parse_study(study)).listing("a", f"{i:03d}") for i in range(8)]
+    assert sum(a != b for a, b in zip(before, after)) == 1

@@ -1,0 +1,21 @@
+rule atlas:
+    """Regions of the study: names, networks, coordinates, and the label image for voxel data."""
+    output:
+        **PLAN.atlas,
+    params:
+        code=PLAN.code("atlas"),
+        options=PLAN.options("atlas"),
+    log:
+        R / "logs/atlas/atlas.log",
+    benchmark:
+        R / "benchmarks/atlas/atlas.tsv"
+    conda:
+        ENVS / "fmri.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(2000),
+        runtime=grow(30),
+    message:
+        "Atlas {STUDY.atlas.name}"
+    shell:
+        "mcsp atlas --options {params.options:q} --out {output.table:q} > {log:q} 2>&1"

@@ -1,0 +1,34 @@
+"""What all rules share: how `mcsp` is called, and how requests grow when a job is tried again."""
+
+# Rules call the checkout's own package, by its directory: no environment needs it installed. Without --sdm conda,
+# the Python that runs Snakemake runs the stages too. Each worker keeps to one core's numerical threads.
+PYTHON = "python" if workflow.deployment_settings.deployment_method else sys.executable
+shell.prefix(
+    "set -euo pipefail; export MPLBACKEND=Agg MNE_DONTWRITE_HOME=true OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1; "
+    f'mcsp() {{{{ "{PYTHON}" "{BASE}/src/mcsp" "$@"; }}}}; '
+)
+
+
+def grow(amount):
+    """A resource that doubles, triples, ... with each attempt."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+wildcard_constraints:
+    dataset="|".join(STUDY.datasets),
+    task="|".join(STUDY.tasks),
+    shard=r"\d{3}",
+    fold=r"\d+",
+    seed=r"\d+",
+    modality="fmri|eeg",
+
+
+def figure(name, category, caption, **labels):
+    """Output files of a figure: vector and bitmap, source data, caption. The vector goes into Snakemake's report."""
+    stem = f"{R}/figures/{name}"
+    return {
+        "svg": report(f"{stem}.svg", category=category, caption=f"../report/{caption}.rst", labels=labels),
+        "png": f"{stem}.png",
+        "source": f"{stem}.tsv",
+        "caption": f"{stem}.caption.txt",
+    }

@@ -1,0 +1,72 @@
+rule evaluate_task:
+    """Open the test subjects once: frozen classifiers and rivals on the same folds."""
+    input:
+        stores=PLAN.stores(),
+        cohort=rules.cohort.output.cohort,
+        splits=rules.splits.output,
+        models=lambda wildcards: [model / "model.safetensors" for model in PLAN.finetuned(wildcards.task)],
+    output:
+        predictions=R / "evaluate/{task}/predictions.parquet",
+        metrics=report(
+            R / "evaluate/{task}/metrics.tsv",
+            category="Performance",
+            labels={"task": "{task}", "table": "metrics with intervals"},
+            caption="../report/metrics.rst",
+        ),
+        comparisons=report(
+            R / "evaluate/{task}/comparisons.tsv",
+            category="Performance",
+            labels={"task": "{task}", "table": "paired comparisons"},
+            caption="../report/comparisons.rst",
+        ),
+    params:
+        code=PLAN.code("evaluate"),
+        options=PLAN.options("evaluate"),
+        task=lambda wildcards: PLAN.task_options(wildcards.task),
+        models=lambda wildcards: PLAN.finetuned(wildcards.task),
+    log:
+        R / "logs/evaluate/{task}.log",
+    benchmark:
+        R / "benchmarks/evaluate/{task}.tsv"
+    conda:
+        ENVS / "torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(6000),
+        runtime=grow(120),
+    message:
+        "Evaluating {wildcards.task} on test subjects, beside its rivals"
+    shell:
+        "mcsp evaluate {wildcards.task} --stores {R:q}/store --cohort {input.cohort:q} --splits {input.splits[0]:q} "
+        "--task {params.task:q} --options {params.options:q} --predictions {output.predictions:q} --metrics {output.metrics:q} "
+        "--comparisons {output.comparisons:q} --threads {threads} {params.models:q} > {log:q} 2>&1"
+
+
+rule evaluate:
+    """Target: metrics of all tasks in one table."""
+    input:
+        metrics=[R / f"evaluate/{task}/metrics.tsv" for task in STUDY.tasks],
+        comparisons=[R / f"evaluate/{task}/comparisons.tsv" for task in STUDY.tasks],
+    output:
+        report(
+            R / "evaluate/summary.tsv",
+            category="Performance",
+            labels={"task": "all", "table": "summary"},
+            caption="../report/summary.rst",
+        ),
+    params:
+        code=PLAN.code("summary"),
+    log:
+        R / "logs/evaluate/all.log",
+    benchmark:
+        R / "benchmarks/evaluate/all.tsv"
+    conda:
+        ENVS / "core.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(1000),
+        runtime=grow(10),
+    message:
+        "Metrics of all tasks: {output}"
+    shell:
+        "mcsp summary --out {output:q} {input.metrics:q} > {log:q} 2>&1"

@@ -1,0 +1,47 @@
+rule explain_task:
+    """Attributions of the frozen classifiers, group maps, and the verdict on each method."""
+    input:
+        stores=PLAN.stores(),
+        cohort=rules.cohort.output.cohort,
+        splits=rules.splits.output,
+        atlas=rules.atlas.output.table,
+        models=lambda wildcards: [model / "model.safetensors" for model in PLAN.finetuned(wildcards.task)],
+    output:
+        attributions=R / "explain/{task}/attributions.parquet",
+        maps=R / "explain/{task}/maps.tsv",
+        verdicts=report(
+            R / "explain/{task}/verdicts.tsv",
+            category="Biomarkers",
+            labels={"task": "{task}", "view": "verdicts on the methods"},
+            caption="../report/verdicts.rst",
+        ),
+    params:
+        code=PLAN.code("explain"),
+        options=PLAN.options("explain"),
+        task=lambda wildcards: PLAN.task_options(wildcards.task),
+        models=lambda wildcards: PLAN.finetuned(wildcards.task),
+        truth=[f"--truth={path}" for path in PLAN.truths()],
+    log:
+        R / "logs/explain/{task}.log",
+    benchmark:
+        R / "benchmarks/explain/{task}.tsv"
+    conda:
+        ENVS / "torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(8000),
+        runtime=grow(240),
+        gpu=1,
+    message:
+        "Explaining the classifiers of {wildcards.task}"
+    shell:
+        "mcsp explain {wildcards.task} --stores {R:q}/store --cohort {input.cohort:q} --splits {input.splits[0]:q} "
+        "--atlas {input.atlas:q} --task {params.task:q} --options {params.options:q} {params.truth:q} "
+        "--attributions {output.attributions:q} --maps {output.maps:q} --verdicts {output.verdicts:q} "
+        "--threads {threads} {params.models:q} > {log:q} 2>&1"
+
+
+rule explain:
+    """Target: attributions, group maps and verdicts of all tasks."""
+    input:
+        [R / f"explain/{task}/verdicts.tsv" for task in STUDY.tasks],

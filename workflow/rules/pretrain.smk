@@ -1,0 +1,61 @@
+rule pretrain_fold:
+    """Self-supervised pre-training of one fold: its test subjects are never seen (unless scope is transductive)."""
+    input:
+        stores=PLAN.stores(),
+        cohort=rules.cohort.output.cohort,
+        splits=rules.splits.output,
+    output:
+        weights=R / "pretrain/fold-{fold}/model.safetensors",
+        config=R / "pretrain/fold-{fold}/config.json",
+        history=R / "pretrain/fold-{fold}/history.tsv",
+    params:
+        code=PLAN.code("pretrain"),
+        options=PLAN.options("pretrain"),
+        out=lambda wildcards: PLAN.pretrained(wildcards.fold),
+    log:
+        R / "logs/pretrain/fold-{fold}.log",
+    benchmark:
+        R / "benchmarks/pretrain/fold-{fold}.tsv"
+    conda:
+        ENVS / "torch.yaml"
+    threads: 2
+    resources:
+        mem_mb=grow(8000),
+        runtime=grow(720),
+        gpu=1,
+    message:
+        "Pre-training, fold {wildcards.fold}"
+    shell:
+        "mcsp pretrain --stores {R:q}/store --cohort {input.cohort:q} --splits {input.splits[0]:q} --fold {wildcards.fold} "
+        "--options {params.options:q} --out {params.out:q} --history {output.history:q} --threads {threads} > {log:q} 2>&1"
+
+
+rule pretrain:
+    """Target: the pre-trained encoders of all folds, and their embeddings of test subjects."""
+    input:
+        stores=PLAN.stores(),
+        cohort=rules.cohort.output.cohort,
+        splits=rules.splits.output,
+        models=[PLAN.pretrained(fold) / "model.safetensors" for fold in PLAN.folds],
+    output:
+        embeddings=R / "embeddings/embeddings.parquet",
+        retrieval=R / "embeddings/retrieval.tsv",
+    params:
+        code=PLAN.code("embed"),
+        models=[PLAN.pretrained(fold) for fold in PLAN.folds],
+    log:
+        R / "logs/embed/embed.log",
+    benchmark:
+        R / "benchmarks/embed/embed.tsv"
+    conda:
+        ENVS / "torch.yaml"
+    threads: 2
+    resources:
+        mem_mb=grow(8000),
+        runtime=grow(120),
+        gpu=1,
+    message:
+        "Embeddings of test subjects before and after pre-training"
+    shell:
+        "mcsp embed --stores {R:q}/store --cohort {input.cohort:q} --splits {input.splits[0]:q} --out {output.embeddings:q} "
+        "--threads {threads} {params.models:q} > {log:q} 2>&1"

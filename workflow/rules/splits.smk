@@ -1,0 +1,57 @@
+rule cohort:
+    """Who is in the study after all exclusions, with which modalities."""
+    input:
+        subjects=PLAN.ingested("subjects.parquet"),
+        recordings=PLAN.ingested("recordings.parquet"),
+        ingest=PLAN.ingested("status.tsv"),
+        status=PLAN.statuses(),
+        stores=PLAN.stores(),
+        early=rules.ingest.output,
+    output:
+        cohort=R / "cohort/subjects.parquet",
+        table=R / "cohort/subjects.tsv",
+        exclusions=R / "cohort/exclusions.tsv",
+    params:
+        code=PLAN.code("cohort"),
+        shards=PLAN.shard_counts(),
+    log:
+        R / "logs/cohort/cohort.log",
+    benchmark:
+        R / "benchmarks/cohort/cohort.tsv"
+    conda:
+        ENVS / "core.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(1500),
+        runtime=grow(20),
+    message:
+        "Cohort after all exclusions"
+    shell:
+        "mcsp cohort --shards {params.shards:q} --ingest {R:q}/ingest --status {R:q}/status "
+        "--out {output.cohort:q} --exclusions {output.exclusions:q} > {log:q} 2>&1"
+
+
+rule splits:
+    """Target: the frozen folds."""
+    input:
+        cohort=rules.cohort.output.cohort,
+    output:
+        splits=R / "splits/splits.tsv",
+        record=R / "splits/splits.json",
+    params:
+        code=PLAN.code("splits"),
+        options=PLAN.options("splits"),
+    log:
+        R / "logs/splits/splits.log",
+    benchmark:
+        R / "benchmarks/splits/splits.tsv"
+    conda:
+        ENVS / "core.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(1500),
+        runtime=grow(20),
+    message:
+        "Folds: {STUDY.splits.protocol}"
+    shell:
+        "mcsp splits --cohort {input.cohort:q} --options {params.options:q} --out {output.splits:q} > {log:q} 2>&1"
