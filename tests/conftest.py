@@ -93,20 +93,20 @@ def write_stored_study(root: Path, *, n_per_group: int = 12, seed: int = 0, effe
         for number in range(2 * n_per_group):
             uid, case, latent = f"{dataset}/sub-{number:03d}", number % 2, rng.normal()
             rows.append(
-                dict(
-                    uid=uid,
-                    dataset=dataset,
-                    shard=0,
-                    subject=f"{number:03d}",
-                    site=f"{dataset}{number // 2 % 2}",
-                    age=float(rng.uniform(8, 40)),
-                    sex="MF"[number // 4 % 2],
-                    family=uid,
-                    labels="ASD" if case else "control",
-                    mean_fd=float(rng.uniform(0.05, 0.3)),
-                    has_fmri="fmri" in has,
-                    has_eeg="eeg" in has,
-                )
+                {
+                    "uid": uid,
+                    "dataset": dataset,
+                    "shard": 0,
+                    "subject": f"{number:03d}",
+                    "site": f"{dataset}{number // 2 % 2}",
+                    "age": float(rng.uniform(8, 40)),
+                    "sex": "MF"[number // 4 % 2],
+                    "family": uid,
+                    "labels": "ASD" if case else "control",
+                    "mean_fd": float(rng.uniform(0.05, 0.3)),
+                    "has_fmri": "fmri" in has,
+                    "has_eeg": "eeg" in has,
+                }
             )
             if "fmri" in has:
                 x = rng.normal(size=(study.n_rois, study.n_frames))

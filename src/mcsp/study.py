@@ -128,7 +128,9 @@ def _line(error: Mapping[str, Any], source: str) -> str:
     message = error["msg"].removeprefix("Value error, ")
     text = json.dumps(value, default=str) if not isinstance(value, dict | Options) else ""
     given = f" = {text}" if text and len(text) <= 60 else ""
-    return f"{source}: {shown}{given} is not allowed: {message[0].lower() if message[1:2].islower() else message[0]}{message[1:]}"
+    return (
+        f"{source}: {shown}{given} is not allowed: {message[0].lower() if message[1:2].islower() else message[0]}{message[1:]}"
+    )
 
 
 def parse_study(values: Mapping[str, Any], source: str = "study") -> Study:
