@@ -36,6 +36,7 @@ rule ingest:
         status=PLAN.ingested("status.tsv"),
     output:
         cohort=R / "ingest/subjects.parquet",
+        table=R / "ingest/subjects.tsv",
         exclusions=R / "ingest/exclusions.tsv",
     params:
         code=PLAN.code("cohort"),

@@ -12,12 +12,14 @@ from mcsp.options import Options
 class AtlasOptions(Options):
     name: str = Field(
         "dosenbach160",
-        description="dosenbach160 (built in), schaefer100..schaefer400 in steps of 100 (fetched by nilearn), or any name with `image` and/or `table`",
+        description="dosenbach160 (built in), schaefer100..schaefer400 in steps of 100 (fetched by nilearn), "
+        "or any name with `image` and/or `table`",
     )
     image: str | None = Field(None, description="Label image (NIfTI) in MNI space")
     table: str | None = Field(
-        None, description="TSV with columns index, name and, where known, network, x, y, z (MNI, mm); alone: ready ROI series"
+        None,
+        description="TSV with columns index, name and, where known, network, x, y, z (MNI, mm), code (the ROI's name in "
+        "ready series); alone: ready ROI series",
     )
-    kind: Literal["volume", "series"] = Field(
-        "volume", description="series: the ROIs are columns of ready series, there is no image"
-    )
+    kind: Literal["volume", "series"] = Field("volume", description="series: ROIs are columns of ready series, without an image")
+    exclude: list[str] = Field([], description="ROIs to leave out, by code or name")

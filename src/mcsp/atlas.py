@@ -1,0 +1,179 @@
+"""Parcellations: names, networks and coordinates of regions, and the label image where there is one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from mcsp.errors import McspError
+from mcsp.options.atlas import AtlasOptions
+from mcsp.store import atomic_path, read_tsv, write_tsv
+
+COLUMNS = {
+    "index": "Value in the label image; for ready series, the number of the region",
+    "name": "Name of the region",
+    "network": "Functional network or lobe that the region belongs to",
+    "x": "MNI coordinate of the centre, mm, left to right",
+    "y": "MNI coordinate of the centre, mm, posterior to anterior",
+    "z": "MNI coordinate of the centre, mm, inferior to superior",
+    "code": "Name of the region in ready ROI series",
+}
+REACH_MM = 15.0  # a cell of the built-in atlas ends this far from its centre
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Regions in the order of the stores' rows: `names`, `networks`, `codes` (R), `coordinates` (R, 3) in mm MNI (NaN
+    unknown), `index` (R) values in the label image at `image` (None for ready series).
+    """
+
+    names: list[str]
+    networks: list[str]
+    codes: list[str]
+    coordinates: np.ndarray
+    index: np.ndarray
+    image: Path | None
+
+    def meta(self) -> dict:
+        """What a store's metadata says of the regions."""
+        places = [None if np.isnan(row).any() else [float(v) for v in row] for row in self.coordinates]
+        return {"names": self.names, "networks": self.networks, "coordinates": places}
+
+
+def load_atlas(table: Path) -> Atlas:
+    """Read an atlas written by `run`. Raises McspError when a column is missing."""
+    rows = _checked(read_tsv(table), table)
+    image = table.with_name("atlas.nii.gz")
+    return Atlas(
+        names=list(rows["name"]),
+        networks=list(rows["network"].fillna("n/a")),
+        codes=list(rows["code"]),
+        coordinates=rows[["x", "y", "z"]].to_numpy(float),
+        index=rows["index"].to_numpy(int),
+        image=image if image.is_file() else None,
+    )
+
+
+def _checked(rows: pd.DataFrame, source: Path | str) -> pd.DataFrame:
+    missing = [c for c in ("index", "name") if c not in rows]
+    if missing:
+        raise McspError(f"{source}: no column {' and '.join(missing)}: an atlas table has index, name[, network, x, y, z, code]")
+    rows = rows.copy()
+    rows["name"] = rows["name"].astype(str)
+    for column, default in (("network", "n/a"), ("x", np.nan), ("y", np.nan), ("z", np.nan), ("code", None)):
+        if column not in rows:
+            rows[column] = rows["name"] if column == "code" else default
+    rows["code"] = rows["code"].astype(str)
+    for column in ("index", "name", "code"):
+        twice = rows.loc[rows[column].duplicated(), column]
+        if len(twice):
+            raise McspError(f"{source}: {column} {twice.iloc[0]} stands twice: give each region its own")
+    return rows[list(COLUMNS)]
+
+
+def _labels_of(image: nib.spatialimages.SpatialImage) -> np.ndarray:
+    return np.asarray(np.rint(np.asanyarray(image.dataobj)), dtype=np.int32)
+
+
+def dosenbach160() -> tuple[pd.DataFrame, nib.Nifti1Image]:
+    """Table and label image (3 mm) of the built-in atlas: each voxel of grey matter belongs to the nearest of the 160
+    coordinates of Dosenbach et al. 2010 (Science 329:1358), if that is at most 15 mm away.
+
+    Grey matter: nilearn's ICBM152 2009 template, probability above 0.2.
+    """
+    from nilearn import datasets
+    from scipy.spatial import cKDTree
+
+    data = datasets.fetch_coords_dosenbach_2010(ordered_regions=True)
+    centres = data["rois"][["x", "y", "z"]].to_numpy(float)
+    grey = datasets.load_mni152_gm_template(resolution=3)
+    voxels = np.argwhere(grey.get_fdata() > 0.2)
+    distance, nearest = cKDTree(centres).query(nib.affines.apply_affine(grey.affine, voxels))
+    labels = np.zeros(grey.shape, np.int16)
+    near = distance <= REACH_MM
+    labels[tuple(voxels[near].T)] = nearest[near] + 1
+    # A centre just outside grey matter that owns no voxel takes the one it lies in.
+    for i in set(range(len(centres))) - set(np.unique(labels) - 1):
+        place = np.rint(nib.affines.apply_affine(np.linalg.inv(grey.affine), centres[i])).astype(int)
+        labels[tuple(place)] = i + 1
+    table = pd.DataFrame(
+        {
+            "index": np.arange(1, len(centres) + 1),
+            "name": [str(label) for label in data["labels"]],
+            "network": [str(network) for network in data["networks"]],
+            **dict(zip("xyz", centres.T)),
+        }
+    )
+    return table, nib.Nifti1Image(labels, grey.affine)
+
+
+def schaefer(name: str) -> tuple[pd.DataFrame, nib.spatialimages.SpatialImage]:
+    """Table and label image of a Schaefer 2018 parcellation, 7 networks, 2 mm, through nilearn's fetcher.
+
+    Raises McspError for a size that does not exist, or when it can be neither found nor downloaded.
+    """
+    from nilearn import datasets
+    from nilearn.plotting import find_parcellation_cut_coords
+
+    size = int(name.removeprefix("schaefer"))
+    if size not in range(100, 401, 100):
+        raise McspError(f"atlas.name = {name}: there are schaefer100, 200, 300 and 400")
+    try:
+        fetched = datasets.fetch_atlas_schaefer_2018(n_rois=size, yeo_networks=7, resolution_mm=2, verbose=0)
+    except Exception as error:  # the fetcher passes on whatever the network layer raises
+        raise McspError(
+            f"atlas {name} can't be downloaded ({type(error).__name__}): run `snakemake prefetch` where there is a network, "
+            "or give atlas.image and atlas.table"
+        ) from error
+    image = nib.load(fetched["maps"])
+    names = [label.decode() if isinstance(label, bytes) else str(label) for label in fetched["labels"]]
+    names = [label for label in names if label != "Background"]
+    centres = find_parcellation_cut_coords(image)
+    parts = [label.split("_") for label in names]
+    table = pd.DataFrame(
+        {"index": range(1, size + 1), "name": names, "network": [part[2] for part in parts], **dict(zip("xyz", np.transpose(centres)))}
+    )
+    return table, image
+
+
+def _build(options: AtlasOptions) -> tuple[pd.DataFrame, nib.spatialimages.SpatialImage | None]:
+    if options.table or options.image:
+        if not options.table:
+            raise McspError(f"atlas.image = {options.image} needs atlas.table: a TSV with columns index and name")
+        image = nib.load(options.image) if options.image else None
+        if (image is None) != (options.kind == "series"):
+            raise McspError(f"atlas.kind = {options.kind}: 'volume' needs atlas.image, 'series' has none")
+        return read_tsv(options.table), image
+    if options.name == "dosenbach160":
+        return dosenbach160()
+    if re.fullmatch(r"schaefer\d+", options.name):
+        return schaefer(options.name)
+    raise McspError(f"atlas.name = {options.name} is not known: dosenbach160, schaefer100..400, or give atlas.table and atlas.image")
+
+
+def run(*, options: AtlasOptions, out: Path) -> None:
+    """Write the atlas table at `out` and, for voxel data, the label image `atlas.nii.gz` beside it.
+
+    Raises McspError when table and image disagree, or an excluded region does not exist.
+    """
+    rows, image = _build(options)
+    rows = _checked(rows, options.table or options.name)
+    unknown = [e for e in options.exclude if e not in {*rows["code"], *rows["name"]}]
+    if unknown:
+        raise McspError(f"atlas.exclude: no region {', '.join(unknown)} in {options.table or options.name}")
+    rows = rows[~(rows["code"].isin(options.exclude) | rows["name"].isin(options.exclude))]
+    if image is not None:
+        labels = _labels_of(image)
+        lost = sorted(set(rows["index"]) - set(np.unique(labels)))
+        if labels.ndim != 3 or lost:
+            raise McspError(f"atlas {options.name}: the image lacks label(s) {lost[:5]} of the table: they must belong together")
+        labels[~np.isin(labels, rows["index"])] = 0
+        with atomic_path(out.with_name("atlas.nii.gz")) as temporary:
+            nib.Nifti1Image(labels.astype(np.int16), image.affine).to_filename(temporary)
+    write_tsv(rows, out, COLUMNS)
+    print(f"atlas {options.name}: {len(rows)} regions, {rows['network'].nunique()} networks: {out}")

@@ -1,0 +1,47 @@
+"""From one shard's temporal store to another domain's, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcsp.shards import work_through, write_status
+from mcsp.store import Store, StoreWriter
+
+
+class Row:
+    """Work on one row of a store, by its number; picklable, so that worker processes map the file themselves."""
+
+    def __init__(self, path: Path, function: Callable[[np.ndarray, int], np.ndarray]):
+        self.path, self.function = path, function
+
+    def __call__(self, index: int) -> np.ndarray:
+        store = Store(self.path)
+        return self.function(store.row(index), store.n_valid[index])
+
+
+def transform_store(
+    *,
+    temporal: Path,
+    function: Callable[[np.ndarray, int], np.ndarray],
+    shape: tuple[int, ...],
+    meta: dict[str, Any],
+    store: Path,
+    status: Path,
+    stage: str,
+    dataset: str,
+    threads: int,
+) -> None:
+    """Write `function(row, n_valid)` of every row of `temporal` to `store`, and the status of its subjects."""
+    source = Store(temporal)
+    items = [(uid, index) for index, uid in enumerate(source.uids)]
+    outcomes = []
+    with StoreWriter(store, shape, {**source.meta, **meta}) as writer:
+        for outcome in work_through(Row(temporal, function), items, threads=threads, label=f"{stage} {dataset}"):
+            if outcome.state == "done":
+                writer.add(outcome.key, outcome.value, source.n_valid[source.uids.index(outcome.key)])
+            outcomes.append(outcome._replace(value=None))
+    write_status(status, stage, dataset, outcomes)

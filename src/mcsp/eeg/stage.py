@@ -1,0 +1,65 @@
+"""One shard of EEG recordings to the temporal store of segments."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from mcsp.code import code_version
+from mcsp.eeg.read import read_eeg
+from mcsp.eeg.segments import cut_segments, preprocess, scale_of
+from mcsp.errors import Exclusion
+from mcsp.options.eeg import EegOptions
+from mcsp.shards import work_through, write_status
+from mcsp.store import StoreWriter, read_table
+
+LOOK_AHEAD = 4.0  # how much of a recording is read, as a multiple of what is needed: bounds the memory
+
+
+def recording_segments(row: dict, options: EegOptions) -> np.ndarray:
+    """(n_segments, C, samples) of one recording, divided by its scale. Raises Exclusion when it is unusable."""
+    needed = options.n_segments * options.segment_samples / options.sfreq
+    montage = Path(row["montage"]) if row["montage"] else None
+    raw = read_eeg(Path(row["path"]), montage, options.montage, LOOK_AHEAD * needed)
+    least = needed * (options.min_overlap_share if options.short == "overlap" else 1.0)
+    if raw.times[-1] + 1 / raw.info["sfreq"] < min(least, needed - 1):
+        raise Exclusion(f"too short: {raw.times[-1]:.0f} s, {least:.0f} s are needed (eeg.n_segments, eeg.short)")
+    segments = cut_segments(preprocess(raw, options, row["line_freq"]), options)
+    return segments / scale_of(segments)
+
+
+def subject_segments(rows: list[dict], options: EegOptions) -> np.ndarray:
+    """Segments of a subject's first usable recording (rest first). Raises Exclusion with all reasons."""
+    reasons = []
+    for row in rows:
+        try:
+            return recording_segments(row, options)
+        except Exclusion as error:
+            reasons.append(str(error))
+    raise Exclusion("; ".join(dict.fromkeys(reasons)))
+
+
+def run(*, dataset: str, recordings: Path, options: EegOptions, store: Path, status: Path, threads: int) -> None:
+    """Write one shard of the EEG temporal store and the status of its subjects."""
+    table = read_table(recordings)
+    table = table[table["modality"] == "eeg"]
+    items = [(uid, rows.to_dict("records")) for uid, rows in table.groupby("uid", sort=True)]
+    meta = {
+        "units": "V divided by the recording's own scale (1.4826 x median absolute value)",
+        "axes": ["segment", "channel", "sample"],
+        "sfreq": options.sfreq,
+        "montage": options.montage,
+        "ch_names": options.ch_names,
+        "code": code_version("mcsp.eeg.stage"),
+    }
+    shape = (options.n_segments, len(options.ch_names), options.segment_samples)
+    outcomes = []
+    with StoreWriter(store, shape, meta) as writer:
+        work = partial(subject_segments, options=options)
+        for outcome in work_through(work, items, threads=threads, label=f"EEG {dataset}"):
+            if outcome.state == "done":
+                writer.add(outcome.key, outcome.value, options.n_segments)
+            outcomes.append(outcome._replace(value=None))
+    write_status(status, "eeg", dataset, outcomes)
