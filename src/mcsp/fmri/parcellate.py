@@ -46,11 +46,10 @@ def volumes(path: Path) -> Iterator[np.ndarray]:
 
     Raises Exclusion when the file ends before its header says.
     """
-    header = nib.load(path).header
-    n_volumes = header.get_data_shape()[3]
-    dtype = header.get_data_dtype()
-    n_voxels = int(np.prod(header.get_data_shape()[:3]))
-    offset = int(header.get_data_offset())
+    image = nib.load(path)
+    *shape, n_volumes = image.shape
+    dtype, n_voxels = image.header.get_data_dtype(), int(np.prod(shape))
+    offset = int(image.dataobj.offset)  # the header's own is reset by nibabel
     if path.suffix != ".gz":
         n_whole = (path.stat().st_size - offset) // (n_voxels * dtype.itemsize)
         if n_whole < n_volumes:

@@ -1,0 +1,1 @@
+"""Ingestion: who is there, with which recordings, and what is wrong with them."""

@@ -1,0 +1,1 @@
+"""Transforms of the temporal stores: spatial and spectral domains."""

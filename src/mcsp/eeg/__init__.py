@@ -1,0 +1,1 @@
+"""From raw EEG to the EEG temporal store."""

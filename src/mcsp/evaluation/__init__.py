@@ -1,0 +1,1 @@
+"""Folds, metrics, rivals, and the one look at the test subjects."""

@@ -1,0 +1,1 @@
+"""Attribution, and whether it can be believed."""

@@ -1,0 +1,1 @@
+"""From preprocessed BOLD or ready series to the fMRI temporal store."""

@@ -1,0 +1,1 @@
+"""Encoders, projectors, augmentations, losses. Knows nothing of files or of Snakemake."""

@@ -1,0 +1,1 @@
+"""The summary page and Snakemake's report."""

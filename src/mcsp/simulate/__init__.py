@@ -1,0 +1,1 @@
+"""Simulated BIDS datasets with planted truth."""

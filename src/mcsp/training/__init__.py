@@ -1,0 +1,1 @@
+"""Data loading, pre-training, fine-tuning."""
