@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from mcsp.cohort import MODALITIES
 from mcsp.errors import McspError
 from mcsp.shards import STATUS_COLUMNS
 from mcsp.store import read_table, read_tsv, write_table, write_tsv
@@ -29,29 +30,51 @@ COLUMNS = {
 }
 
 
-def doubles(subjects: pd.DataFrame, recordings: pd.DataFrame) -> pd.DataFrame:
-    """Exclusions of subjects that share a recording (same fingerprint) with another: one with labels stays, else the first."""
-    labelled = subjects.set_index("uid")["labels"].ne("")
-    rows = []
-    for _, group in recordings.groupby("fingerprint"):
-        uids = sorted(set(group["uid"]), key=lambda uid: (not labelled.get(uid, False), uid))
-        rows += [(uid, f"same recording as {uids[0]}: a double") for uid in uids[1:]]
-    table = pd.DataFrame(rows, columns=["uid", "reason"]).drop_duplicates("uid")
-    return table.assign(dataset=table["uid"].str.split("/").str[0], stage="ingest", state="excluded")[list(STATUS_COLUMNS)]
+def _line(uid: str, reason: str) -> tuple:
+    return uid, uid.split("/")[0], "cohort", "excluded", reason
 
 
 def modality_flags(subjects: pd.DataFrame, recordings: pd.DataFrame, status: pd.DataFrame) -> pd.DataFrame:
-    """Subjects with `has_fmri` and `has_eeg`: usable after every stage that ran; before any, recordings count."""
+    """Subjects with `has_fmri` and `has_eeg`.
+
+    A modality counts when the subject has a recording of it that ingestion did not exclude and, once stages have run,
+    every stage of that modality ended with 'done'.
+    """
     subjects = subjects.copy()
-    for modality in ("fmri", "eeg"):
-        stages = [modality, f"connectivity-{modality}", f"spectra-{modality}"]
-        with_files = set(recordings.loc[recordings["modality"] == modality, "uid"])
-        for stage in stages:
-            own = status[status["stage"] == stage]
-            if len(own):
-                with_files &= set(own.loc[own["state"] == "done", "uid"])
-        subjects[f"has_{modality}"] = subjects["uid"].isin(with_files)
+    ingested = set(status.loc[(status["stage"] == "ingest") & (status["state"] == "done"), "uid"])
+    later = status[~status["stage"].str.startswith("ingest")]
+    for modality in MODALITIES:
+        usable = ingested & set(recordings.loc[recordings["modality"] == modality, "uid"])
+        own = later[later["stage"].eq(modality) | later["stage"].str.endswith(f"-{modality}")]
+        for _, outcomes in own.groupby("stage"):
+            usable &= set(outcomes.loc[outcomes["state"] == "done", "uid"])
+        subjects[f"has_{modality}"] = subjects["uid"].isin(usable)
     return subjects
+
+
+def doubles(subjects: pd.DataFrame, recordings: pd.DataFrame) -> list[tuple]:
+    """Status lines of subjects that share a recording (equal fingerprint) with another one, in any dataset.
+
+    One with labels stays, else the first by uid.
+    """
+    prints = recordings[recordings["uid"].isin(subjects["uid"])].groupby("uid")["fingerprint"].agg(set)
+    order = subjects.assign(unlabelled=subjects["labels"] == "").sort_values(["unlabelled", "uid"])["uid"]
+    owner: dict[str, str] = {}
+    lines = []
+    for uid in order:
+        own = prints.get(uid, set())
+        other = next((owner[value] for value in sorted(own) if value in owner), None)
+        if other is None:
+            owner.update(dict.fromkeys(own, uid))
+        else:
+            lines.append(_line(uid, f"same recording as {other} (equal file): a double"))
+    return lines
+
+
+def unexplained(subjects: pd.DataFrame, kept: pd.DataFrame, exclusions: pd.DataFrame) -> list[tuple]:
+    """A status line for each subject that is left out with no stage saying why, so that nobody is lost in silence."""
+    lost = sorted(set(subjects["uid"]) - set(kept["uid"]) - set(exclusions["uid"]))
+    return [_line(uid, "no stage reports a usable recording: rerun the stages of this dataset") for uid in lost]
 
 
 def check_datasets(subjects: pd.DataFrame, exclusions: pd.DataFrame, datasets: Sequence[str]) -> None:
@@ -62,7 +85,10 @@ def check_datasets(subjects: pd.DataFrame, exclusions: pd.DataFrame, datasets: S
             continue
         own = exclusions[exclusions["dataset"] == name]
         common = [f"{reason} ({n}x)" for reason, n in own["reason"].value_counts().head(3).items()]
-        lines.append(f"dataset {name} is empty: nobody is left: {'; '.join(common) or 'no subject directory or row was found'}")
+        why = "; ".join(common) or "no subject was found"
+        lines.append(
+            f"dataset {name}: nobody is left: {why}: mend that (`mcsp check` lists all), or take {name} out of the study"
+        )
     if lines:
         raise McspError("\n".join(lines))
 
@@ -76,25 +102,30 @@ def show(subjects: pd.DataFrame, exclusions: pd.DataFrame) -> None:
         own = subjects[subjects["dataset"] == name]
         out = set(exclusions.loc[exclusions["dataset"] == name, "uid"]) - set(own["uid"])
         both = own["has_fmri"] & own["has_eeg"]
-        table.add_row(name, *(str(int(n)) for n in (len(own), own["has_fmri"].sum(), own["has_eeg"].sum(), both.sum(), len(out))))
+        counts = (len(own), own["has_fmri"].sum(), own["has_eeg"].sum(), both.sum(), len(out))
+        table.add_row(name, *(str(int(n)) for n in counts))
     Console().print(table)
 
 
 def run(*, subjects: Sequence[Path], recordings: Sequence[Path], status: Sequence[Path], out: Path, exclusions: Path) -> None:
-    """Merge tables of shards (paths `<dataset>/shard-NNN...`) into the cohort table at `out` and a table of exclusions.
+    """Merge tables of shards (paths `<dataset>/shard-NNN...`) into the cohort table at `out`, its TSV beside it, and the
+    table of exclusions, which also lists what can't be used of subjects that stay.
 
-    Raises McspError when a dataset is empty.
+    `status`: of ingestion, and of the stages that have run. Raises McspError when a dataset is empty.
     """
     people = pd.concat([read_table(path) for path in subjects], ignore_index=True)
     files = pd.concat([read_table(path) for path in recordings], ignore_index=True)
     lines = pd.concat([read_tsv(path) for path in status], ignore_index=True)
-    twice = doubles(people, files)
-    lines = pd.concat([lines, twice], ignore_index=True)
-    people = modality_flags(people[~people["uid"].isin(twice["uid"])], files, lines)
-    people = people[people["has_fmri"] | people["has_eeg"]].sort_values("uid").reset_index(drop=True)
-    left_out = lines[lines["state"] != "done"].sort_values(["uid", "stage", "reason"]).reset_index(drop=True)
-    check_datasets(people, left_out, list(dict.fromkeys(path.parent.name for path in subjects)))
-    write_table(people[list(COLUMNS)], out)
-    write_tsv(people[list(COLUMNS)], out.with_suffix(".tsv"), COLUMNS)
+    lines = lines.astype({column: object for column in lines})
+    kept = modality_flags(people, files, lines)
+    kept = kept[kept["has_fmri"] | kept["has_eeg"]]
+    twice = doubles(kept, files)
+    kept = kept[~kept["uid"].isin({line[0] for line in twice})].sort_values("uid").reset_index(drop=True)
+    left_out = pd.concat([lines[lines["state"] != "done"], pd.DataFrame(twice, columns=list(STATUS_COLUMNS))])
+    lost = pd.DataFrame(unexplained(people, kept, left_out), columns=list(STATUS_COLUMNS))
+    left_out = pd.concat([left_out, lost]).sort_values(["uid", "stage", "reason"]).reset_index(drop=True)
+    check_datasets(kept, left_out, list(dict.fromkeys(path.parent.name for path in subjects)))
+    write_table(kept[list(COLUMNS)], out)
+    write_tsv(kept[list(COLUMNS)], out.with_suffix(".tsv"), COLUMNS)
     write_tsv(left_out[list(STATUS_COLUMNS)], exclusions, STATUS_COLUMNS)
-    show(people, left_out)
+    show(kept, left_out)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import math
+import re
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,196 +15,329 @@ import bids2table
 import nibabel as nib
 import pandas as pd
 
+from mcsp.bids.phenotype import plain_label
 from mcsp.errors import Exclusion, McspError
-from mcsp.options.datasets import BidsDataset, RoiDataset, SimulatedDataset
+from mcsp.options.datasets import BidsDataset, RoiDataset
+from mcsp.options.simulate import SimulatedDataset
 
 COLUMNS = [
     "uid", "modality", "kind", "path", "session", "run", "task", "t_r", "sfreq", "line_freq", "confounds", "mask", "montage",
-    "size", "fingerprint",
+    "size", "fingerprint", "exclude_rois",
 ]  # fmt: skip
 EEG_SUFFIXES = (".vhdr", ".edf", ".bdf", ".set")
+BOLD_SUFFIXES = (".nii.gz", ".nii")
+RUN_ENTITIES = ("ses", "task", "acq", "ce", "rec", "dir", "run")
 T_R_RANGE = (0.2, 10.0)  # s
+RAW_ONLY = "raw BOLD only: preprocess it (fMRIPrep), then point derivatives at the output"
+
+Unusable = tuple[str, str, str]  # uid, modality, reason
+
+
+def data_files(path: Path) -> list[Path]:
+    """Files that hold the data of a header: what a `.vhdr` names, the `.fdt` beside a `.set`. They may be missing."""
+    if path.suffix == ".vhdr":
+        named = re.search(r"^DataFile=(.+)$", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+        return [path.with_name(named[1].strip().replace("$b", path.stem)) if named else path.with_suffix(".eeg")]
+    fdt = path.with_suffix(".fdt")
+    return [fdt] if path.suffix == ".set" and fdt.exists() else []
 
 
 def fingerprint(path: Path) -> str:
-    """Hash of a file's first MiB and size: tells a changed or doubled recording at the cost of one short read.
+    """Hash of the first MiB and the size of a recording's data: tells a changed or doubled recording by one short read.
 
-    The data of a header-only format count: .eeg beside .vhdr, .fdt beside .set.
+    Headers beside the data do not count: they hold the file's own name, so those of doubles differ.
     """
     digest = hashlib.sha256()
-    for part in [path, *data_files(path)]:
+    for part in data_files(path) or [path]:
         with open(part, "rb") as file:
             digest.update(file.read(1 << 20))
         digest.update(str(part.stat().st_size).encode())
     return digest.hexdigest()[:16]
 
 
-def data_files(path: Path) -> list[Path]:
-    """Files beside a header that hold its data."""
-    others = {".vhdr": [".eeg"], ".set": [".fdt"]}.get(path.suffix, [])
-    return [path.with_suffix(suffix) for suffix in others if path.with_suffix(suffix).is_file()]
-
-
-def _sidecar(path: Path) -> dict:
-    """Metadata with BIDS inheritance. Raises Exclusion when a sidecar is not JSON."""
+def sidecar_of(path: Path) -> dict:
+    """Metadata with BIDS inheritance. Raises Exclusion when the file's own sidecar is not JSON."""
+    own = path.with_name(path.name.split(".")[0] + ".json")
     try:
+        if own.is_file():
+            json.loads(own.read_text(encoding="utf-8-sig"))  # bids2table passes over what it can't parse
         return dict(bids2table.load_bids_metadata(path, inherit=True) or {})
     except (ValueError, OSError) as error:
-        raise Exclusion(f"sidecar of {path.name} is not readable as JSON ({error}): mend it") from error
+        raise Exclusion(f"{own.name} is not readable as JSON ({error}): mend it") from error
 
 
 def _float(value: object) -> float:
     try:
-        return float(value)
+        return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         return math.nan
 
 
-def repetition_time(path: Path, sidecar: dict) -> float:
-    """Repetition time in s, from the sidecar, else from the NIfTI header. Raises Exclusion when it is missing or absurd."""
-    t_r, source = _float(sidecar.get("RepetitionTime")), "its sidecar"
+def nifti_header(path: Path) -> nib.Nifti1Header:
+    """Header of a BOLD run. Raises Exclusion when it can't be read or is not of four dimensions."""
+    try:
+        header = nib.load(path).header
+    except Exception as error:  # nibabel and gzip raise many kinds on damaged files
+        raise Exclusion(f"{path.name}: header not readable ({' '.join(str(error).split())}): copy it again") from error
+    if len(header.get_data_shape()) != 4:
+        raise Exclusion(f"{path.name}: an image of {len(header.get_data_shape())} dimensions: a BOLD run has 4")
+    return header
+
+
+def header_t_r(header: nib.Nifti1Header) -> float:
+    """Repetition time in s by a NIfTI header, NaN when it does not tell: 0, or 1 without a unit, is what programs leave
+    there that know nothing.
+    """
+    value, unit = float(header["pixdim"][4]), header.get_xyzt_units()[1]
+    if value == 0 or (value == 1 and unit == "unknown"):
+        return math.nan
+    return value * {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
+
+
+def repetition_time(path: Path, raw: Path | None = None) -> float:
+    """Repetition time in s of a BOLD run: from its sidecars, those of the `raw` run it was made from, or the header.
+
+    Raises Exclusion when it is missing or absurd.
+    """
+    t_r, source = math.nan, ""
+    for place in (path, raw):
+        if math.isnan(t_r) and place is not None:
+            t_r, source = _float(sidecar_of(place).get("RepetitionTime")), f"the sidecar of {place.name}"
     if math.isnan(t_r):
-        source = "its header"
-        try:
-            header = nib.load(path).header
-            unit = {"msec": 1e-3, "usec": 1e-6}.get(header.get_xyzt_units()[1], 1.0)
-            t_r = float(header.get_zooms()[3]) * unit
-        except Exception as error:  # nibabel raises many kinds on damaged files
-            raise Exclusion(f"{path.name}: no RepetitionTime in its sidecar, and its header is not readable ({error})") from error
-    if not T_R_RANGE[0] <= t_r <= T_R_RANGE[1]:
-        hint = "is it in ms? BIDS wants s" if t_r > 100 else "write the right one into its sidecar"
-        raise Exclusion(f"{path.name}: repetition time of {t_r:g} s in {source}: {hint}")
+        t_r, source = header_t_r(nifti_header(path)), f"the header of {path.name}"
+    if math.isnan(t_r):
+        raise Exclusion(f"{path.name}: repetition time unknown: add RepetitionTime (s) to its JSON sidecar")
+    low, high = T_R_RANGE
+    if not low <= t_r <= high:
+        in_ms = low <= t_r / 1000 <= high
+        hint = f"it looks like ms, write {t_r / 1000:g} (BIDS wants s)" if in_ms else "write the right one (s) into its sidecar"
+        raise Exclusion(f"repetition time of {t_r:g} s in {source}: {hint}")
     return t_r
 
 
-def _check_file(path: Path) -> None:
-    for part in [path, *data_files(path)]:
-        if not part.exists():
-            raise Exclusion(f"{part.name}: a link to nowhere: fetch the file (datalad get)")
-        if part.stat().st_size == 0:
-            raise Exclusion(f"{part.name}: file is empty: copy it again")
-    if path.suffix == ".vhdr" and not data_files(path):
-        raise Exclusion(f"{path.name}: its .eeg file is missing: copy it beside the header")
+def check_file(path: Path) -> None:
+    """Raises Exclusion when a recording, or the data file that its header names, is missing or empty."""
+    _check_one(path)
+    for part in data_files(path):
+        if not part.exists() and not part.is_symlink():
+            raise Exclusion(f"{path.name}: its data file {part.name} is missing: copy it beside the header")
+        _check_one(part)
 
 
-def _beside(path: Path, *endings: str) -> str | None:
-    """A file of the same entities (task, run, ...) as `path` with another ending, '' when there is none."""
-    stem = path.name.split("_desc-preproc")[0]
-    bare = stem.split("_space-")[0].split("_res-")[0]
-    for ending in endings:
-        for base in (stem, bare):
-            if (path.parent / f"{base}{ending}").is_file():
-                return str(path.parent / f"{base}{ending}")
-    return None
+def _check_one(path: Path) -> None:
+    if not path.exists():
+        raise Exclusion(f"{path.name}: a link to nowhere: fetch the file (datalad get)")
+    if path.stat().st_size == 0:
+        raise Exclusion(f"{path.name}: file is empty: copy it again")
 
 
-def _entity(value: object) -> str | None:
-    return None if value is None or value != value else str(value)
+def _run_of(row: dict) -> tuple:
+    """What tells the runs of a subject apart; the same in raw data and derivatives."""
+    return tuple(row[entity] for entity in RUN_ENTITIES)
 
 
-def _bold(row: dict, path: Path) -> dict:
-    _check_file(path)
-    t_r = repetition_time(path, _sidecar(path))
-    confounds = _beside(path, "_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv")
-    mask = _beside(path, "_desc-brain_mask.nii.gz", "_desc-brain_mask.nii")
-    return {"kind": "bold", "modality": "fmri", "t_r": t_r, "confounds": confounds, "mask": mask}
+class Index:
+    """Files of some subjects below a BIDS directory, by subject and run."""
+
+    def __init__(self, root: Path, labels: Iterable[str]):
+        present = [label for label in labels if (root / f"sub-{label}").is_dir()]
+        self.rows: list[dict] = []
+        if not present:
+            return
+        try:
+            table = bids2table.index_dataset(root, include_subjects=[glob.escape(f"sub-{label}") for label in present])
+        except Exception as error:  # whatever the index stumbles over, the user needs the dataset's name
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise McspError(f"{root}: can't be indexed as BIDS ({reason}): run a BIDS validator") from error
+        self.rows = [{**row, "path": root / row["path"]} for row in table.to_pylist()]
+
+    def select(self, **wanted: object) -> list[dict]:
+        """Rows whose entities have the wanted values (one, or one of a tuple), sorted by path."""
+        found = [
+            row
+            for row in self.rows
+            if all(row[key] in (value if isinstance(value, tuple) else (value,)) for key, value in wanted.items())
+        ]
+        return sorted(found, key=lambda row: str(row["path"]))
 
 
-def _eeg(row: dict, path: Path, line_freq: float | None) -> dict:
-    _check_file(path)
-    sidecar = _sidecar(path)
+def _grouped(rows: list[dict]) -> dict[tuple, list[dict]]:
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row["sub"], _run_of(row)].append(row)
+    return groups
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _entities(row: dict) -> dict:
+    return {"session": _text(row["ses"]), "run": _text(row["run"]), "task": row["task"]}
+
+
+def preprocessed_bold(index: Index, space: str) -> dict[tuple, dict]:
+    """(subject, run) -> row of the preprocessed BOLD in `space`, with `confounds` and `mask` ('' where there is none).
+
+    Of several resolutions, 2 mm or else the first is taken; separate echoes are not.
+    """
+    chosen = {}
+    for key, rows in _grouped(index.select(suffix="bold", desc="preproc", space=space, ext=BOLD_SUFFIXES, echo=None)).items():
+        chosen[key] = min(rows, key=lambda row: (row["res"] not in (None, "2"), str(row["path"])))
+    confounds = _grouped(index.select(suffix=("timeseries", "regressors", "confounds"), desc=("confounds", None), ext=".tsv"))
+    masks = _grouped(index.select(suffix="mask", space=space, ext=BOLD_SUFFIXES))
+    for key, row in chosen.items():
+        brain = [m for m in masks.get(key, []) if "brain" in (m["desc"], m["label"]) and m["res"] == row["res"]]
+        row["confounds"] = str(confounds[key][0]["path"].resolve()) if key in confounds else ""
+        row["mask"] = str(brain[0]["path"].resolve()) if brain else ""
+    return chosen
+
+
+def _bold(row: dict, raw: Path | None) -> dict:
+    check_file(row["path"])
+    own = {"kind": "bold", "modality": "fmri", "t_r": repetition_time(row["path"], raw)}
+    return {**own, "confounds": row["confounds"], "mask": row["mask"]}
+
+
+def _eeg(row: dict, electrodes: list[dict], line_freq: float | None) -> dict:
+    check_file(row["path"])
+    sidecar = sidecar_of(row["path"])
     line = _float(sidecar.get("PowerLineFrequency"))
-    stem = path.name.rsplit("_eeg", 1)[0].split("_task-")[0]
-    electrodes = sorted(path.parent.glob(f"{glob.escape(stem)}*_electrodes.tsv"))
+    places = [e["path"] for e in electrodes if e["ses"] == row["ses"] and e["task"] in (None, row["task"])]
     return {
         "kind": "eeg",
         "modality": "eeg",
         "sfreq": _float(sidecar.get("SamplingFrequency")),
         "line_freq": line if not math.isnan(line) else float(line_freq or math.nan),
-        "montage": str(electrodes[0]) if electrodes else None,
+        "montage": str(places[0].resolve()) if places else "",
     }
 
 
-def _index(root: Path, labels: Iterable[str]) -> pd.DataFrame:
-    patterns = [glob.escape(f"sub-{label}") for label in labels]
-    if not root.is_dir() or not patterns:
-        return pd.DataFrame()
-    try:
-        return bids2table.index_dataset(root, include_subjects=patterns).to_pandas()
-    except Exception as error:  # whatever the index stumbles over, the user needs the dataset's name
-        raise McspError(f"{root}: can't be indexed as BIDS ({type(error).__name__}: {error}): run a BIDS validator") from error
+def derivatives_of(dataset: BidsDataset | SimulatedDataset, root: Path) -> Path:
+    """Directory of the preprocessed BOLD of a dataset at `root`."""
+    own = dataset.derivatives if isinstance(dataset, BidsDataset) else None
+    return Path(own) if own else root / "derivatives" / "fmriprep"
 
 
 def bids_recordings(
     uid_of: dict[str, str], dataset: BidsDataset | SimulatedDataset, root: Path
-) -> tuple[list[dict], list[tuple[str, str, str]]]:
-    """(rows of the recordings table, (uid, modality, reason) of unusable files) of the subjects in `uid_of` (label -> uid)."""
-    simulated = isinstance(dataset, SimulatedDataset)
-    derivatives = root / "derivatives" / "fmriprep" if simulated or not dataset.derivatives else Path(dataset.derivatives)
-    space = "MNI152NLin2009cAsym" if simulated else dataset.space
+) -> tuple[list[dict], list[Unusable]]:
+    """(rows of the recordings table, (uid, modality, reason) of what can't be used) of the subjects in `uid_of`.
+
+    `uid_of`: label -> uid. The dataset may be raw, fMRIPrep's output, or raw with derivatives elsewhere.
+    """
+    raw, processed = Index(root, uid_of), Index(derivatives_of(dataset, root), uid_of)
     found: list[dict] = []
-    unusable: list[tuple[str, str, str]] = []
-    present = [label for label in uid_of if (root / f"sub-{label}").is_dir()]
-    processed = [label for label in uid_of if (derivatives / f"sub-{label}").is_dir()]
-    raw_bold: set[str] = set()
-    for place, labels in ((root, present), (derivatives, processed)):
-        table = _index(place, labels)
-        for row in table.to_dict("records"):
-            path, uid = place / row["path"], uid_of.get(str(row["sub"]))
-            if uid is None:
-                continue
-            is_eeg = place == root and row["datatype"] == "eeg" and row["suffix"] == "eeg" and row["ext"] in EEG_SUFFIXES
-            is_bold = row["suffix"] == "bold" and row["ext"] in (".nii.gz", ".nii")
-            if is_bold and place == root and row["desc"] != "preproc":
-                raw_bold.add(uid)
-                continue
-            if not is_eeg and not (is_bold and row["desc"] == "preproc" and row["space"] == space):
-                continue
-            modality = "eeg" if is_eeg else "fmri"
-            task = _entity(row["task"])
-            if modality not in dataset.modalities or (not simulated and dataset.tasks and task not in dataset.tasks):
-                continue
-            entities = {"session": _entity(row["ses"]), "run": _entity(row["run"]), "task": task}
-            try:
-                line_freq = None if simulated else dataset.line_freq
-                own = _eeg(row, path, line_freq) if is_eeg else _bold(row, path)
-            except Exclusion as error:
-                unusable.append((uid, modality, str(error)))
-                continue
-            found.append({"uid": uid, "path": str(path.resolve()), **entities, **own})
-    have = {row["uid"] for row in found if row["modality"] == "fmri"}
-    for uid in sorted(raw_bold - have):
-        reason = "raw BOLD only: preprocess it (fMRIPrep) and point datasets.<name>.derivatives at the output"
-        unusable.append((uid, "fmri", reason))
+    unusable: list[Unusable] = []
+
+    def attempt(row: dict, modality: str, describe) -> None:
+        uid = uid_of[row["sub"]]
+        try:
+            found.append({"uid": uid, "path": str(row["path"].resolve()), **_entities(row), **describe()})
+        except Exclusion as error:
+            unusable.append((uid, modality, str(error)))
+
+    tasks = set(dataset.tasks) if isinstance(dataset, BidsDataset) else set()
+    if "fmri" in dataset.modalities:
+        space = dataset.space if isinstance(dataset, BidsDataset) else "MNI152NLin2009cAsym"
+        bold = {**preprocessed_bold(raw, space), **preprocessed_bold(processed, space)}
+        sources = _grouped(raw.select(suffix="bold", desc=None, space=None, ext=BOLD_SUFFIXES))
+        for key, row in sorted(bold.items(), key=lambda item: str(item[1]["path"])):
+            source = sources[key][0]["path"] if key in sources else None
+            if not tasks or row["task"] in tasks:
+                attempt(row, "fmri", lambda row=row, source=source: _bold(row, source))
+        unusable += _unprocessed(sources, bold, [*raw.rows, *processed.rows], space, uid_of, tasks)
+    if "eeg" in dataset.modalities:
+        electrodes = raw.select(suffix="electrodes", datatype="eeg", ext=".tsv")
+        line_freq = dataset.line_freq if isinstance(dataset, BidsDataset) else None
+        for rows in _grouped(raw.select(suffix="eeg", datatype="eeg", ext=EEG_SUFFIXES)).values():
+            row = min(rows, key=lambda row: EEG_SUFFIXES.index(row["ext"]))
+            own = [e for e in electrodes if e["sub"] == row["sub"]]
+            if not tasks or row["task"] in tasks:
+                attempt(row, "eeg", lambda row=row, own=own: _eeg(row, own, line_freq))
     return found, unusable
+
+
+def _unprocessed(
+    sources: dict, bold: dict, rows: list[dict], space: str, uid_of: dict[str, str], tasks: set[str]
+) -> list[Unusable]:
+    """A line for each subject whose BOLD is raw only, or preprocessed in other spaces only."""
+    have = {sub for sub, _ in bold}
+    spaces = defaultdict(set)
+    for row in rows:
+        if row["suffix"] == "bold" and row["desc"] == "preproc" and row["sub"] not in have:
+            spaces[row["sub"]].add(row["space"] or "the run's own")
+    hint = f"not in {space}: set the dataset's option space"
+    lines = [
+        (uid_of[sub], "fmri", f"preprocessed BOLD in space {', '.join(sorted(names))} only, {hint}")
+        for sub, names in spaces.items()
+    ]
+    wanted = {sub for sub, run in sources if not tasks or run[RUN_ENTITIES.index("task")] in tasks}
+    return sorted(lines + [(uid_of[sub], "fmri", RAW_ONLY) for sub in wanted - have - set(spaces)])
+
+
+def roi_files(dataset: RoiDataset, root: Path) -> dict[str, list[tuple[str, Path]]]:
+    """Ready series by the subject's label for comparison: (label as written in the file's name, path)."""
+    before, after = dataset.pattern.split("{subject}", 1)
+    between = "".join("[^/]*" if c == "*" else "[^/]" if c == "?" else re.escape(c) for c in before)
+    behind = "".join("[^/]*" if c == "*" else "[^/]" if c == "?" else re.escape(c) for c in after)
+    # Greedy before the label, so that '*_' takes 'UM_1_' whole; the label itself is what is left.
+    whole = re.compile(f"{between}(?P<label>[^/]+?){behind}")
+    files = defaultdict(list)
+    for path in sorted(root.glob(dataset.pattern.replace("{subject}", "*"))):
+        match = whole.fullmatch(path.relative_to(root).as_posix())
+        if match:
+            files[plain_label(match["label"])].append((match["label"], path))
+    return files
+
+
+def roi_t_r(dataset: RoiDataset, site: str, path: Path) -> float:
+    """Repetition time in s of a ready series: by its site or, where a site had several, the beginning of the file's name.
+
+    Raises Exclusion when neither is in the study file, or the value is absurd.
+    """
+    t_r = dataset.t_r
+    if isinstance(t_r, dict):
+        keys = [site] if site in t_r else sorted((key for key in t_r if path.name.startswith(key)), key=len)
+        if not keys:
+            raise Exclusion(f"no repetition time for site {site}: add it to the dataset's option t_r")
+        t_r = t_r[keys[-1]]
+    if not T_R_RANGE[0] <= t_r <= T_R_RANGE[1]:
+        raise Exclusion(f"repetition time of {t_r:g} s in the study file (option t_r): write it in s")
+    return float(t_r)
 
 
 def roi_recordings(
     uid_of: dict[str, str], sites: dict[str, str], dataset: RoiDataset, root: Path
-) -> tuple[list[dict], list[tuple[str, str, str]]]:
-    """The same for ready ROI series: one text file per subject."""
+) -> tuple[list[dict], list[Unusable]]:
+    """The same for ready ROI series: one text file per subject. `sites`: uid -> site."""
+    files = roi_files(dataset, root)
     found: list[dict] = []
-    unusable: list[tuple[str, str, str]] = []
+    unusable: list[Unusable] = []
     for label, uid in uid_of.items():
-        files = sorted(root.glob(dataset.pattern.replace("{subject}", glob.escape(label))))
-        t_r = dataset.t_r.get(sites[uid]) if isinstance(dataset.t_r, dict) else dataset.t_r
+        own = files.get(plain_label(label), [])
         try:
-            if not files:
+            if not own:
                 raise Exclusion(f"no file fits {dataset.pattern.replace('{subject}', label)}")
-            if len(files) > 1:
-                raise Exclusion(f"{len(files)} files fit {dataset.pattern.replace('{subject}', label)}: make the pattern stricter")
-            if t_r is None:
-                raise Exclusion(f"no repetition time for site {sites[uid]}: add it to datasets.<name>.t_r")
-            _check_file(files[0])
+            if len(own) > 1:
+                raise Exclusion(f"{len(own)} files fit ({', '.join(p.name for _, p in own[:3])}): make the pattern stricter")
+            path = own[0][1]
+            check_file(path)
+            t_r = roi_t_r(dataset, sites[uid], path)
         except Exclusion as error:
             unusable.append((uid, "fmri", str(error)))
             continue
-        found.append({"uid": uid, "modality": "fmri", "kind": "roi", "path": str(files[0].resolve()), "t_r": float(t_r)})
+        row = {"uid": uid, "modality": "fmri", "kind": "roi", "path": str(path.resolve()), "t_r": t_r}
+        found.append({**row, "exclude_rois": json.dumps(dataset.exclude_rois)})
     return found, unusable
 
 
 def recordings_table(rows: list[dict]) -> pd.DataFrame:
-    """The recordings table: fixed columns and types, sorted, with size and fingerprint of each file."""
+    """The recordings table: fixed columns and types, with size and fingerprint of each file.
+
+    Sorted by subject and modality, rest before other tasks, then by session and run. `confounds`, `mask` and `montage`
+    are '' where there is none.
+    """
     for row in rows:
         path = Path(row["path"])
         row["size"] = sum(p.stat().st_size for p in [path, *data_files(path)])
@@ -209,22 +345,27 @@ def recordings_table(rows: list[dict]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=COLUMNS)
     for column in ("t_r", "sfreq", "line_freq"):
         table[column] = table[column].astype(float)
-    for column in ("session", "run", "task", "confounds", "mask", "montage"):
+    for column in ("confounds", "mask", "montage", "exclude_rois"):
+        table[column] = table[column].fillna("[]" if column == "exclude_rois" else "").astype(str)
+    for column in ("session", "run", "task"):
         table[column] = table[column].astype(object).where(table[column].notna(), None)
-    order = table.assign(rest=table["task"].fillna("").ne("rest"))
-    order = order.sort_values(["uid", "modality", "rest", "session", "run", "path"], na_position="first", kind="stable")
-    return order.drop(columns="rest").reset_index(drop=True).astype({"size": "int64"})
+    order = table.assign(
+        rest=table["task"].fillna("").ne("rest"), number=pd.to_numeric(table["run"], errors="coerce").fillna(0.0)
+    )
+    order = order.sort_values(["uid", "modality", "rest", "session", "number", "path"], na_position="first", kind="stable")
+    return order.drop(columns=["rest", "number"]).reset_index(drop=True).astype({"size": "int64"})
 
 
 def mean_displacement(recordings: pd.DataFrame) -> dict[str, float]:
-    """uid -> mean framewise displacement in mm over a subject's runs, from the confounds tables."""
+    """uid -> mean framewise displacement in mm of a subject's first run with a confounds table."""
     from mcsp.confounds import displacement, read_confounds
 
-    found: dict[str, list[float]] = {}
-    for row in recordings.dropna(subset=["confounds"]).to_dict("records"):
+    found: dict[str, float] = {}
+    for row in recordings[recordings["confounds"] != ""].to_dict("records"):
+        if row["uid"] in found:
+            continue
         try:
-            found.setdefault(row["uid"], []).append(float(displacement(read_confounds(Path(row["confounds"]))).mean()))
+            found[row["uid"]] = float(displacement(read_confounds(Path(row["confounds"]))).mean())
         except Exclusion:
             continue
-    return {uid: float(sum(values) / len(values)) for uid, values in found.items()}
-
+    return found

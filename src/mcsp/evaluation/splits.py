@@ -1,0 +1,163 @@
+"""Frozen folds: an artefact with a hash, checked when it is written and again wherever it is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mcsp.errors import McspError
+from mcsp.options.training import SplitOptions
+from mcsp.store import atomic_path, read_json, read_table, write_json
+
+COLUMNS = {
+    "fold": "Number of the fold",
+    "uid": "Subject: dataset/sub-label",
+    "part": "train, val (chooses models) or test (opened once, by evaluate) in this fold",
+    "family": "Relatives share it, and are in one part",
+}
+PARTS = ("train", "val", "test")
+
+
+def _spread(strata: pd.Series, groups: pd.Series, n_bins: int, rng: np.random.Generator) -> pd.Series:
+    """Bin (0..n_bins-1) of each subject: groups stay together, strata and sizes are even over the bins.
+
+    Greedy: larger groups first, in random order, each to the bin that has fewest of its strata (then fewest subjects).
+    """
+    members = {group: list(index) for group, index in groups.groupby(groups, sort=True).groups.items()}
+    order = list(rng.permutation(sorted(members)))
+    order.sort(key=lambda group: (-len(members[group]), str(strata[members[group][0]])))
+    counts: dict[str, np.ndarray] = {s: np.zeros(n_bins) for s in sorted(set(strata))}
+    sizes, jitter = np.zeros(n_bins), rng.permutation(n_bins)
+    bins = pd.Series(0, index=strata.index)
+    for group in order:
+        load = sum((counts[strata[i]] for i in members[group]), np.zeros(n_bins))
+        chosen = min(range(n_bins), key=lambda b: (load[b], sizes[b], jitter[b]))
+        for i in members[group]:
+            counts[strata[i]][chosen] += 1
+            bins[i] = chosen
+        sizes[chosen] += len(members[group])
+    return bins
+
+
+def strata_of(cohort: pd.DataFrame, smallest: int) -> pd.Series:
+    """Stratum of each subject: dataset x site x labels; rare ones (fewer than `smallest`) fall back to dataset x labels,
+    then to labels.
+    """
+    levels = [cohort["dataset"] + "|" + cohort["site"] + "|" + cohort["labels"], cohort["dataset"] + "|" + cohort["labels"]]
+    stratum = levels[0].copy()
+    for wider in (levels[1], cohort["labels"]):
+        rare = stratum.map(stratum.value_counts()) < smallest
+        stratum[rare] = wider[rare]
+    return stratum
+
+
+def make_folds(cohort: pd.DataFrame, options: SplitOptions) -> pd.Series:
+    """Test fold of each subject (index as `cohort`). Raises McspError when the cohort can't be cut into so many folds."""
+    rng = np.random.default_rng([options.seed, 0])
+    if options.protocol == "leave-one-site-out":
+        sites = cohort["dataset"] + "|" + cohort["site"]
+        if sites.nunique() < options.n_folds:
+            raise McspError(
+                f"splits.n_folds = {options.n_folds}, but there are {sites.nunique()} sites: "
+                f"set n_folds to {sites.nunique()} (one site each) or fewer (sites are grouped)"
+            )
+        return _spread(cohort["dataset"], sites, options.n_folds, rng)
+    if cohort["family"].nunique() < options.n_folds:
+        raise McspError(f"splits.n_folds = {options.n_folds} is more than the {cohort['family'].nunique()} families in the cohort")
+    return _spread(strata_of(cohort, options.n_folds), cohort["family"], options.n_folds, rng)
+
+
+def make_splits(cohort: pd.DataFrame, options: SplitOptions) -> pd.DataFrame:
+    """Long table fold, uid, part, family. Validation subjects are a stratified share of each fold's training part."""
+    cohort = cohort.sort_values("uid").reset_index(drop=True)
+    folds = make_folds(cohort, options)
+    n_bins = max(2, round(1 / options.val_share))
+    tables = []
+    for fold in range(options.n_folds):
+        part = pd.Series("train", index=cohort.index)
+        part[folds == fold] = "test"
+        rest = cohort[folds != fold]
+        if rest["family"].nunique() < 2:
+            raise McspError(f"fold {fold}: too few subjects to set validation subjects aside")
+        rng = np.random.default_rng([options.seed, 1, fold])
+        bins = _spread(strata_of(rest, n_bins), rest["family"], n_bins, rng)
+        part[bins.index[bins == 0]] = "val"
+        tables.append(pd.DataFrame({"fold": fold, "uid": cohort["uid"], "part": part, "family": cohort["family"]}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def assert_sound(splits: pd.DataFrame, source: Path | str = "splits") -> None:
+    """Raises McspError when a subject stands twice in a fold, relatives are split, a part is empty, or (over the folds) a
+    subject is tested more or less than once.
+    """
+    for fold, own in splits.groupby("fold"):
+        twice = own.loc[own["uid"].duplicated(), "uid"]
+        if len(twice):
+            raise McspError(f"{source}: fold {fold}: {twice.iloc[0]} stands in two parts: leakage")
+        families = own.groupby("family")["part"].nunique()
+        if (families > 1).any():
+            raise McspError(f"{source}: fold {fold}: family {families.idxmax()} is split over parts: leakage")
+        empty = [part for part in PARTS if part not in set(own["part"])]
+        if empty:
+            raise McspError(f"{source}: fold {fold}: no {empty[0]} subjects: use fewer folds or more subjects")
+    tested = splits[splits["part"] == "test"]["uid"].value_counts()
+    if set(tested.index) != set(splits["uid"]) or (tested != 1).any():
+        raise McspError(f"{source}: not every subject is tested exactly once")
+
+
+def content_hash(splits: pd.DataFrame) -> str:
+    """SHA-256 of the folds' content."""
+    return hashlib.sha256(splits[list(COLUMNS)].to_csv(index=False, lineterminator="\n").encode()).hexdigest()
+
+
+def run(*, cohort: Path, options: SplitOptions, out: Path) -> None:
+    """Freeze the folds of a cohort: a table at `out`, and its hash, protocol and seed in a JSON beside it."""
+    splits = make_splits(read_table(cohort), options)
+    assert_sound(splits, out)
+    with atomic_path(out) as temporary:
+        splits[list(COLUMNS)].to_csv(temporary, sep="\t", index=False, lineterminator="\n")
+    record = {name: {"Description": text} for name, text in COLUMNS.items()}
+    record["Splits"] = {"sha256": content_hash(splits), **options.model_dump(mode="json")}
+    write_json(out.with_suffix(".json"), record)
+    counts = splits.groupby(["fold", "part"]).size().unstack()[list(PARTS)]
+    print(counts.to_string())
+
+
+def read_record(path: Path) -> dict:
+    """What the JSON beside the folds says: `sha256`, `protocol`, `n_folds`, `seed`."""
+    return read_json(path.with_suffix(".json"))["Splits"]
+
+
+def splits_hash(path: Path) -> str:
+    """The folds' recorded hash."""
+    return read_record(path)["sha256"]
+
+
+def load_splits(path: Path) -> pd.DataFrame:
+    """Read frozen folds. Raises McspError when the table was changed since it was frozen, or is not sound."""
+    splits = pd.read_csv(path, sep="\t", dtype={"uid": str, "part": str, "family": str, "fold": int})
+    if content_hash(splits) != splits_hash(path):
+        raise McspError(f"{path}: changed since it was frozen (hash differs): delete it and rerun `snakemake splits`")
+    assert_sound(splits, path)
+    return splits
+
+
+def part(splits: pd.DataFrame, fold: int, *parts: str) -> list[str]:
+    """Uids of the given parts of a fold, sorted. Raises McspError for a fold that is not there."""
+    own = splits[splits["fold"] == fold]
+    if own.empty:
+        raise McspError(f"fold {fold} is not in the splits: they have {splits['fold'].max() + 1}")
+    return sorted(own.loc[own["part"].isin(parts), "uid"])
+
+
+def guard(splits: pd.DataFrame, fold: int, uids: Iterable[str], *allowed: str) -> None:
+    """Raises McspError when one of `uids`, or a relative of it, belongs to another part of the fold than `allowed`."""
+    own = splits[splits["fold"] == fold].set_index("uid")
+    part_of = own["part"]
+    wrong = [uid for uid in uids if part_of.get(uid) not in allowed]
+    if wrong:
+        raise McspError(f"fold {fold}: {wrong[0]} is {part_of.get(wrong[0], 'not in the splits')}, where only {', '.join(allowed)} may be: leakage")
