@@ -116,7 +116,7 @@ def run(*, subjects: Sequence[Path], recordings: Sequence[Path], status: Sequenc
     people = pd.concat([read_table(path) for path in subjects], ignore_index=True)
     files = pd.concat([read_table(path) for path in recordings], ignore_index=True)
     lines = pd.concat([read_tsv(path) for path in status], ignore_index=True)
-    lines = lines.astype({column: object for column in lines})
+    lines = lines.astype(dict.fromkeys(lines, object))
     kept = modality_flags(people, files, lines)
     kept = kept[kept["has_fmri"] | kept["has_eeg"]]
     twice = doubles(kept, files)

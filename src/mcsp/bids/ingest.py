@@ -177,6 +177,11 @@ def run(
         print(f"  {line['uid']} ({line['stage']}): {line['reason']}")
 
 
+def _few(reasons: list[str], n: int = 3) -> str:
+    more = f"; and {len(reasons) - n} more" if len(reasons) > n else ""
+    return "; ".join(reasons[:n]) + more
+
+
 def status_lines(
     name: str,
     people: dict[str, dict],
@@ -198,6 +203,6 @@ def status_lines(
             lines += [(uid, name, stage, "excluded", reason) for stage, reason in dict.fromkeys(trouble[uid])]
             continue
         nothing = f"no recording of {' or '.join(dataset.modalities)} found"
-        reason = reasons.get(uid) or "; ".join(dict.fromkeys(reason for _, reason in trouble[uid])) or nothing
+        reason = reasons.get(uid) or _few(list(dict.fromkeys(reason for _, reason in trouble[uid]))) or nothing
         lines.append((uid, name, "ingest", "excluded", " ".join(reason.split())))
     return pd.DataFrame(lines, columns=list(STATUS_COLUMNS))

@@ -1,0 +1,323 @@
+"""Read headers, sidecars and pairing of every input, and forecast disk, files and time, before anything runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mne
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from mcsp.bids.ingest import AnyDataset, Listing, describe, list_subjects
+from mcsp.bids.recordings import (
+    RAW_ONLY,
+    bids_recordings,
+    check_file,
+    header_t_r,
+    nifti_header,
+    repetition_time,
+    roi_recordings,
+)
+from mcsp.confounds import STRATEGIES, read_confounds
+from mcsp.eeg.read import MIN_KNOWN, check_edf_size, standard_name
+from mcsp.errors import Exclusion, McspError
+from mcsp.montage import template_montage
+from mcsp.options.atlas import AtlasOptions
+from mcsp.options.datasets import RoiDataset
+from mcsp.options.domains import BANDS
+from mcsp.options.eeg import EegOptions
+from mcsp.options.fmri import FmriOptions
+from mcsp.store import read_tsv, write_tsv
+
+PROBLEM_COLUMNS = {
+    "dataset": "Dataset's name in the study file",
+    "uid": "Subject: dataset/sub-label; n/a: the dataset as a whole",
+    "severity": "error: it will be left out; warning: look at it; note: good to know",
+    "file": "File that the line speaks of",
+    "problem": "What is wrong, and the remedy",
+}
+FORECAST_COLUMNS = {
+    "dataset": "Dataset's name in the study file",
+    "subjects": "Subjects that look usable",
+    "fmri": "Subjects with fMRI that looks usable",
+    "eeg": "Subjects with EEG that looks usable",
+    "input_mb": "Size of the recordings, MB",
+    "store_mb": "Size of the stores that will be written, MB",
+    "files": "Files that the stages up to the stores will write",
+    "cpu_minutes": "Rough CPU time of the stages up to the stores, minutes; training comes on top",
+}
+# Measured on one core of a 2020s server: BOLD by the size of the compressed run, EEG by the duration at 64 channels.
+FMRI_SECONDS = (1.0, 0.012)  # per run, per MB
+ROI_SECONDS = 0.05  # per series
+EEG_SECONDS = 6.0  # per recording
+SHARD_SECONDS = 6.0  # imports, per job
+SHOWN = 25
+
+
+@dataclass
+class Findings:
+    """Problems so far, as rows of the report."""
+
+    rows: list[tuple] = field(default_factory=list)
+
+    def add(self, severity: str, dataset: str, uid: str | None, path: Path | str | None, problem: str) -> None:
+        self.rows.append((dataset, uid, severity, str(path) if path else None, " ".join(problem.split())))
+
+    def table(self) -> pd.DataFrame:
+        order = {"error": 0, "warning": 1, "note": 2}
+        rows = sorted(dict.fromkeys(self.rows), key=lambda r: (r[0], order[r[2]], r[1] or "", r[3] or "", r[4]))
+        return pd.DataFrame(rows, columns=list(PROBLEM_COLUMNS))
+
+
+def check_bold(path: Path) -> tuple[list[str], list[str]]:
+    """(errors, warnings) of a BOLD run by its header and sidecars."""
+    try:
+        check_file(path)
+        header = nifti_header(path)
+        t_r = repetition_time(path)
+    except Exclusion as error:
+        return [str(error)], []
+    warnings = []
+    own = header_t_r(header)
+    if not np.isnan(own) and abs(own - t_r) > 0.01 * t_r:
+        warnings.append(f"repetition time {t_r:g} s in the sidecar, {own:g} s in the header: find out which is right")
+    expected = int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize + int(header["vox_offset"])
+    if path.suffix == ".nii" and path.stat().st_size < expected:
+        return [f"{expected - path.stat().st_size} bytes shorter than its header says: the file is cut: copy it again"], []
+    n_frames = header.get_data_shape()[3]
+    if n_frames * t_r < 120:
+        warnings.append(f"{n_frames} frames of {t_r:g} s are {n_frames * t_r:.0f} s: short for functional connectivity")
+    return [], warnings
+
+
+def check_eeg(path: Path, options: EegOptions) -> tuple[list[str], list[str]]:
+    """(errors, warnings) of an EEG recording by its header."""
+    try:
+        check_file(path)
+        if path.suffix.lower() in (".edf", ".bdf"):
+            check_edf_size(path)
+        raw = mne.io.read_raw(path, preload=False, verbose="error")
+    except Exclusion as error:
+        return [str(error)], []
+    except Exception as error:  # readers fail in many ways on damaged files
+        return [f"can't be read ({type(error).__name__}: {' '.join(str(error).split())[:200]}): export or copy it again"], []
+    errors, warnings = [], []
+    template = template_montage(options.montage).ch_names
+    known = {name.lower(): name for name in template}
+    placed = [name for name in raw.ch_names if standard_name(name, known) in template]
+    if len(placed) < MIN_KNOWN and not sorted(path.parent.glob("*_electrodes.tsv")):
+        names = ", ".join([name for name in raw.ch_names if name not in placed][:5])
+        errors.append(
+            f"{len(placed)} channels have names of {options.montage} (not: {names}): rename, or add an electrodes.tsv"
+        )
+    duration, needed = raw.n_times / raw.info["sfreq"], options.n_segments * options.segment_samples / options.sfreq
+    if duration < needed and options.short == "exclude":
+        errors.append(f"{duration:.0f} s long, {needed:.0f} s are needed: lower eeg.n_segments, or set eeg.short: overlap")
+    if raw.info["sfreq"] < 2 * options.low_pass:
+        warnings.append(f"sampling rate {raw.info['sfreq']:g} Hz is below twice eeg.low_pass ({options.low_pass:g} Hz)")
+    return errors, warnings
+
+
+def check_confounds(path: str, options: FmriOptions) -> tuple[list[str], list[str]]:
+    """(errors, warnings) of a run's confounds table: are the columns of the strategy there?"""
+    wanted = STRATEGIES[options.confounds]
+    if not wanted:
+        return [], []
+    if not path:
+        return [f"no confounds table beside the run, fmri.confounds = {options.confounds} needs one: fetch it, or set none"], []
+    try:
+        table = read_confounds(Path(path))
+    except Exclusion as error:
+        return [str(error)], []
+    missing = [column for column in wanted if column not in table]
+    if missing:
+        return [f"confounds lack {', '.join(missing[:4])} for fmri.confounds = {options.confounds}: choose another"], []
+    return [], []
+
+
+def check_sidecars(name: str, root: Path, findings: Findings) -> None:
+    """Report JSON files at the dataset's top that are not JSON: all subjects inherit them."""
+    if not (root / "dataset_description.json").is_file():
+        findings.add("warning", name, None, root, "no dataset_description.json: not a BIDS dataset by the standard")
+    for path in sorted(root.glob("*.json")):
+        try:
+            json.loads(path.read_text(encoding="utf-8-sig"))
+        except (ValueError, OSError) as error:
+            findings.add("warning", name, None, path, f"not readable as JSON ({error}): mend or delete it")
+
+
+def check_raw(name: str, uid: str, folder: Path, findings: Findings) -> None:
+    """Report on raw BOLD, its T1w and field maps of a subject that waits for preprocessing."""
+    t1w = sorted(folder.glob("**/anat/*_T1w.nii*"))
+    for path in sorted(folder.glob("**/func/*_bold.nii*")):
+        errors, warnings = check_bold(path)
+        for severity, lines in (("error", errors), ("warning", warnings)):
+            for line in lines:
+                findings.add(severity, name, uid, path, line)
+        if not errors:
+            header = nifti_header(path)
+            size, zooms = "x".join(map(str, header.get_data_shape())), "x".join(f"{z:g}" for z in header.get_zooms()[:3])
+            text = f"raw BOLD {size}, {zooms} mm, TR {repetition_time(path):g} s: sound, needs preprocessing"
+            findings.add("note", name, uid, path, text)
+    if not t1w:
+        findings.add("error", name, uid, folder, "no T1w image: fMRIPrep needs one to preprocess the raw BOLD")
+    for path in t1w:
+        try:
+            zooms = "x".join(f"{z:g}" for z in nib.load(path).header.get_zooms()[:3])
+            findings.add("note", name, uid, path, f"T1w, {zooms} mm: sound")
+        except Exception as error:  # nibabel and gzip raise many kinds on damaged files
+            findings.add("error", name, uid, path, f"T1w header not readable ({error}): copy it again")
+    maps = sorted(folder.glob("**/fmap/*.nii*"))
+    odd = [path.name for path in maps if not path.name.startswith("sub-")]
+    if odd:
+        text = f"{len(odd)} of {len(maps)} field maps have names that BIDS does not know ({odd[0]}): fMRIPrep will not use them"
+        findings.add("warning", name, uid, maps[0].parent, text)
+
+
+def _recordings(listing: Listing, root: Path, findings: Findings) -> list[dict]:
+    """Recordings of all subjects that can be used; what can't be is reported."""
+    name, dataset = listing.name, listing.dataset
+    uid_of, sites = {}, {}
+    for label in listing.everyone:
+        uid = f"{name}/sub-{label}"
+        fields, reason = describe(listing, label)
+        if reason:
+            findings.add("error", name, uid, None, reason)
+        else:
+            uid_of[label], sites[uid] = uid, fields["site"]
+    if isinstance(dataset, RoiDataset):
+        found, unusable = roi_recordings(uid_of, sites, dataset, root)
+    else:
+        found, unusable = bids_recordings(uid_of, dataset, root)
+    silent = set(uid_of.values()) - {row["uid"] for row in found} - {uid for uid, _, _ in unusable}
+    for uid, modality, reason in unusable:
+        findings.add("error", name, uid, None, f"{modality}: {reason}")
+        if reason == RAW_ONLY:
+            check_raw(name, uid, root / uid.split("/")[1], findings)
+    for uid in sorted(silent):
+        findings.add("error", name, uid, None, f"no recording of {' or '.join(dataset.modalities)} found")
+    return found
+
+
+def _check_recording(row: dict, name: str, fmri: FmriOptions, eeg: EegOptions, findings: Findings) -> bool:
+    """Report on one recording; True when it looks usable."""
+    path = Path(row["path"])
+    parts = []
+    if row["kind"] == "bold":
+        parts = [check_bold(path), check_confounds(row["confounds"], fmri)]
+        if not row["mask"]:
+            parts.append(([], ["no brain mask beside the run: parcels are averaged without one"]))
+    elif row["kind"] == "eeg":
+        parts = [check_eeg(path, eeg)]
+        if np.isnan(row["line_freq"]):
+            parts.append(([], ["PowerLineFrequency unknown: no notch filter; set the dataset's option line_freq"]))
+    for errors, warnings in parts:
+        for severity, lines in (("error", errors), ("warning", warnings)):
+            for line in lines:
+                findings.add(severity, name, row["uid"], path, line)
+    return not any(errors for errors, _ in parts)
+
+
+def n_regions(atlas: AtlasOptions) -> int:
+    """Number of regions of the study's atlas."""
+    if atlas.table:
+        return len(read_tsv(atlas.table)) - len(atlas.exclude)
+    digits = "".join(c for c in atlas.name if c.isdigit())
+    return int(digits or 0) - len(atlas.exclude)
+
+
+def store_bytes(fmri: FmriOptions, eeg: EegOptions, atlas: AtlasOptions) -> dict[str, int]:
+    """Bytes per subject of the three stores of each modality (float32; shapes as in the README)."""
+    r, n = n_regions(atlas), fmri.n_frames
+    s, c, t = eeg.n_segments, len(eeg.ch_names), eeg.segment_samples
+    return {
+        "fmri": 4 * (r * n + r * r + r * (n // 2 + 1)),
+        "eeg": 4 * (s * c * t + len(BANDS) * c * c + s * c * (t // 2 + 1)),
+    }
+
+
+def forecast_row(dataset: AnyDataset, name: str, usable: list[dict], per_subject: Mapping[str, int]) -> dict:
+    """Forecast of one dataset: who, how large, how many files, how long."""
+    uids = {m: {row["uid"] for row in usable if row["modality"] == m} for m in ("fmri", "eeg")}
+    sizes = {row["path"]: Path(row["path"]).stat().st_size / 1e6 for row in usable}
+    seconds = 0.0
+    for row in {row["uid"] + row["modality"]: row for row in reversed(usable)}.values():  # stages use the first run
+        if row["kind"] == "bold":
+            seconds += FMRI_SECONDS[0] + FMRI_SECONDS[1] * sizes[row["path"]]
+        else:
+            seconds += ROI_SECONDS if row["kind"] == "roi" else EEG_SECONDS
+    jobs = dataset.n_shards * (1 + 3 * len(dataset.modalities))
+    return {
+        "dataset": name,
+        "subjects": len(uids["fmri"] | uids["eeg"]),
+        "fmri": len(uids["fmri"]),
+        "eeg": len(uids["eeg"]),
+        "input_mb": round(sum(sizes.values()), 1),
+        "store_mb": round(sum(per_subject[m] * len(uids[m]) for m in uids) / 1e6, 1),
+        "files": dataset.n_shards * (4 + 9 * len(dataset.modalities)) + 2 * jobs,  # tables and stores; logs, benchmarks
+        "cpu_minutes": round((seconds + SHARD_SECONDS * jobs) / 60, 1),
+    }
+
+
+def show(problems: pd.DataFrame, forecast: pd.DataFrame) -> None:
+    """Print the problems, the gravest first and alike ones once, and the forecast."""
+    console = Console()
+    counts = problems["severity"].value_counts()
+    alike = problems.assign(kind=problems["problem"].str.replace(r"sub-[^\s:;,]+", "sub-*", regex=True))
+    groups = alike.groupby(["severity", "dataset", "kind"], sort=False)
+    for i, ((severity, dataset, kind), own) in enumerate(groups):
+        if i == SHOWN:
+            console.print(f"... and {groups.ngroups - SHOWN} more kinds in the table")
+            break
+        uid = own["uid"].iloc[0]
+        who = dataset if pd.isna(uid) else uid if len(own) == 1 else f"{uid} and {len(own) - 1} more"
+        console.print(f"{severity}: {who}: {kind}", markup=False, highlight=False)
+    table = Table(title="Forecast")
+    for column in forecast:
+        table.add_column(column, justify="left" if column == "dataset" else "right")
+    for row in forecast.itertuples(index=False):
+        table.add_row(*map(str, row))
+    console.print(table)
+    console.print(", ".join(f"{counts.get(s, 0)} {s}s" for s in ("error", "warning", "note")))
+
+
+def run(
+    *,
+    datasets: Mapping[str, AnyDataset],
+    paths: Mapping[str, Path],
+    fmri: FmriOptions,
+    eeg: EegOptions,
+    atlas: AtlasOptions,
+    report: Path | None,
+    forecast: Path | None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Check the datasets at `paths` and print what was found; write it at `report` and `forecast` where given.
+
+    Returns (problems, forecast). Never stops at a problem: all are listed at once. Opening headers says nothing of the
+    data behind them: the stages find out about those.
+    """
+    findings, rows, per_subject = Findings(), [], store_bytes(fmri, eeg, atlas)
+    for name, dataset in datasets.items():
+        usable: list[dict] = []
+        try:
+            listing = list_subjects(name, dataset, paths[name])
+            if not isinstance(dataset, RoiDataset):
+                check_sidecars(name, paths[name], findings)
+            found = _recordings(listing, paths[name], findings)
+            usable = [row for row in found if _check_recording(row, name, fmri, eeg, findings)]
+        except McspError as error:
+            findings.add("error", name, None, paths[name], str(error))
+        rows.append(forecast_row(dataset, name, usable, per_subject))
+    problems, outlook = findings.table(), pd.DataFrame(rows, columns=list(FORECAST_COLUMNS))
+    if report is not None:
+        write_tsv(problems, report, PROBLEM_COLUMNS)
+    if forecast is not None:
+        write_tsv(outlook, forecast, FORECAST_COLUMNS)
+    show(problems, outlook)
+    return problems, outlook

@@ -1,0 +1,79 @@
+"""Random views of a subject's inputs, drawn anew at every step. Pure functions; `generator` sets the draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from mcsp.model.batch import Batch
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Strengths of the views; the meanings are those of the study file's `pretrain.augment`."""
+
+    jitter: float = 0.1
+    scale: float = 0.1
+    time_mask: float = 0.1
+    spectral_removal: float = 0.1
+    spectral_addition: float = 0.1
+    spectral_max: float = 0.1
+    node_drop: float = 0.1
+    edge_drop: float = 0.1
+
+
+def _uniform(x: Tensor, shape: tuple[int, ...], generator: Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, device=x.device)
+
+
+def _normal(x: Tensor, shape: tuple[int, ...], generator: Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, device=x.device)
+
+
+def temporal_view(x: Tensor, strength: Augmentation, generator: Generator, *, segmented: bool) -> Tensor:
+    """Scale, jitter and mask series. `x`: (B, R, T), frames masked; or segmented (B, S, C, T), segments masked."""
+    ones = (1,) * (x.ndim - 1)
+    gain = 1 + strength.scale * _normal(x, (len(x), *ones), generator)
+    noise = strength.jitter * x.std(dim=tuple(range(1, x.ndim)), keepdim=True) * _normal(x, tuple(x.shape), generator)
+    shape = (len(x), x.shape[1], 1, 1) if segmented else (len(x), 1, x.shape[-1])
+    kept = _uniform(x, shape, generator) >= strength.time_mask
+    return (x * gain + noise) * kept
+
+
+def spectral_view(x: Tensor, strength: Augmentation, generator: Generator) -> Tensor:
+    """Remove a share of the frequency components and raise another, by at most `spectral_max` of the largest amplitude.
+
+    `x`: (B, ..., F) amplitudes. Source: Zhang et al. 2022 (TF-C), removal and addition of spectral components.
+    """
+    shape = (len(x), *(1,) * (x.ndim - 2), x.shape[-1])
+    kept = _uniform(x, shape, generator) >= strength.spectral_removal
+    raised = _uniform(x, shape, generator) < strength.spectral_addition
+    ceiling = strength.spectral_max * x.amax(dim=tuple(range(1, x.ndim)), keepdim=True)
+    return x * kept + raised * ceiling * _uniform(x, tuple(x.shape), generator)
+
+
+def spatial_view(x: Tensor, strength: Augmentation, generator: Generator) -> Tensor:
+    """Drop nodes and edges of symmetric graphs and add symmetric noise. `x`: (B, ..., N, N)."""
+    n = x.shape[-1]
+    ones = (1,) * (x.ndim - 3)
+    node = (_uniform(x, (len(x), *ones, n), generator) >= strength.node_drop).to(x.dtype)
+    edge = torch.triu(_uniform(x, tuple(x.shape), generator) >= strength.edge_drop, diagonal=1).to(x.dtype)
+    noise = torch.triu(strength.jitter * _normal(x, tuple(x.shape), generator), diagonal=1)
+    noise = (noise + noise.transpose(-1, -2)) * x.std(dim=tuple(range(1, x.ndim)), keepdim=True)
+    kept = (edge + edge.transpose(-1, -2)) * node[..., :, None] * node[..., None, :]
+    return (x + noise) * kept
+
+
+def augmented(batch: Batch, strength: Augmentation, generator: Generator) -> Batch:
+    """A view of every input of a batch."""
+    views = {}
+    for (modality, domain), x in batch.x.items():
+        if domain == "spatial":
+            views[modality, domain] = spatial_view(x, strength, generator)
+        elif domain == "spectral":
+            views[modality, domain] = spectral_view(x, strength, generator)
+        else:
+            views[modality, domain] = temporal_view(x, strength, generator, segmented=modality == "eeg")
+    return Batch(views, batch.present, batch.n_valid)

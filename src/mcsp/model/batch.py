@@ -1,0 +1,32 @@
+"""What the model reads: a batch of subjects with any of their modalities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Key = tuple[str, str]  # (modality, domain)
+
+
+@dataclass
+class Batch:
+    """`x`: (modality, domain) -> (B, ...) inputs, zeros where a subject lacks the modality. `present`: modality -> (B,)
+    bool. `n_valid`: modality -> (B,) valid frames or segments, 0 where the modality is missing.
+    """
+
+    x: dict[Key, Tensor]
+    present: dict[str, Tensor]
+    n_valid: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.present.values())))
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on another device."""
+        return Batch(*({k: v.to(device, non_blocking=True) for k, v in part.items()} for part in (self.x, self.present, self.n_valid)))
+
+    def rows(self, index: Tensor | slice) -> Batch:
+        """Some subjects of the batch."""
+        return Batch(*({k: v[index] for k, v in part.items()} for part in (self.x, self.present, self.n_valid)))

@@ -1,0 +1,187 @@
+"""Encoders of the three domains. Each maps its input to features h, and for EEG also to features of each segment.
+
+All normalisation is per subject (LayerNorm), so a subject's features do not depend on who else is in the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of the model: those of the study file's `pretrain.model`, and the inputs' shapes (modality/domain -> shape)."""
+
+    width: int
+    depth: int
+    heads: int
+    dim: int
+    patch: int
+    segment_features: int
+    density: float
+    dropout: float
+    shapes: dict[str, tuple[int, ...]]
+
+    def json(self) -> dict:
+        """As plain values."""
+        return asdict(self)
+
+
+class Scaler(nn.Module):
+    """Standardise features with mean and standard deviation that `fit` took from training subjects. `log`: of log(x + floor)."""
+
+    def __init__(self, shape: tuple[int, ...], floor: float | None = None):
+        super().__init__()
+        self.floor = floor
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("scale", torch.ones(shape))
+
+    def raw(self, x: Tensor) -> Tensor:
+        """Before standardisation."""
+        return x if self.floor is None else torch.log(x.clamp_min(0) + self.floor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.raw(x) - self.mean) / self.scale
+
+
+def transformer(width: int, depth: int, heads: int, dropout: float) -> nn.Module:
+    """Pre-norm Transformer encoder, batch first."""
+    layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout, activation="gelu", batch_first=True, norm_first=True)
+    return nn.TransformerEncoder(layer, depth, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+
+
+class GraphEncoder(nn.Module):
+    """Dense graph convolution on `n_graphs` graphs of N nodes: (B, G, N, N) or (B, N, N) -> (B, width).
+
+    Node features are the rows of the standardised matrix; messages run along the strongest share `density` of the raw
+    edges, symmetrically normalised (Kipf & Welling 2017). A linear map of all edges stands beside the convolution, so
+    that the encoder can do what linear models of connectivity do.
+    """
+
+    def __init__(self, shape: tuple[int, ...], width: int, density: float, dropout: float):
+        super().__init__()
+        self.graphs, self.nodes = (shape[0] if len(shape) == 3 else 1), shape[-1]
+        self.density = density
+        self.scaler = Scaler((self.graphs, self.nodes, self.nodes))
+        upper = torch.triu_indices(self.nodes, self.nodes, 1)
+        self.register_buffer("upper", upper, persistent=False)
+        self.enter = nn.Linear(self.nodes, width)
+        self.layers = nn.ModuleList([nn.Linear(width, width) for _ in range(2)])
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2)])
+        self.edges = nn.Linear(self.graphs * upper.shape[1], width)
+        self.dropout = nn.Dropout(dropout)
+        self.leave = nn.Sequential(nn.LayerNorm((self.graphs + 1) * width), nn.Linear((self.graphs + 1) * width, width))
+
+    def adjacency(self, x: Tensor) -> Tensor:
+        """Normalised adjacency (B, G, N, N) of the strongest edges of `x`, with self-loops."""
+        strength = x.detach().abs()
+        strength = strength - torch.diag_embed(torch.diagonal(strength, dim1=-2, dim2=-1))
+        kept = max(1, int(self.density * self.nodes * (self.nodes - 1)))
+        threshold = strength.flatten(2).topk(kept, dim=2).values[..., -1][..., None, None]
+        edges = (strength >= threshold).to(x.dtype) * strength + torch.eye(self.nodes, device=x.device, dtype=x.dtype)
+        degree = edges.sum(-1).rsqrt()
+        return edges * degree[..., :, None] * degree[..., None, :]
+
+    def forward(self, x: Tensor, n_valid: Tensor) -> tuple[Tensor, Tensor | None]:
+        x = x.reshape(len(x), self.graphs, self.nodes, self.nodes)
+        features = self.scaler(x)
+        adjacency = self.adjacency(x)
+        nodes = self.enter(features)
+        for layer, norm in zip(self.layers, self.norms):
+            nodes = nodes + self.dropout(torch.nn.functional.gelu(layer(adjacency @ norm(nodes))))
+        flat = features[:, :, self.upper[0], self.upper[1]].flatten(1)
+        pooled = nodes.mean(dim=2).flatten(1)
+        return self.leave(torch.cat([pooled, self.edges(self.dropout(flat))], dim=1)), None
+
+
+class PatchEncoder(nn.Module):
+    """Transformer over patches along the last axis of (B, R, T): time for series, frequency for amplitudes.
+
+    Patches that lie wholly beyond a subject's valid frames are masked, and left out of the mean.
+    """
+
+    def __init__(self, shape: tuple[int, ...], width: int, depth: int, heads: int, dropout: float, patch: int, *, spectral: bool):
+        super().__init__()
+        self.regions, self.length = shape
+        self.patch, self.spectral = patch, spectral
+        self.count = -(-self.length // patch)
+        self.scaler = Scaler((self.regions, self.length), floor=0.01) if spectral else None
+        self.enter = nn.Linear(self.regions * patch, width)
+        self.place = nn.Parameter(torch.randn(self.count, width) * 0.02)
+        self.body = transformer(width, depth, heads, dropout)
+
+    def forward(self, x: Tensor, n_valid: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self.scaler is not None:
+            x = self.scaler(x)
+        x = nn.functional.pad(x, (0, self.count * self.patch - self.length))
+        tokens = x.reshape(len(x), self.regions, self.count, self.patch).transpose(1, 2).flatten(2)
+        tokens = self.enter(tokens) + self.place
+        if self.spectral:
+            return self.body(tokens).mean(dim=1), None
+        starts = torch.arange(self.count, device=x.device) * self.patch
+        padding = starts >= n_valid[:, None].clamp_min(1)
+        tokens = self.body(tokens, src_key_padding_mask=padding)
+        weight = (~padding).to(tokens.dtype)[..., None]
+        return (tokens * weight).sum(dim=1) / weight.sum(dim=1), None
+
+
+class SegmentEncoder(nn.Module):
+    """Transformer over EEG segments (B, S, C, T) -> (B, width) and features of each segment (B, S, width).
+
+    Series become a token by learned filters, squared, averaged and logged, as band power is (Schirrmeister et al. 2017);
+    amplitudes by a linear map of their logarithm.
+    """
+
+    def __init__(self, shape: tuple[int, ...], width: int, depth: int, heads: int, dropout: float, *, spectral: bool):
+        super().__init__()
+        segments, channels, length = shape
+        self.spectral = spectral
+        if spectral:
+            self.scaler = Scaler((channels, length), floor=0.001)
+            self.enter = nn.Linear(channels * length, width)
+        else:
+            kernel = min(50, length)
+            self.filters = nn.Conv1d(channels, width, kernel, stride=max(1, kernel // 5))
+            self.enter = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
+        self.place = nn.Parameter(torch.randn(segments, width) * 0.02)
+        self.body = transformer(width, depth, heads, dropout)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """(B, S, width) of (B, S, C, T)."""
+        if self.spectral:
+            return self.enter(self.scaler(x).flatten(2))
+        power = self.filters(x.flatten(0, 1)).square().mean(dim=-1)
+        return self.enter(torch.log(power + 1e-4)).reshape(*x.shape[:2], -1)
+
+    def forward(self, x: Tensor, n_valid: Tensor) -> tuple[Tensor, Tensor | None]:
+        segments = self.body(self.tokens(x) + self.place)
+        return segments.mean(dim=1), segments
+
+
+def make_encoder(modality: str, domain: str, sizes: Architecture) -> nn.Module:
+    """The encoder of one modality and domain."""
+    shape = tuple(sizes.shapes[f"{modality}/{domain}"])
+    if domain == "spatial":
+        return GraphEncoder(shape, sizes.width, sizes.density, sizes.dropout)
+    common = (shape, sizes.width, sizes.depth, sizes.heads, sizes.dropout)
+    if modality == "fmri":
+        return PatchEncoder(*common, sizes.patch, spectral=domain == "spectral")
+    return SegmentEncoder(*common, spectral=domain == "spectral")
+
+
+class Projector(nn.Module):
+    """h -> z of dimension `dim`. With `segments`, each segment's features are reduced and put side by side (figure 2 of
+    the paper).
+    """
+
+    def __init__(self, width: int, dim: int, segments: int = 0, segment_features: int = 0):
+        super().__init__()
+        self.reduce = nn.Linear(width, segment_features) if segments else None
+        size = segments * segment_features or width
+        self.net = nn.Sequential(nn.Linear(size, width), nn.GELU(), nn.Linear(width, dim))
+
+    def forward(self, h: Tensor, segments: Tensor | None) -> Tensor:
+        return self.net(h if self.reduce is None else self.reduce(segments).flatten(1))
