@@ -276,7 +276,9 @@ def show(problems: pd.DataFrame, forecast: pd.DataFrame) -> None:
             console.print(f"... and {groups.ngroups - SHOWN} more kinds in the table")
             break
         uid = own["uid"].iloc[0]
-        who = dataset if pd.isna(uid) else uid if len(own) == 1 else f"{uid} and {len(own) - 1} more"
+        who = (
+            f"{dataset}: {own['file'].iloc[0]}" if pd.isna(uid) else uid if len(own) == 1 else f"{uid} and {len(own) - 1} more"
+        )
         console.print(f"{severity}: {who}: {kind}", markup=False, highlight=False)
     table = Table(title="Forecast")
     for column in forecast:

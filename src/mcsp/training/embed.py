@@ -1,0 +1,115 @@
+"""Test subjects in the encoders' space, before and after pre-training, and retrieval across modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mcsp.errors import McspError
+from mcsp.evaluation.splits import guard, load_splits, part, splits_hash
+from mcsp.model.batch import Key
+from mcsp.model.mcsp import MCSP
+from mcsp.store import read_table, write_table, write_tsv
+from mcsp.training.data import Subjects
+from mcsp.training.engine import step_seed
+
+COLUMNS = {
+    "fold": "Fold; its test subjects are embedded",
+    "stage": "untrained (initial weights) or pretrained",
+    "domain": "Domain whose embeddings are compared; all: the three side by side",
+    "query": "Modality that asks; the other one is searched",
+    "n": "Subjects with both modalities, the size of the search",
+    "top1": "Share of queries whose own subject came first",
+    "top5": "Share of queries whose own subject was among the first five",
+    "mrr": "Mean reciprocal rank of the own subject",
+    "chance_top1": "top1 expected by chance",
+    "chance_mrr": "mrr expected by chance",
+}
+
+
+def untrained(model: MCSP, seed: int) -> MCSP:
+    """A model of the same sizes and standardisers with initial weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = MCSP(model.config)
+    for key, scaler in fresh.scalers().items():
+        scaler.load_state_dict(model.scalers()[key].state_dict())
+    return fresh.eval()
+
+
+def embed_subjects(model: MCSP, subjects: Subjects) -> tuple[dict[Key, np.ndarray], dict[str, np.ndarray]]:
+    """(embeddings (N, dim) by modality and domain, presence (N) by modality) of all subjects, in their order."""
+    z: dict[Key, list[np.ndarray]] = {key: [] for key in model.keys}
+    for _, batch in subjects.everyone():
+        for key, values in model.embed(batch).items():
+            z[key].append(values.numpy())
+    return {key: np.concatenate(parts) for key, parts in z.items()}, subjects.has
+
+
+def retrieval(query: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """How well row i of `query` (N, d) finds row i of `target` (N, d) by cosine similarity; ties count half."""
+    similarity = query @ target.T
+    own = np.diag(similarity)[:, None]
+    rank = 1 + (similarity > own).sum(axis=1) + 0.5 * ((similarity == own).sum(axis=1) - 1)
+    n = len(query)
+    return {
+        "n": n,
+        "top1": float((rank <= 1).mean()),
+        "top5": float((rank <= 5).mean()),
+        "mrr": float((1 / rank).mean()),
+        "chance_top1": 1 / n,
+        "chance_mrr": float((1 / np.arange(1, n + 1)).mean()),
+    }
+
+
+def _rows(fold: int, stage: str, uids: list[str], z: dict[Key, np.ndarray], has: dict[str, np.ndarray]) -> list[dict]:
+    return [
+        {"uid": uid, "fold": fold, "stage": stage, "modality": m, "domain": d, "embedding": values[i].tolist()}
+        for (m, d), values in z.items()
+        for i, uid in enumerate(uids)
+        if has[m][i]
+    ]
+
+
+def _retrievals(fold: int, stage: str, z: dict[Key, np.ndarray], has: dict[str, np.ndarray]) -> list[dict]:
+    if len(has) < 2:
+        return []
+    both = np.logical_and.reduce(list(has.values()))
+    if both.sum() < 2:
+        return []
+    domains = list(dict.fromkeys(d for _, d in z))
+    found = []
+    for query, target in (("fmri", "eeg"), ("eeg", "fmri")):
+        pairs = {d: (z[query, d][both], z[target, d][both]) for d in domains}
+        pairs["all"] = tuple(np.concatenate([pairs[d][side] for d in domains], axis=1) for side in (0, 1))
+        found += [{"fold": fold, "stage": stage, "domain": d, "query": query, **retrieval(*pair)} for d, pair in pairs.items()]
+    return found
+
+
+def run(*, stores: Path, cohort: Path, splits: Path, models: Sequence[Path], out: Path, threads: int) -> None:
+    """Embed the test subjects of every fold with that fold's model, pre-trained and untrained: a long table at `out`,
+    and `retrieval.tsv` beside it.
+    """
+    torch.set_num_threads(threads)
+    table, folds = read_table(cohort), load_splits(splits)
+    rows, found = [], []
+    for folder in models:
+        model = MCSP.from_pretrained(folder)
+        if model.config["splits"]["sha256"] != splits_hash(splits):
+            raise McspError(f"{folder}: pre-trained for other folds than {splits}: rerun `snakemake pretrain`")
+        fold = model.config["fold"]
+        uids = part(folds, fold, "test")
+        guard(folds, fold, uids, "test")
+        subjects = Subjects(stores, table, uids, model.keys)
+        for stage, own in (("untrained", untrained(model, step_seed(fold, 9))), ("pretrained", model)):
+            z, has = embed_subjects(own, subjects)
+            rows += _rows(fold, stage, subjects.uids, z, has)
+            found += _retrievals(fold, stage, z, has)
+    write_table(pd.DataFrame(rows), out)
+    write_tsv(pd.DataFrame(found, columns=list(COLUMNS)), out.with_name("retrieval.tsv"), COLUMNS)
+    if found:
+        print(pd.DataFrame(found).groupby(["stage", "domain"])[["top1", "chance_top1", "mrr", "chance_mrr"]].mean().round(3).to_string())

@@ -1,0 +1,208 @@
+"""Fine-tuning of one fold's encoders for a task. Validation subjects choose the epoch; test subjects are not read."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from mcsp.code import code_version
+from mcsp.cohort import task_labels
+from mcsp.errors import McspError
+from mcsp.evaluation.splits import guard, load_splits, part, read_record
+from mcsp.model.batch import Batch
+from mcsp.model.mcsp import MCSP, Classifier
+from mcsp.options.tasks import Task
+from mcsp.options.training import FinetuneOptions
+from mcsp.store import read_table, write_tsv
+from mcsp.training.data import PairedSampler, Subjects, loader
+from mcsp.training.engine import History, cosine_with_warmup, fingerprint, fit, step_seed
+
+COLUMNS = {
+    "epoch": "Epoch, from 0",
+    "split": "train or val subjects",
+    "lr": "Learning rate of the head at the epoch's end",
+    "loss": "Class-balanced cross entropy",
+    "auroc": "AUROC on validation subjects; n/a for training subjects, or with one class",
+}
+
+
+class Labelled(Subjects):
+    """Subjects with a label each."""
+
+    def __init__(self, stores: Path, cohort: pd.DataFrame, y: pd.Series, keys):
+        super().__init__(stores, cohort, list(y.index), keys)
+        self.y = torch.tensor(y.loc[self.uids].to_numpy(), dtype=torch.float32)
+
+    def collate(self, index) -> tuple[Batch, Tensor]:
+        """Batch and labels (B,)."""
+        return super().collate(index), self.y[list(index)]
+
+
+def drop_modalities(batch: Batch, probability: float) -> Batch:
+    """Hide one of the modalities of subjects that have both, with `probability` each."""
+    if len(batch.present) < 2 or probability == 0:
+        return batch
+    first, second = batch.present
+    both = batch.present[first] & batch.present[second]
+    draw = torch.rand(len(batch), device=both.device)
+    present = {
+        first: batch.present[first] & ~(both & (draw < probability / 2)),
+        second: batch.present[second] & ~(both & (draw > 1 - probability / 2)),
+    }
+    return Batch(batch.x, present, batch.n_valid)
+
+
+class Finetuning(L.LightningModule):
+    """Class-balanced cross entropy; the state with the lowest validation loss is kept in `best`."""
+
+    def __init__(self, model: Classifier, options: FinetuneOptions, weights: Tensor, steps: int, seed: int, history: History):
+        super().__init__()
+        self.model, self.options, self.steps, self.seed, self.history = model, options, steps, seed, history
+        self.register_buffer("class_weight", weights)
+        self.scores: list[tuple[Tensor, Tensor]] = []
+
+    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+        """Lightning's hook."""
+        return batch[0].to(device), batch[1].to(device)
+
+    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Cross entropy, each class with half of the weight."""
+        weight = self.class_weight[y.long()]
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), y, weight)
+
+    def training_step(self, batch, index: int) -> Tensor:
+        """One step."""
+        torch.manual_seed(step_seed(self.seed, 1, self.global_step))
+        x, y = batch
+        loss = self.loss(self.model(drop_modalities(x, self.options.modality_dropout)), y)
+        self.history.add("train", {"loss": loss}, len(y))
+        return loss
+
+    def validation_step(self, batch, index: int) -> None:
+        """Collect logits of validation subjects."""
+        self.scores.append((self.model(batch[0]), batch[1]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Close the epoch: Lightning validates after its last training step."""
+        logits, y = (torch.cat(parts) for parts in zip(*self.scores))
+        self.scores.clear()
+        terms = {"loss": self.loss(logits, y)}
+        if 0 < y.mean() < 1:
+            terms["auroc"] = torch.tensor(roc_auc_score(y.cpu(), logits.float().cpu()))
+        self.history.add("val", terms, len(y))
+        self.history.close(self.current_epoch, self.optimizers().param_groups[-1]["lr"])
+
+    def configure_optimizers(self):
+        """AdamW; the encoders learn at a share of the head's rate."""
+        scale = self.options.encoder_lr_scale
+        head = [p for name, p in self.model.named_parameters() if not name.startswith("backbone.")]
+        groups = [{"params": head, "lr": self.options.lr}]
+        if scale:
+            encoders = list(self.model.backbone.encoders.parameters())
+            groups.insert(0, {"params": encoders, "lr": self.options.lr * scale})
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_with_warmup(step, self.steps, self.steps // 10 + 1))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class KeepBest(Callback):
+    """Keep the weights of the epoch with the lowest validation loss, and stop after `patience` epochs without a better."""
+
+    def __init__(self, patience: int):
+        self.patience = patience
+        self.best, self.epoch, self.weights = float("inf"), -1, None
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: Finetuning) -> None:
+        """Compare; runs after the module closed its epoch."""
+        loss = next(row["loss"] for row in reversed(module.history.rows) if row["split"] == "val")
+        if loss < self.best:
+            self.best, self.epoch = loss, trainer.current_epoch
+            self.weights = copy.deepcopy({k: v.cpu() for k, v in module.model.state_dict().items()})
+        elif trainer.current_epoch - self.epoch >= self.patience:
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict:
+        """What a checkpoint keeps."""
+        return {"best": self.best, "epoch": self.epoch, "weights": self.weights}
+
+    def load_state_dict(self, state: dict) -> None:
+        """From a checkpoint."""
+        self.best, self.epoch, self.weights = state["best"], state["epoch"], state["weights"]
+
+
+def labelled_parts(cohort: pd.DataFrame, splits: pd.DataFrame, fold: int, task: Task, modalities: list[str]) -> dict[str, pd.Series]:
+    """Labels of the training and the validation subjects. Raises McspError when the training part has one class only."""
+    seen = cohort[cohort[[f"has_{m}" for m in modalities]].any(axis=1)]
+    y = task_labels(seen, task)
+    parts = {}
+    for name in ("train", "val"):
+        uids = [uid for uid in part(splits, fold, name) if uid in y.index]
+        guard(splits, fold, uids, name)
+        parts[name] = y.loc[uids]
+    if parts["train"].nunique() < 2 or len(parts["val"]) == 0:
+        raise McspError(f"fold {fold}: too few subjects of the task in its training part: use fewer folds, or more subjects")
+    return parts
+
+
+def run(
+    *,
+    stores: Path,
+    cohort: Path,
+    splits: Path,
+    fold: int,
+    seed: int,
+    task: Task,
+    pretrained: Path,
+    options: FinetuneOptions,
+    out: Path,
+    history: Path,
+    threads: int,
+) -> None:
+    """Fine-tune the model at `pretrained` on the training subjects of `fold`, and write the classifier of the best epoch
+    to `out` and its losses to `history`.
+
+    Raises McspError when the model was pre-trained for other folds, or the task has too few subjects.
+    """
+    torch.set_num_threads(threads)
+    table, folds, record = read_table(cohort), load_splits(splits), read_record(splits)
+    base = MCSP.from_pretrained(pretrained)
+    if base.config["splits"]["sha256"] != record["sha256"] or base.config["fold"] != fold:
+        raise McspError(f"{pretrained}: pre-trained for other folds than {splits}: rerun `snakemake pretrain`")
+    y = labelled_parts(table, folds, fold, task, sorted({m for m, _ in base.keys}))
+    subjects = {name: Labelled(stores, table, own, base.keys) for name, own in y.items()}
+    config = {
+        **base.config,
+        "head": {"hidden": options.hidden, "dropout": options.dropout},
+        "task": task.model_dump(mode="json"),
+        "seed": seed,
+        "finetune": options.model_dump(mode="json", exclude={"seeds"}),
+        "n_train": len(subjects["train"]),
+        "n_val": len(subjects["val"]),
+        "code": code_version("mcsp.training.finetune"),
+    }
+    L.seed_everything(step_seed(seed, 0, fold), verbose=False)
+    model = Classifier(config)
+    model.backbone.load_state_dict(base.state_dict())
+    counts = np.bincount(subjects["train"].y.int().numpy(), minlength=2)
+    weights = torch.tensor(counts.sum() / (2 * counts), dtype=torch.float32)
+    kept, log = KeepBest(options.patience), History()
+    sampler = PairedSampler(subjects["train"].has, options.batch_size, step_seed(seed, fold))
+    module = Finetuning(model, options, weights, options.epochs * len(sampler), step_seed(seed, 3, fold), log)
+    val = loader(subjects["val"], PairedSampler(subjects["val"].has, options.batch_size, 0))
+    fit(
+        module, loader(subjects["train"], sampler), val, epochs=options.epochs, folder=out / "checkpoints",
+        key=fingerprint(config), callbacks=[log, kept], threads=threads,
+    )  # fmt: skip
+    model.load_state_dict(kept.weights)
+    model.config = {**config, "best_epoch": kept.epoch, "val_loss": round(kept.best, 6)}
+    model.save_pretrained(out)
+    write_tsv(log.table().reindex(columns=list(COLUMNS)), history, COLUMNS)
+    print(f"fine-tuned on {len(subjects['train'])} subjects, best epoch {kept.epoch} of {len(log.rows) // 2}: {out}")

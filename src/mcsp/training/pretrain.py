@@ -1,0 +1,136 @@
+"""Self-supervised pre-training of one fold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+import torch
+
+from mcsp.code import code_version
+from mcsp.errors import McspError
+from mcsp.evaluation.splits import guard, load_splits, part, read_record
+from mcsp.model.augment import Augmentation, augmented
+from mcsp.model.batch import Batch
+from mcsp.model.losses import LossWeights, mcsp_losses
+from mcsp.model.mcsp import MCSP
+from mcsp.options.training import PretrainOptions
+from mcsp.store import read_table, write_tsv
+from mcsp.training.data import PairedSampler, Subjects, fit_scalers, loader, study_keys
+from mcsp.training.engine import History, cosine_with_warmup, fingerprint, fit, step_seed
+
+COLUMNS = {"epoch": "Epoch, from 0", "split": "train or val subjects", "lr": "Learning rate at the epoch's end", "total": "Weighted sum"}
+TERMS = {
+    "id": "L_ID: a domain agrees with its augmented view",
+    "cd": "L_CD: the domains of one subject agree",
+    "im": "L_IM: the modalities' similarity distributions agree",
+    "cm": "L_CM: the modalities of one subject agree",
+}
+
+
+class Pretraining(L.LightningModule):
+    """The losses of one step. Views and dropout are drawn from (seed, step), so a resumed run goes on as it would have."""
+
+    def __init__(self, model: MCSP, options: PretrainOptions, steps: int, history: History):
+        super().__init__()
+        self.model, self.options, self.steps, self.history = model, options, steps, history
+        self.weights = LossWeights(**options.loss.model_dump())
+        self.strength = Augmentation(**options.augment.model_dump())
+
+    def losses(self, batch: Batch, seed: int) -> dict[str, torch.Tensor]:
+        """All terms of a batch; `seed` sets its views."""
+        generator = torch.Generator(device=self.device).manual_seed(seed)
+        _, z = self.model(batch)
+        view = self.model(augmented(batch, self.strength, generator))[1] if self.weights.id else z
+        return mcsp_losses(z, view, z, batch.present, self.weights)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Lightning's hook."""
+        return batch.to(device)
+
+    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+        """One step."""
+        seed = step_seed(self.options.seed, 1, self.global_step)
+        torch.manual_seed(seed)
+        terms = self.losses(batch, seed)
+        self.history.add("train", terms, len(batch))
+        return terms["total"]
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """The same loss on validation subjects, with the same views in every epoch."""
+        self.history.add("val", self.losses(batch, step_seed(self.options.seed, 2, index)), len(batch))
+
+    def on_train_epoch_end(self) -> None:
+        """Close the epoch's means."""
+        means = self.history.close(self.current_epoch, self.optimizers().param_groups[0]["lr"])
+        shown = "  ".join(f"{split} {m['total']:.3f}" for split, m in means.items())
+        print(f"epoch {self.current_epoch}: {shown}", flush=True)
+
+    def configure_optimizers(self):
+        """AdamW with warm-up and cosine."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.options.lr, weight_decay=self.options.weight_decay)
+        warmup = max(1, int(self.options.warmup_share * self.steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_with_warmup(step, self.steps, warmup))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def describe_history(table) -> dict[str, str]:
+    """What the columns of a history say."""
+    described = dict(COLUMNS)
+    for column in table.columns:
+        kind, _, where = column.partition("_")
+        if kind in TERMS:
+            described[column] = f"{TERMS[kind]} ({where})"
+    return described
+
+
+def _validation(cohort, splits, fold: int, stores: Path, keys, options: PretrainOptions):
+    uids = part(splits, fold, "val")
+    guard(splits, fold, uids, "val")
+    subjects = Subjects(stores, cohort, uids, keys)
+    return loader(subjects, PairedSampler(subjects.has, options.batch_size, options.seed)) if len(subjects) > 3 else None
+
+
+def run(
+    *, stores: Path, cohort: Path, splits: Path, fold: int, options: PretrainOptions, out: Path, history: Path, threads: int
+) -> None:
+    """Pre-train on the training subjects of `fold` (with `scope: transductive` also on its test subjects) and write
+    `model.safetensors` and `config.json` to `out`, the losses to `history`.
+
+    Raises McspError when a subject of another part would be seen, or nobody has the wanted modalities.
+    """
+    torch.set_num_threads(threads)
+    table, folds = read_table(cohort), load_splits(splits)
+    allowed = ("train", "test") if options.scope == "transductive" else ("train",)
+    uids = part(folds, fold, *allowed)
+    guard(folds, fold, uids, *allowed)
+    keys = study_keys(table, options.model.modalities, options.model.domains)
+    if not keys:
+        raise McspError(f"pretrain.model.modalities: nobody in the cohort has {' or '.join(options.model.modalities)}")
+    subjects = Subjects(stores, table, uids, keys)
+    shapes = {"/".join(key): list(subjects.shapes[key]) for key in keys}
+    sizes = options.model.model_dump(exclude={"modalities", "domains"})
+    code = code_version("mcsp.training.pretrain")
+    config = {
+        "architecture": {**sizes, "shapes": shapes},
+        "fold": fold,
+        "scope": options.scope,
+        "splits": read_record(splits),
+        "n_subjects": len(subjects),
+        "pretrain": options.model_dump(mode="json"),
+        "code": code,
+    }
+    L.seed_everything(step_seed(options.seed, 0, fold), verbose=False)
+    model = MCSP(config)
+    fit_scalers(model, subjects)
+    record = History()
+    if options.epochs:
+        sampler = PairedSampler(subjects.has, options.batch_size, step_seed(options.seed, fold))
+        module = Pretraining(model, options, options.epochs * len(sampler), record)
+        val = _validation(table, folds, fold, stores, keys, options)
+        key = fingerprint(config, [options.epochs])
+        fit(module, loader(subjects, sampler), val, epochs=options.epochs, folder=out / "checkpoints", key=key, callbacks=[record], threads=threads)
+    model.save_pretrained(out)
+    rows = record.table() if record.rows else record.table().reindex(columns=list(COLUMNS))
+    write_tsv(rows, history, describe_history(rows))
+    print(f"pre-trained on {len(subjects)} subjects ({options.scope}): {out}")
