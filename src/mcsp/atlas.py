@@ -12,7 +12,7 @@ import pandas as pd
 
 from mcsp.errors import McspError
 from mcsp.options.atlas import AtlasOptions
-from mcsp.store import atomic_path, read_tsv, write_tsv
+from mcsp.store import atomic_path, write_tsv
 
 COLUMNS = {
     "index": "Value in the label image; for ready series, the number of the region",
@@ -46,12 +46,12 @@ class Atlas:
 
 
 def load_atlas(table: Path) -> Atlas:
-    """Read an atlas written by `run`. Raises McspError when a column is missing."""
-    rows = _checked(read_tsv(table), table)
+    """Read an atlas written by `run`. Raises McspError when it is no atlas table."""
+    rows = read_regions(table)
     image = table.with_name("atlas.nii.gz")
     return Atlas(
         names=list(rows["name"]),
-        networks=list(rows["network"].fillna("n/a")),
+        networks=list(rows["network"]),
         codes=list(rows["code"]),
         coordinates=rows[["x", "y", "z"]].to_numpy(float),
         index=rows["index"].to_numpy(int),
@@ -59,25 +59,55 @@ def load_atlas(table: Path) -> Atlas:
     )
 
 
-def _checked(rows: pd.DataFrame, source: Path | str) -> pd.DataFrame:
+def read_regions(path: str | Path) -> pd.DataFrame:
+    """Table of regions with the columns of `COLUMNS`; what the file lacks is 'n/a' or NaN, a missing code the name.
+
+    Raises McspError when it is no TSV, lacks `index` or `name`, or names a region twice.
+    """
+    try:
+        rows = pd.read_csv(path, sep="\t", dtype=str, na_values=["n/a"], keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise McspError(f"{path}: not readable as a table ({' '.join(str(error).split())}): an atlas table is a TSV") from error
+    return _checked(rows, path)
+
+
+def _checked(rows: pd.DataFrame, source: str | Path) -> pd.DataFrame:
     missing = [c for c in ("index", "name") if c not in rows]
     if missing:
-        raise McspError(f"{source}: no column {' and '.join(missing)}: an atlas table has index, name[, network, x, y, z, code]")
-    rows = rows.copy()
+        raise McspError(
+            f"{source}: no column {' and '.join(missing)}: an atlas table has index, name[, network, x, y, z, code]"
+        )
+    rows = rows.reindex(columns=list(COLUMNS))
+    for column in ("index", "x", "y", "z"):
+        numbers = pd.to_numeric(rows[column], errors="coerce")
+        wrong = rows.loc[numbers.isna() & (rows[column].notna() | (column == "index")), column]
+        if len(wrong):
+            raise McspError(f"{source}: {column} = {wrong.iloc[0]} is no number: mend that row")
+        rows[column] = numbers
+    if rows["name"].isna().any():
+        raise McspError(f"{source}: a region has no name: give each its own")
+    if not len(rows) or not (rows["index"] % 1 == 0).all() or (rows["index"] < 1).any():
+        raise McspError(f"{source}: index must be whole numbers above 0, one per region: 0 is the background")
+    rows["index"] = rows["index"].astype(int)
     rows["name"] = rows["name"].astype(str)
-    for column, default in (("network", "n/a"), ("x", np.nan), ("y", np.nan), ("z", np.nan), ("code", None)):
-        if column not in rows:
-            rows[column] = rows["name"] if column == "code" else default
-    rows["code"] = rows["code"].astype(str)
+    rows["network"] = rows["network"].fillna("n/a").astype(str)
+    rows["code"] = rows["code"].fillna(rows["name"]).astype(str)
     for column in ("index", "name", "code"):
         twice = rows.loc[rows[column].duplicated(), column]
         if len(twice):
             raise McspError(f"{source}: {column} {twice.iloc[0]} stands twice: give each region its own")
-    return rows[list(COLUMNS)]
+    return rows
 
 
-def _labels_of(image: nib.spatialimages.SpatialImage) -> np.ndarray:
-    return np.asarray(np.rint(np.asanyarray(image.dataobj)), dtype=np.int32)
+def _read_image(path: str) -> nib.spatialimages.SpatialImage:
+    try:
+        image = nib.load(path)
+        values = np.asanyarray(image.dataobj)
+    except Exception as error:  # nibabel raises many kinds on damaged files
+        raise McspError(f"{path}: not readable as NIfTI ({' '.join(str(error).split())[:200]}): copy it again") from error
+    if values.ndim != 3 or not np.array_equal(values, np.rint(values)):
+        raise McspError(f"{path}: not a label image: one volume of whole numbers, 0 the background")
+    return image
 
 
 def dosenbach160() -> tuple[pd.DataFrame, nib.Nifti1Image]:
@@ -136,7 +166,12 @@ def schaefer(name: str) -> tuple[pd.DataFrame, nib.spatialimages.SpatialImage]:
     centres = find_parcellation_cut_coords(image)
     parts = [label.split("_") for label in names]
     table = pd.DataFrame(
-        {"index": range(1, size + 1), "name": names, "network": [part[2] for part in parts], **dict(zip("xyz", np.transpose(centres)))}
+        {
+            "index": range(1, size + 1),
+            "name": names,
+            "network": [part[2] for part in parts],
+            **dict(zip("xyz", np.transpose(centres))),
+        }
     )
     return table, image
 
@@ -145,35 +180,57 @@ def _build(options: AtlasOptions) -> tuple[pd.DataFrame, nib.spatialimages.Spati
     if options.table or options.image:
         if not options.table:
             raise McspError(f"atlas.image = {options.image} needs atlas.table: a TSV with columns index and name")
-        image = nib.load(options.image) if options.image else None
-        if (image is None) != (options.kind == "series"):
-            raise McspError(f"atlas.kind = {options.kind}: 'volume' needs atlas.image, 'series' has none")
-        return read_tsv(options.table), image
+        if bool(options.image) != (options.kind == "volume"):
+            raise McspError(f"atlas.kind = {options.kind}: 'volume' needs atlas.image beside atlas.table, 'series' has none")
+        return read_regions(options.table), _read_image(options.image) if options.image else None
+    if options.kind == "series":
+        raise McspError("atlas.kind = series needs atlas.table: a TSV with columns index, name[, code]")
     if options.name == "dosenbach160":
-        return dosenbach160()
-    if re.fullmatch(r"schaefer\d+", options.name):
-        return schaefer(options.name)
-    raise McspError(f"atlas.name = {options.name} is not known: dosenbach160, schaefer100..400, or give atlas.table and atlas.image")
+        rows, image = dosenbach160()
+    elif re.fullmatch(r"schaefer\d+", options.name):
+        rows, image = schaefer(options.name)
+    else:
+        raise McspError(
+            f"atlas.name = {options.name} is not known: dosenbach160, schaefer100..400, or give atlas.table and atlas.image"
+        )
+    return _checked(rows, options.name), image
+
+
+def _without(rows: pd.DataFrame, exclude: list[str], source: str) -> pd.DataFrame:
+    unknown = [e for e in exclude if e not in {*rows["code"], *rows["name"]}]
+    if unknown:
+        raise McspError(f"atlas.exclude: no region {', '.join(unknown)} in {source}: use names or codes of its table")
+    return rows[~(rows["code"].isin(exclude) | rows["name"].isin(exclude))]
+
+
+def _compare(labels: np.ndarray, rows: pd.DataFrame, source: str) -> None:
+    """Raises McspError unless image and table have the same labels."""
+    there, named = set(np.unique(labels)) - {0}, set(rows["index"])
+    for values, where in ((named - there, "the image lacks"), (there - named, "the table lacks")):
+        if values:
+            some = ", ".join(str(value) for value in sorted(values)[:5])
+            raise McspError(f"atlas {source}: {where} {len(values)} label(s) of the other ({some}): do they belong together?")
 
 
 def run(*, options: AtlasOptions, out: Path) -> None:
     """Write the atlas table at `out` and, for voxel data, the label image `atlas.nii.gz` beside it.
 
-    Raises McspError when table and image disagree, or an excluded region does not exist.
+    Raises McspError when the table is damaged, table and image disagree, or an excluded region does not exist.
     """
     rows, image = _build(options)
-    rows = _checked(rows, options.table or options.name)
-    unknown = [e for e in options.exclude if e not in {*rows["code"], *rows["name"]}]
-    if unknown:
-        raise McspError(f"atlas.exclude: no region {', '.join(unknown)} in {options.table or options.name}")
-    rows = rows[~(rows["code"].isin(options.exclude) | rows["name"].isin(options.exclude))]
-    if image is not None:
-        labels = _labels_of(image)
-        lost = sorted(set(rows["index"]) - set(np.unique(labels)))
-        if labels.ndim != 3 or lost:
-            raise McspError(f"atlas {options.name}: the image lacks label(s) {lost[:5]} of the table: they must belong together")
-        labels[~np.isin(labels, rows["index"])] = 0
-        with atomic_path(out.with_name("atlas.nii.gz")) as temporary:
-            nib.Nifti1Image(labels.astype(np.int16), image.affine).to_filename(temporary)
-    write_tsv(rows, out, COLUMNS)
-    print(f"atlas {options.name}: {len(rows)} regions, {rows['network'].nunique()} networks: {out}")
+    source = options.table or options.name
+    kept = _without(rows, options.exclude, source)
+    beside = out.with_name("atlas.nii.gz")
+    if image is None:
+        beside.unlink(missing_ok=True)
+    else:
+        labels = np.asanyarray(image.dataobj).astype(np.int32)
+        _compare(labels, rows, source)
+        labels[~np.isin(labels, kept["index"])] = 0
+        with atomic_path(beside) as temporary:
+            written = nib.Nifti1Image(labels.astype(np.int16 if labels.max() < 2**15 else np.int32), image.affine)
+            written.header.set_sform(image.affine, code="mni")
+            written.header.set_xyzt_units("mm")
+            written.to_filename(temporary)
+    write_tsv(kept, out, COLUMNS)
+    print(f"atlas {options.name}: {len(kept)} regions, {kept['network'].nunique()} networks: {out}")

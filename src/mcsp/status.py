@@ -128,7 +128,7 @@ def _print_subjects(states: pd.DataFrame, console: Console) -> None:
                 table.add_row(name, stage, *(str(counts.get(state, 0)) for state in ("done", "excluded", "failed", "waiting")))
     console.print(table)
     for line in states.dropna(subset=["reason"]).head(SHOWN).to_dict("records"):
-        console.print(f"  {line['uid']}: {line['reason']}", markup=False, highlight=False)
+        console.print(f"  {line['uid']}: {line['reason']}", markup=False, highlight=False, soft_wrap=True)
     more = states["reason"].notna().sum() - SHOWN
     if more > 0:
         console.print(f"  ... and {more} more in the table")
@@ -146,7 +146,7 @@ def _print_jobs(jobs: pd.DataFrame, console: Console) -> None:
         console.print(
             f"  {job['rule']} {job['job']} {job['state']}: {job['message'] or 'empty log'}", markup=False, highlight=False
         )
-        console.print(f"    log: {job['log']}", markup=False, highlight=False)
+        console.print(f"    log: {job['log']}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_ends(results: Path, tasks: Sequence[str], console: Console) -> None:
@@ -162,7 +162,7 @@ def _print_ends(results: Path, tasks: Sequence[str], console: Console) -> None:
         ]
         console.print(f"task {task}: {classifiers} classifiers, {' and '.join(parts) or 'neither evaluated nor explained'}")
     report = results / "report.html"
-    console.print(f"report: {report if report.is_file() else 'not yet'}", highlight=False)
+    console.print(f"report: {report if report.is_file() else 'not yet'}", highlight=False, soft_wrap=True)
 
 
 def run(*, results: Path, datasets: Sequence[str], tasks: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -180,5 +180,7 @@ def run(*, results: Path, datasets: Sequence[str], tasks: Sequence[str]) -> tupl
     _print_subjects(states, console)
     _print_jobs(jobs, console)
     _print_ends(results, tasks, console)
-    console.print(f"all of it: {results / 'status' / 'status.tsv'}, {results / 'status' / 'jobs.tsv'}", highlight=False)
+    console.print(
+        f"all of it: {results / 'status' / 'status.tsv'}, {results / 'status' / 'jobs.tsv'}", highlight=False, soft_wrap=True
+    )
     return states, jobs

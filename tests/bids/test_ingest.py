@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from bids.conftest import ingest_all, write_bold, write_participants
+from small_datasets import ingest_all, write_bold, write_participants
 
 from mcsp.bids.recordings import fingerprint, header_t_r, nifti_header
 from mcsp.errors import McspError
@@ -109,8 +109,7 @@ def test_the_coarser_resolution_is_one_run_not_two(tmp_path):
 @pytest.mark.parametrize(
     ("sidecar", "header", "reason"),
     [
-        (2000.0, 2.0, "repetition time of 2000 s in the sidecar of sub-a_task-rest_space-MNI152NLin2009cAsym_res-2_desc-preproc_bold"
-         ".nii.gz: it looks like ms, write 2 (BIDS wants s)"),
+        (2000.0, 2.0, "desc-preproc_bold.nii.gz: it looks like ms, write 2 (BIDS wants s)"),
         (0.05, 2.0, "repetition time of 0.05 s"),
         (17.0, 2.0, "repetition time of 17 s"),
         ("n/a", 30.0, "repetition time of 30 s in the header"),
@@ -303,12 +302,21 @@ def write_abide(root: Path) -> Path:
     """A few made-up subjects in ABIDE's layout."""
     folder = root / "cpac" / "filt_noglobal" / "rois_ho"
     folder.mkdir(parents=True)
-    people = [(50001, "PITT", "1"), (50002, "UM_1", "2"), (50003, "CMU", "1"), (50004, "CMU", "2"), (50005, "MARS", "2"), (50006, "NYU", "2")]
+    people = [
+        (50001, "PITT", "1"),
+        (50002, "UM_1", "2"),
+        (50003, "CMU", "1"),
+        (50004, "CMU", "2"),
+        (50005, "MARS", "2"),
+        (50006, "NYU", "2"),
+    ]
     files = ["Pitt_0050001", "UM_1_0050002", "CMU_a_0050003", "CMU_b_0050004", "Mars_0050005", "NYU_0050099"]
     for i, name in enumerate(files):
         np.savetxt(folder / f"{name}_rois_ho.1D", np.full((4, 2), i), delimiter="\t", header="#10\t#11", comments="")
     columns = ["SUB_ID", "SITE_ID", "DX_GROUP"]
-    table = pd.DataFrame(people, columns=columns).assign(AGE_AT_SCAN="-9999", SEX="2", func_mean_fd="0.25", FILE_ID="no_filename")
+    table = pd.DataFrame(people, columns=columns).assign(
+        AGE_AT_SCAN="-9999", SEX="2", func_mean_fd="0.25", FILE_ID="no_filename"
+    )
     table.to_csv(root / "Phenotypic_V1_0b_preprocessed1.csv", index=False)
     return root
 
@@ -346,7 +354,7 @@ def test_real_abide_series(real_data, tmp_path):
     wanted, kept = 12, 0
     with tarfile.open(archive) as tar:  # a stream: only its beginning is unpacked
         for member in tar:
-            if member.isfile() and (member.name.endswith(".1D") and kept < wanted or member.name.endswith(".csv")):
+            if member.isfile() and ((member.name.endswith(".1D") and kept < wanted) or member.name.endswith(".csv")):
                 tar.extract(member, tmp_path, filter="data")
                 kept += member.name.endswith(".1D")
             if kept == wanted and list(tmp_path.rglob("*.csv")):

@@ -1,0 +1,125 @@
+"""Simple rivals on the same folds. Whatever they fit or tune, they fit on training subjects."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from mcsp.cohort import domain_meta, read_domain
+
+STRENGTHS = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]  # of the ridge penalty's inverse, tuned inside the training part
+POWER_BANDS = {"delta": (1.0, 4.0), "theta": (4.0, 8.0), "alpha": (8.0, 13.0), "beta": (13.0, 30.0)}
+
+
+def _tuned(model, grid: dict, x, y: np.ndarray, families: np.ndarray):
+    """The pipeline refitted with the strength that is best in an inner cross-validation over families."""
+    n_splits = min(5, int(np.bincount(y).min()), len(set(families)))
+    if n_splits < 2:
+        return model.fit(x, y)
+    inner = StratifiedGroupKFold(n_splits, shuffle=True, random_state=0)
+    folds = [(a, b) for a, b in inner.split(np.zeros(len(y)), y, families) if 0 < y[a].mean() < 1 and 0 < y[b].mean() < 1]
+    if not folds:
+        return model.fit(x, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return GridSearchCV(model, grid, scoring="roc_auc", cv=folds).fit(x, y).best_estimator_
+
+
+def _logistic() -> LogisticRegression:
+    return LogisticRegression(class_weight="balanced", max_iter=500)
+
+
+@dataclass
+class Phenotype:
+    """Logistic regression on age, sex, site and mean framewise displacement: what no imaging result may fall behind."""
+
+    name: str = "phenotype"
+    model: object = None
+
+    @staticmethod
+    def _table(people: pd.DataFrame) -> pd.DataFrame:
+        table = people[["age", "mean_fd"]].astype(float)
+        return table.assign(sex=people["sex"].fillna("unknown"), site=people["dataset"] + "/" + people["site"])
+
+    def fit(self, people: pd.DataFrame, y: np.ndarray) -> Phenotype:
+        """Fit on training subjects."""
+        impute = SimpleImputer(strategy="median", keep_empty_features=True)
+        numbers = make_pipeline(impute, StandardScaler())
+        names = OneHotEncoder(handle_unknown="ignore")
+        columns = ColumnTransformer([("numbers", numbers, ["age", "mean_fd"]), ("names", names, ["sex", "site"])])
+        model = make_pipeline(columns, _logistic())
+        self.model = _tuned(model, {"logisticregression__C": STRENGTHS}, self._table(people), y, people["family"].to_numpy())
+        return self
+
+    def predict(self, people: pd.DataFrame) -> np.ndarray:
+        """Probability of being a case."""
+        return self.model.predict_proba(self._table(people))[:, 1]
+
+
+@dataclass
+class Linear:
+    """Logistic regression on features of each modality; the logits of those that a subject has are averaged."""
+
+    name: str
+    features: dict[str, dict[str, np.ndarray]]  # modality -> uid -> features
+    models: dict[str, object] = field(default_factory=dict)
+
+    def fit(self, people: pd.DataFrame, y: np.ndarray) -> Linear:
+        """Fit on training subjects, one model per modality."""
+        self.models = {}
+        for modality, values in self.features.items():
+            has = people["uid"].isin(values).to_numpy()
+            if len(set(y[has])) < 2:
+                continue
+            x = np.stack([values[uid] for uid in people.loc[has, "uid"]])
+            model = make_pipeline(StandardScaler(), _logistic())
+            families = people.loc[has, "family"].to_numpy()
+            self.models[modality] = _tuned(model, {"logisticregression__C": STRENGTHS}, x, y[has], families)
+        return self
+
+    def predict(self, people: pd.DataFrame) -> np.ndarray:
+        """Probability of being a case; 0.5 for a subject without any modality that was fitted."""
+        total, count = np.zeros(len(people)), np.zeros(len(people))
+        for modality, model in self.models.items():
+            has = people["uid"].isin(self.features[modality]).to_numpy()
+            if has.any():
+                x = np.stack([self.features[modality][uid] for uid in people.loc[has, "uid"]])
+                total[has] += model.decision_function(x)
+                count[has] += 1
+        return 1 / (1 + np.exp(-total / np.maximum(count, 1)))
+
+
+def edge_features(fc: np.ndarray) -> np.ndarray:
+    """Upper triangle of a connectivity matrix (R, R)."""
+    return np.array(fc[np.triu_indices(len(fc), 1)])
+
+
+def band_power(amplitude: np.ndarray, freqs: np.ndarray) -> np.ndarray:
+    """Log power of each channel in delta, theta, alpha and beta. `amplitude` (segment, C, F), `freqs` (F) in Hz."""
+    power = (amplitude.astype(float) ** 2).mean(axis=0)
+    bands = [power[:, (freqs >= low) & (freqs < high)].sum(axis=1) for low, high in POWER_BANDS.values()]
+    return np.log(np.concatenate(bands) + 1e-12)
+
+
+def make_rivals(stores: Path, cohort: pd.DataFrame) -> list[Callable[[], Phenotype | Linear]]:
+    """Makers of the rivals that the cohort's modalities allow; each call gives an unfitted one."""
+    features: dict[str, dict[str, np.ndarray]] = {}
+    if cohort["has_fmri"].any():
+        features["fmri"] = read_domain(stores, cohort, "fmri", "spatial", edge_features)
+    if cohort["has_eeg"].any():
+        freqs = np.array(domain_meta(stores, cohort, "eeg", "spectral")["freqs"])
+        features["eeg"] = read_domain(stores, cohort, "eeg", "spectral", lambda row: band_power(row, freqs))
+    name = "linear " + " + ".join({"fmri": "FC", "eeg": "band power"}[m] for m in features)
+    return [Phenotype, lambda: Linear(name, features)]

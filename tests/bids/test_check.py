@@ -1,0 +1,118 @@
+"""`check`: all problems at once, before anything runs, and a forecast that adds up."""
+
+import gzip
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from small_datasets import write_bold, write_participants
+
+from mcsp.bids.check import check_bold, run, store_bytes
+from mcsp.options.atlas import AtlasOptions
+from mcsp.options.datasets import BidsDataset, Phenotype
+from mcsp.options.eeg import EegOptions
+from mcsp.options.fmri import FmriOptions
+from mcsp.store import StoreWriter, read_tsv
+
+
+def check(datasets, out=None, fmri=None, eeg=None):
+    return run(
+        datasets=datasets,
+        paths={name: Path(d.path) for name, d in datasets.items()},
+        fmri=fmri or FmriOptions(confounds="none"),
+        eeg=eeg or EegOptions(),
+        atlas=AtlasOptions(),
+        report=out / "problems.tsv" if out else None,
+        forecast=out / "forecast.tsv" if out else None,
+    )
+
+
+def lines(problems, severity):
+    return problems[problems["severity"] == severity]["problem"].tolist()
+
+
+def test_raw_subject_of_a_real_scanner(real_data, tmp_path):
+    problems, forecast = check({"pumi": BidsDataset(kind="bids", path=str(real_data / "pumi_minitest"))}, tmp_path)
+    assert lines(problems, "error") == ["fmri: raw BOLD only: preprocess it (fMRIPrep), then point derivatives at the output"]
+    notes = lines(problems, "note")
+    assert "raw BOLD 46x46x26x20, 5x5x5 mm, TR 2.52 s: sound, needs preprocessing" in notes
+    assert "T1w, 2x2x2 mm: sound" in notes
+    warnings = "\n".join(lines(problems, "warning"))
+    assert "field maps have names that BIDS does not know" in warnings
+    assert "20 frames of 2.52 s are 50 s" in warnings
+    assert "not readable as JSON" in warnings  # a JSON at the top that is a path of git-annex
+    assert forecast["subjects"].tolist() == [0]
+    assert len(read_tsv(tmp_path / "problems.tsv")) == len(problems)
+    assert (tmp_path / "forecast.json").is_file()
+
+
+def test_real_eeg(eeg_bids):
+    dataset = BidsDataset(kind="bids", path=str(eeg_bids), modalities=["eeg"])
+    problems, forecast = check({"eeg": dataset})
+    errors = problems[problems["severity"] == "error"].groupby("uid")["problem"].agg("; ".join)
+    assert set(errors.index) == {"eeg/sub-open", "eeg/sub-closed", "eeg/sub-corrupt"}
+    assert "s long, 100 s are needed" in errors["eeg/sub-open"]
+    assert "29280 bytes more than its header says" in errors["eeg/sub-corrupt"]
+    assert forecast.loc[0, ["subjects", "fmri", "eeg"]].tolist() == [1, 0, 1]
+    short = EegOptions(n_segments=60)
+    assert check({"eeg": dataset}, eeg=short)[1].loc[0, "eeg"] == 3
+    strange = EegOptions(n_segments=60, montage="GSN-HydroCel-32")
+    assert "rename, or add an electrodes.tsv" in "; ".join(lines(check({"eeg": dataset}, eeg=strange)[0], "error"))
+
+
+def test_bold_by_its_header(tmp_path):
+    good = write_bold(tmp_path, "a")
+    assert check_bold(good)[0] == []
+    assert "short for functional connectivity" in check_bold(good)[1][0]
+    assert "2 s in the sidecar, 3 s in the header" in check_bold(write_bold(tmp_path, "b", header_t_r=3.0))[1][0]
+    cut = write_bold(tmp_path, "c", suffix=".nii")
+    cut.write_bytes(cut.read_bytes()[:-100])
+    assert check_bold(cut)[0] == ["100 bytes shorter than its header says: the file is cut: copy it again"]
+    gone = write_bold(tmp_path, "d")
+    gone.write_bytes(gzip.compress(gzip.decompress(gone.read_bytes())[:200]))
+    assert "header not readable" in check_bold(gone)[0][0]
+    flat = write_bold(tmp_path, "e")
+    nib.Nifti1Image(np.ones((3, 3, 3)), np.eye(4)).to_filename(flat)
+    assert "an image of 3 dimensions" in check_bold(flat)[0][0]
+
+
+def test_all_problems_at_once(tmp_path):
+    root = tmp_path / "data"
+    write_bold(root, "tr", t_r=2000)
+    write_bold(root, "noconf", confounds=False)
+    write_bold(root, "poor")
+    write_bold(root, "nine")
+    write_participants(root, participant_id=["tr", "noconf", "poor", "nine"], group=["asd", "asd", "asd", "9"])
+    datasets = {
+        "x": BidsDataset(
+            kind="bids", path=str(root), derivatives=str(root), phenotype=Phenotype(labels={"group": {"asd": ["ASD"]}})
+        ),
+        "gone": BidsDataset(kind="bids", path=str(tmp_path / "gone")),
+    }
+    problems, forecast = check(datasets, fmri=FmriOptions())
+    by = problems[problems["severity"] == "error"].set_index("uid")["problem"]
+    assert "it looks like ms" in by["x/sub-tr"]
+    assert "no confounds table beside the run" in by["x/sub-noconf"]
+    assert "confounds lack trans_y" in by["x/sub-poor"]
+    assert "label group=9" in by["x/sub-nine"]
+    assert "no such directory" in by[by.index.isna()].item()
+    assert forecast["subjects"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("modality", ["fmri", "eeg"])
+def test_forecast_of_a_store_is_its_size(tmp_path, modality):
+    """Against stores really written: what the format adds is below 2 % of the tensors."""
+    fmri, eeg = FmriOptions(n_frames=60, min_frames=30), EegOptions(n_segments=20, segment_samples=100)
+    forecast, n = store_bytes(fmri, eeg, AtlasOptions())[modality], 3
+    shapes = {
+        "fmri": [(160, 60), (160, 160), (160, 31)],
+        "eeg": [(20, 19, 100), (4, 19, 19), (20, 19, 51)],
+    }[modality]
+    written = 0
+    for i, shape in enumerate(shapes):
+        with StoreWriter(tmp_path / f"{i}.arrow", shape, {}) as writer:
+            for k in range(n):
+                writer.add(f"d/sub-{k}", np.zeros(shape), 1)
+        written += (tmp_path / f"{i}.arrow").stat().st_size
+    assert n * forecast <= written <= 1.03 * n * forecast
