@@ -53,7 +53,7 @@ def test_real_eeg(eeg_bids):
     errors = problems[problems["severity"] == "error"].groupby("uid")["problem"].agg("; ".join)
     assert set(errors.index) == {"eeg/sub-open", "eeg/sub-closed", "eeg/sub-corrupt"}
     assert "s long, 100 s are needed" in errors["eeg/sub-open"]
-    assert "29280 bytes more than its header says" in errors["eeg/sub-corrupt"]
+    assert "every LF byte became CR LF (text mode)" in errors["eeg/sub-corrupt"]
     assert forecast.loc[0, ["subjects", "fmri", "eeg"]].tolist() == [1, 0, 1]
     short = EegOptions(n_segments=60)
     assert check({"eeg": dataset}, eeg=short)[1].loc[0, "eeg"] == 3

@@ -80,7 +80,8 @@ def test_real_eeg_of_two_formats(eeg_bids, tmp_path):
     phenotype = Phenotype(labels={"group": {"control": ["control"], "case": ["ASD"]}})
     found = ingest_all(bids(eeg_bids, phenotype=phenotype), eeg_bids, tmp_path)
     table = found.recordings.set_index("uid")
-    assert table["sfreq"].to_dict() == {"d/sub-closed": 160, "d/sub-corrupt": 160, "d/sub-eeglab": 128, "d/sub-open": 160}
+    assert table["sfreq"].to_dict() == {"d/sub-closed": 160, "d/sub-eeglab": 128, "d/sub-open": 160}
+    assert "every LF byte became CR LF (text mode), its samples are garbage" in found.reason("d/sub-corrupt")
     assert set(table["line_freq"]) == {60.0}
     assert table.loc["d/sub-eeglab", "montage"].endswith("sub-eeglab_space-CapTrak_electrodes.tsv")
     assert table.loc["d/sub-open", "montage"] == ""

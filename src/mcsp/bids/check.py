@@ -14,7 +14,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from mcsp.bids.ingest import AnyDataset, Listing, describe, list_subjects
+from mcsp.bids.listing import AnyDataset, Listing, describe, list_subjects
 from mcsp.bids.recordings import (
     RAW_ONLY,
     bids_recordings,
@@ -57,6 +57,7 @@ FMRI_SECONDS = (1.0, 0.012)  # per run, per MB
 ROI_SECONDS = 0.05  # per series
 EEG_SECONDS = 6.0  # per recording
 SHARD_SECONDS = 6.0  # imports, per job
+NIFTI_OFFSET = 352  # bytes before the data of a single-file image
 SHOWN = 25
 
 
@@ -87,7 +88,7 @@ def check_bold(path: Path) -> tuple[list[str], list[str]]:
     own = header_t_r(header)
     if not np.isnan(own) and abs(own - t_r) > 0.01 * t_r:
         warnings.append(f"repetition time {t_r:g} s in the sidecar, {own:g} s in the header: find out which is right")
-    expected = int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize + int(header["vox_offset"])
+    expected = int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize + NIFTI_OFFSET
     if path.suffix == ".nii" and path.stat().st_size < expected:
         return [f"{expected - path.stat().st_size} bytes shorter than its header says: the file is cut: copy it again"], []
     n_frames = header.get_data_shape()[3]

@@ -84,11 +84,9 @@ def check_datasets(subjects: pd.DataFrame, exclusions: pd.DataFrame, datasets: S
         if name in set(subjects["dataset"]):
             continue
         own = exclusions[exclusions["dataset"] == name]
-        common = [f"{reason} ({n}x)" for reason, n in own["reason"].value_counts().head(3).items()]
-        why = "; ".join(common) or "no subject was found"
-        lines.append(
-            f"dataset {name}: nobody is left: {why}: mend that (`mcsp check` lists all), or take {name} out of the study"
-        )
+        alike = own["reason"].str.replace(r"sub-[^\s:;,]+", "sub-*", regex=True)  # one defect, many files
+        why = "; ".join(f"{reason} ({n}x)" for reason, n in alike.value_counts().head(3).items()) or "no subject was found"
+        lines.append(f"dataset {name}: nobody is left: {why}: mend that (`mcsp check` lists all), or leave {name} out")
     if lines:
         raise McspError("\n".join(lines))
 

@@ -3,118 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from mcsp.bids.phenotype import SIMULATED_TABLE, cell, person, plain_label, read_phenotype, simulated_person
-from mcsp.bids.recordings import (
-    Unusable,
-    bids_recordings,
-    derivatives_of,
-    mean_displacement,
-    recordings_table,
-    roi_files,
-    roi_recordings,
-)
-from mcsp.errors import McspError
-from mcsp.options.datasets import BidsDataset, Phenotype, RoiDataset
-from mcsp.options.simulate import SimulatedDataset
+from mcsp.bids.listing import AnyDataset, describe, list_subjects
+from mcsp.bids.recordings import Unusable, bids_recordings, mean_displacement, recordings_table, roi_recordings
+from mcsp.options.datasets import RoiDataset
 from mcsp.shards import STATUS_COLUMNS, shard_of
 from mcsp.store import write_table, write_tsv
 
 SUBJECT_COLUMNS = ["uid", "dataset", "shard", "subject", "site", "age", "sex", "family", "labels", "mean_fd"]
-SAFE_LABEL = re.compile(r"[A-Za-z0-9_+.-]+")
-AnyDataset = BidsDataset | RoiDataset | SimulatedDataset
-
-
-@dataclass
-class Listing:
-    """Everybody in a dataset: `with_data` and `in_table` are labels as written there; `rows` is the phenotype table."""
-
-    name: str
-    dataset: AnyDataset
-    phenotype: Phenotype
-    rows: pd.DataFrame | None
-    with_data: list[str]
-    in_table: list[str]
-
-    def __post_init__(self) -> None:
-        present = {plain_label(label) for label in self.with_data}
-        absent = {plain_label(label): label for label in self.in_table if plain_label(label) not in present}
-        self.everyone = sorted([*self.with_data, *absent.values()])
-        spelt = defaultdict(set)
-        for label in self.with_data:
-            spelt[plain_label(label)].add(label)
-        self.doubled = {plain: sorted(labels) for plain, labels in spelt.items() if len(labels) > 1}
-
-
-def list_subjects(name: str, dataset: AnyDataset, root: Path) -> Listing:
-    """Who is in the dataset at `root`, by its directories or files and by its phenotype table.
-
-    Raises McspError when it is not there, holds nobody, or its phenotype table can't be used.
-    """
-    if not root.is_dir():
-        raise McspError(f"datasets.{name}: {root}: no such directory: mend datasets.{name}.path")
-    phenotype = SIMULATED_TABLE if isinstance(dataset, SimulatedDataset) else dataset.phenotype
-    table = Path(phenotype.table) if phenotype.table else root / "participants.tsv"
-    wanted = phenotype.labels or phenotype.table or isinstance(dataset, RoiDataset)
-    rows = read_phenotype(table, phenotype) if wanted or table.is_file() else None
-    in_table = [] if rows is None else [label.strip().removeprefix("sub-") for label in rows[phenotype.subject]]
-    if isinstance(dataset, RoiDataset):
-        # A series belongs to the subject as the table writes it, '0051' of a file's name or not.
-        spelt = {plain_label(label): label for label in in_table}
-        with_data = [spelt.get(plain, files[0][0]) for plain, files in roi_files(dataset, root).items()]
-        if dataset.motion and dataset.motion not in rows:
-            raise McspError(f"datasets.{name}.motion: no column {dataset.motion} in {table}")
-    else:
-        places = [place for place in (root, derivatives_of(dataset, root)) if place.is_dir()]
-        with_data = sorted({p.name.removeprefix("sub-") for place in places for p in place.glob("sub-*") if p.is_dir()})
-    if not with_data:
-        what = f"file fits {dataset.pattern}" if isinstance(dataset, RoiDataset) else "directory sub-* is there"
-        raise McspError(f"datasets.{name}: {root}: empty, no {what}: mend datasets.{name}.path")
-    return Listing(name, dataset, phenotype, rows, with_data, in_table)
-
-
-def describe(listing: Listing, label: str) -> tuple[dict, str | None]:
-    """(fields of the subject table, reason for exclusion or None) of one subject."""
-    fields = {"site": listing.name, "age": float("nan"), "sex": None, "family": None, "labels": ""}
-    plain, rows, phenotype = plain_label(label), listing.rows, listing.phenotype
-    if rows is not None:
-        own = rows[rows["_label"] == plain]
-        if own.empty and phenotype.labels:
-            return fields, f"not in the phenotype table (column {phenotype.subject}): add a row"
-        if len(own):
-            fields, reason = _person(listing, own)
-            if reason:
-                return fields, reason
-    if not SAFE_LABEL.fullmatch(label):
-        return fields, f"label {label!r} holds characters that BIDS does not allow: rename the subject"
-    if plain in listing.doubled:
-        return fields, f"stands twice, as {' and '.join(listing.doubled[plain])}: remove the copy, or rename one"
-    return fields, None
-
-
-def _person(listing: Listing, own: pd.DataFrame) -> tuple[dict, str | None]:
-    """The same by a subject's rows of the phenotype table."""
-    phenotype, dataset, row = listing.phenotype, listing.dataset, own.iloc[0]
-    motion = dataset.motion if isinstance(dataset, RoiDataset) else None
-    used = [phenotype.site, phenotype.age, phenotype.sex, phenotype.family, motion, *phenotype.labels]
-    told = {tuple(cell(other, column, phenotype) for column in used) for _, other in own.iterrows()}
-    if isinstance(dataset, SimulatedDataset):
-        fields, reason = simulated_person(row, listing.name)
-    else:
-        fields, reason = person(row, phenotype, listing.name)
-    if len(told) > 1:
-        fields["labels"], reason = "", f"{len(own)} rows in the phenotype table that disagree: keep one"
-    if motion:
-        fields["mean_fd"] = float(pd.to_numeric(cell(row, motion, phenotype) or "nan", errors="coerce"))
-    return fields, reason
 
 
 def _write_if_new(path: Path, write: Callable[[Path], None]) -> None:

@@ -124,11 +124,27 @@ def check_file(path: Path) -> None:
         _check_one(part)
 
 
+def check_transfer(path: Path) -> None:
+    """Raises Exclusion when every LF of a binary file is a CR LF, as a transfer in text mode leaves it. By chance, one
+    LF in 256 would be.
+    """
+    with open(path, "rb") as file:
+        head = file.read(1 << 20)
+    n = head.count(b"\n")
+    if n >= 30 and head.count(b"\r\n") == n:
+        raise Exclusion(
+            f"{path.name}: damaged in transfer: every LF byte became CR LF (text mode), its samples are garbage: "
+            "copy it again, in binary mode"
+        )
+
+
 def _check_one(path: Path) -> None:
     if not path.exists():
         raise Exclusion(f"{path.name}: a link to nowhere: fetch the file (datalad get)")
     if path.stat().st_size == 0:
         raise Exclusion(f"{path.name}: file is empty: copy it again")
+    if path.suffix.lower() in (".edf", ".bdf"):
+        check_transfer(path)
 
 
 def _run_of(row: dict) -> tuple:

@@ -77,10 +77,9 @@ class GraphEncoder(nn.Module):
 
     def adjacency(self, x: Tensor) -> Tensor:
         """Normalised adjacency (B, G, N, N) of the strongest edges of `x`, with self-loops."""
-        strength = x.detach().abs()
-        strength = strength - torch.diag_embed(torch.diagonal(strength, dim1=-2, dim2=-1))
+        strength = x.abs() * (1 - torch.eye(self.nodes, device=x.device, dtype=x.dtype))
         kept = max(1, int(self.density * self.nodes * (self.nodes - 1)))
-        threshold = strength.flatten(2).topk(kept, dim=2).values[..., -1][..., None, None]
+        threshold = strength.detach().flatten(2).topk(kept, dim=2).values[..., -1][..., None, None]
         edges = (strength >= threshold).to(x.dtype) * strength + torch.eye(self.nodes, device=x.device, dtype=x.dtype)
         degree = edges.sum(-1).rsqrt()
         return edges * degree[..., :, None] * degree[..., None, :]

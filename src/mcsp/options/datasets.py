@@ -59,7 +59,9 @@ class RoiDataset(_Dataset):
     pattern: str = Field(
         description="Glob of the series under `path`; {subject} stands for the label, e.g. '*_{subject}_rois_ho.1D'"
     )
-    t_r: float | dict[str, float] = Field(description="Repetition time in s, or one per site")
+    t_r: float | dict[str, float] = Field(
+        description="Repetition time in s, or one per site; for a site with several, one per beginning of its files' names"
+    )
     exclude_rois: list[str] = Field([], description="ROI columns to leave out, by name")
     motion: str | None = Field(None, description="Phenotype column of the mean framewise displacement in mm")
 

@@ -1,15 +1,24 @@
-"""Signals of one simulated brain: slow regional activity, alpha power that drives BOLD, EEG sources, head motion."""
+"""Signals of one simulated brain: slow regional activity, alpha power that drives BOLD, head motion."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import fftconvolve
 from scipy.stats import gamma
 
+from mcsp.options.simulate import AmplitudeEffect, BandEffect, EdgeEffect
+
 DT = 0.5  # s, the grid on which slow activity lives
-SLOW = (0.01, 0.1)  # Hz
+SLOW = (0.01, 0.1)  # Hz, of network activity
+WAXING = (0.01, 0.08)  # Hz, of alpha power
+AMPLITUDE_BAND = (0.02, 0.05)  # Hz, where amplitude effects act
+SETTLE = 40.0  # s before a recording begins, so that the haemodynamic response has settled
 HEAD_RADIUS_MM = 50.0  # Power et al. 2012: rotations as arc length on a sphere of this radius
+
+Effect = EdgeEffect | AmplitudeEffect | BandEffect
 
 
 def band_noise(rng: np.random.Generator, shape: tuple[int, ...], dt: float, band: tuple[float, float]) -> np.ndarray:
@@ -36,8 +45,6 @@ def haemodynamic_response(dt: float, duration: float = 32.0) -> np.ndarray:
 
 def convolve_hrf(neural: np.ndarray, dt: float) -> np.ndarray:
     """Neural activity (..., T) convolved with the haemodynamic response, causal, same length."""
-    from scipy.signal import fftconvolve
-
     response = haemodynamic_response(dt).reshape((1,) * (neural.ndim - 1) + (-1,))
     return fftconvolve(neural, response, axes=-1)[..., : neural.shape[-1]]
 
@@ -45,22 +52,92 @@ def convolve_hrf(neural: np.ndarray, dt: float) -> np.ndarray:
 @dataclass(frozen=True)
 class Traits:
     """What one subject carries in both modalities. `coupling`: standard normal; raises network coupling and alpha power
-    together, so that a subject's EEG and fMRI can be told to belong together. `effects`: planted size per effect, 0
-    where the subject lacks the disorder.
+    together, so that a subject's EEG and fMRI can be told to belong together. `networks`: coupling strength of each
+    network, in the order of their sorted names. `sizes`: planted size per effect, 0 where the subject lacks the disorder.
     """
 
     coupling: float
-    networks: np.ndarray  # coupling strength of each network
-    effects: np.ndarray
+    networks: np.ndarray
+    sizes: np.ndarray
+
+
+def alpha_envelopes(rng: np.random.Generator, n_networks: int, n: int) -> np.ndarray:
+    """Slow waxing and waning of alpha power (N, n), unit variance: half of it common to all networks, half their own."""
+    common, own = band_noise(rng, (n,), DT, WAXING), band_noise(rng, (n_networks, n), DT, WAXING)
+    return (common + own) / np.sqrt(2)
+
+
+def alpha_sign(names: Sequence[str], networks: Sequence[str]) -> np.ndarray:
+    """Sign (R,) with which alpha power drives BOLD: -1 in cortex, +1 in the thalamus, 0 in the cerebellum.
+
+    Source: simultaneous EEG-fMRI, Goldman et al. 2002 (NeuroReport 13:2487), Laufs et al. 2003 (PNAS 100:11053).
+    """
+    sign = np.full(len(names), -1.0)
+    sign[["thalamus" in name.lower() for name in names]] = 1.0
+    sign[[network == "cerebellum" for network in networks]] = 0.0
+    return sign
+
+
+def couple(rng: np.random.Generator, latent: np.ndarray, first: int, second: int, size: float) -> None:
+    """Mix one signal into two network latents (N, n), in place: correlation +-size^2 / (1 + size^2) between them.
+
+    Their variance stays, so connectivity inside each network, and with every third one, does not change.
+    """
+    shared = band_noise(rng, (latent.shape[1],), DT, SLOW)
+    latent[first] = (latent[first] + abs(size) * shared) / np.sqrt(1 + size**2)
+    latent[second] = (latent[second] + size * shared) / np.sqrt(1 + size**2)
+
+
+def amplify(activity: np.ndarray, size: float) -> np.ndarray:
+    """Activity (R, n) with its amplitude between 0.02 and 0.05 Hz multiplied by 1 + size."""
+    freqs = np.fft.rfftfreq(activity.shape[1], DT)
+    inside = (freqs >= AMPLITUDE_BAND[0]) & (freqs <= AMPLITUDE_BAND[1])
+    return np.fft.irfft(np.fft.rfft(activity) * np.where(inside, 1 + size, 1.0), activity.shape[1])
+
+
+def slow_activity(
+    rng: np.random.Generator,
+    names: Sequence[str],
+    networks: Sequence[str],
+    traits: Traits,
+    effects: Sequence[Effect],
+    alpha: np.ndarray,
+    coupling: float,
+) -> np.ndarray:
+    """Regional neural activity (R, n) on the slow grid: what the regions of a network share, weighted by the subject's
+    coupling, activity of their own (unit variance), and alpha power `alpha` (N, n) with `coupling` as its share.
+    """
+    order = sorted(set(networks))
+    of = np.array([order.index(network) for network in networks])
+    n = alpha.shape[1]
+    latent = band_noise(rng, (len(order), n), DT, SLOW)
+    for effect, size in zip(effects, traits.sizes):
+        if effect.kind == "edge" and size:
+            couple(rng, latent, *(order.index(network) for network in effect.networks), size)
+    activity = traits.networks[of][:, None] * latent[of] + band_noise(rng, (len(networks), n), DT, SLOW)
+    activity += 0.7 * np.sqrt(coupling) * alpha_sign(names, networks)[:, None] * alpha[of]
+    for effect, size in zip(effects, traits.sizes):
+        if effect.kind == "amplitude" and size:
+            rows = of == order.index(effect.network)
+            activity[rows] = amplify(activity[rows], size)
+    return activity
+
+
+def bold_response(activity: np.ndarray, duration: float, t_r: float) -> np.ndarray:
+    """BOLD (R, T) every `t_r` s of `duration` s, after the response has settled; the median region has unit variance."""
+    bold = convolve_hrf(activity, DT)[:, round(SETTLE / DT) :]
+    frames = np.arange(int(duration / t_r + 1e-6)) * t_r
+    grid = np.arange(bold.shape[1]) * DT
+    series = np.stack([np.interp(frames, grid, row) for row in bold])
+    return series / np.median(series.std(axis=1))
 
 
 def motion_parameters(rng: np.random.Generator, n_frames: int, t_r: float) -> np.ndarray:
     """Head motion (n_frames, 6): translations in mm and rotations in rad; slow drift, breathing and a few jerks."""
     scale = np.array([0.6, 0.8, 1.0, 0.012, 0.008, 0.008]) * rng.lognormal(-0.9, 0.35)
-    steps = rng.normal(size=(n_frames, 6)) * scale * 0.06 * np.sqrt(t_r / 2)
-    drift = np.cumsum(steps, axis=0)
-    breathing = 0.15 * scale * np.sin(2 * np.pi * 0.28 * t_r * np.arange(n_frames)[:, None] + rng.uniform(0, 6.28, 6))
-    for frame in rng.integers(5, n_frames, rng.poisson(2)):
+    drift = np.cumsum(rng.normal(size=(n_frames, 6)) * scale * 0.06 * np.sqrt(t_r / 2), axis=0)
+    breathing = 0.15 * scale * np.sin(2 * np.pi * 0.28 * t_r * np.arange(n_frames)[:, None] + rng.uniform(0, 2 * np.pi, 6))
+    for frame in rng.integers(min(5, n_frames - 1), n_frames, rng.poisson(2)):
         drift[frame:] += rng.normal(size=6) * scale * 0.4
         drift[frame] += rng.normal(size=6) * scale
     return drift + breathing
@@ -74,54 +151,3 @@ def framewise_displacement(motion: np.ndarray) -> np.ndarray:
     change = np.abs(np.diff(motion, axis=0))
     change[:, 3:] *= HEAD_RADIUS_MM
     return np.concatenate([[np.nan], change.sum(axis=1)])
-
-
-def slow_activity(
-    rng: np.random.Generator, networks: list[str], traits: Traits, effects: list, n: int, alpha_envelope: np.ndarray, coupling: float
-) -> np.ndarray:
-    """Regional neural activity (R, n) on the slow grid, unit variance before effects.
-
-    Each network has a latent signal that its regions share; `alpha_envelope` (n,) lowers cortical activity with share
-    `coupling` of the variance (alpha power and BOLD are anticorrelated in cortex: Goldman et al. 2002, Laufs et al.
-    2003). Planted edges add one latent to two networks; planted amplitudes scale 0.02-0.05 Hz.
-    """
-    names = sorted(set(networks))
-    of = np.array([names.index(network) for network in networks])
-    latent = band_noise(rng, (len(names), n), DT, SLOW)
-    own = band_noise(rng, (len(networks), n), DT, SLOW)
-    strength = traits.networks[of][:, None]
-    activity = strength * latent[of] + own
-    cortical = np.array([network != "cerebellum" for network in networks])
-    activity[cortical] -= np.sqrt(coupling) * 0.7 * alpha_envelope
-    for effect, size in zip(effects, traits.effects):
-        if effect.kind == "edge" and size:
-            shared = band_noise(rng, (n,), DT, SLOW)
-            activity[of == names.index(effect.networks[0])] += abs(size) * shared
-            activity[of == names.index(effect.networks[1])] += size * shared
-        elif effect.kind == "amplitude" and size:
-            rows = of == names.index(effect.network)
-            freqs = np.fft.rfftfreq(n, DT)
-            gain = np.where((freqs >= 0.02) & (freqs <= 0.05), 1 + size, 1.0)
-            activity[rows] = np.fft.irfft(np.fft.rfft(activity[rows]) * gain, n)
-    return activity
-
-
-def eeg_sources(
-    rng: np.random.Generator, profile: dict[str, np.ndarray], sfreq: float, n: int, envelope: np.ndarray, bands: dict
-) -> np.ndarray:
-    """Source moments (S, n): 1/f activity plus bands. `profile`: band -> amplitude per source (S,), relative to the 1/f
-    part's unit standard deviation. `envelope` (n,) modulates alpha.
-    """
-    n_sources = len(next(iter(profile.values())))
-    freqs = np.fft.rfftfreq(n, 1 / sfreq)
-    shape = np.zeros_like(freqs)
-    shape[1:] = 1 / np.sqrt(np.maximum(freqs[1:], 0.5))
-    size = (n_sources, len(freqs))
-    background = np.fft.irfft((rng.normal(size=size) + 1j * rng.normal(size=size)) * shape, n)
-    sources = background / background.std(axis=1, keepdims=True)
-    for band, amplitude in profile.items():
-        rhythm = band_noise(rng, (n_sources, n), 1 / sfreq, bands[band])
-        if band == "alpha":
-            rhythm *= envelope
-        sources += amplitude[:, None] * rhythm
-    return sources
