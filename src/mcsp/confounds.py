@@ -39,7 +39,11 @@ def read_confounds(path: Path) -> pd.DataFrame:
     for name in MOTION:
         if name in table:
             derivative = table[name].diff()
-            wanted = {f"{name}_derivative1": derivative, f"{name}_power2": table[name] ** 2, f"{name}_derivative1_power2": derivative**2}
+            wanted = {
+                f"{name}_derivative1": derivative,
+                f"{name}_power2": table[name] ** 2,
+                f"{name}_derivative1_power2": derivative**2,
+            }
             for column, values in wanted.items():
                 if column not in table:
                     table[column] = values
@@ -49,7 +53,9 @@ def read_confounds(path: Path) -> pd.DataFrame:
 def displacement(table: pd.DataFrame) -> np.ndarray:
     """Framewise displacement (T,) in mm; the first frame, which has none, counts as 0. Raises Exclusion without it."""
     if "framewise_displacement" not in table:
-        raise Exclusion("confounds lack framewise_displacement: run fMRIPrep again, or switch scrubbing off (fmri.fd_threshold: null)")
+        raise Exclusion(
+            "confounds lack framewise_displacement: run fMRIPrep again, or switch scrubbing off (fmri.fd_threshold: null)"
+        )
     return np.nan_to_num(table["framewise_displacement"].to_numpy(float))
 
 
@@ -62,7 +68,9 @@ def select(table: pd.DataFrame, strategy: str) -> np.ndarray | None:
         return None
     missing = [c for c in columns if c not in table]
     if missing:
-        raise Exclusion(f"confounds lack {', '.join(missing[:4])} for strategy {strategy}: choose another one in fmri.confounds")
+        raise Exclusion(
+            f"confounds lack {', '.join(missing[:4])} for strategy {strategy}: choose another one in fmri.confounds"
+        )
     values = table[columns].to_numpy(float)
     if len(values) > 1:
         values[0] = np.where(np.isnan(values[0]), values[1], values[0])

@@ -59,8 +59,11 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a Parquet table."""
-    return pq.read_table(path).to_pandas()
+    """Read a Parquet table; missing text is None."""
+    table = pq.read_table(path).to_pandas()
+    for column in table.select_dtypes(include=["object", "string"]):
+        table[column] = table[column].astype(object).where(table[column].notna(), None)
+    return table
 
 
 def write_tsv(table: pd.DataFrame, path: str | Path, descriptions: Mapping[str, str]) -> None:

@@ -4,7 +4,6 @@ rule explain_task:
         stores=PLAN.stores(),
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
-        atlas=rules.atlas.output.table,
         models=lambda wildcards: [model / "model.safetensors" for model in PLAN.finetuned(wildcards.task)],
     output:
         attributions=R / "explain/{task}/attributions.parquet",
@@ -36,7 +35,7 @@ rule explain_task:
         "Explaining the classifiers of {wildcards.task}"
     shell:
         "mcsp explain {wildcards.task} --stores {R:q}/store --cohort {input.cohort:q} --splits {input.splits[0]:q} "
-        "--atlas {input.atlas:q} --task {params.task:q} --options {params.options:q} {params.truth:q} "
+        "--task {params.task:q} --options {params.options:q} {params.truth:q} "
         "--attributions {output.attributions:q} --maps {output.maps:q} --verdicts {output.verdicts:q} "
         "--threads {threads} {params.models:q} > {log:q} 2>&1"
 

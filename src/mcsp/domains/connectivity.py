@@ -86,7 +86,13 @@ def run(
         function = partial(band_connectivity, bands=options.bands, sfreq=source.meta["sfreq"])
         shape = (len(options.bands), source.shape[1], source.shape[1])
         axes = ["band", "channel", "channel"]
-        meta = {"units": "Fisher z", "axes": axes, "bands": list(options.bands), "band_hz": list(options.bands.values()), "code": code}
+        meta = {
+            "units": "Fisher z",
+            "axes": axes,
+            "bands": list(options.bands),
+            "band_hz": list(options.bands.values()),
+            "code": code,
+        }
     stage = f"connectivity-{modality}"
     transform_store(
         temporal=temporal, function=function, shape=shape, meta=meta, store=store, status=status, stage=stage, dataset=dataset,

@@ -48,7 +48,11 @@ def run(
         temporal=temporal,
         function=partial(amplitude_spectrum if modality == "fmri" else segment_spectra, detrend=options.detrend),
         shape=(*source.shape[:-1], n // 2 + 1),
-        meta={"axes": axes, "freqs": [round(float(f), 9) for f in np.fft.rfftfreq(n, step)], "code": code_version("mcsp.domains.spectra")},
+        meta={
+            "axes": axes,
+            "freqs": [round(float(f), 9) for f in np.fft.rfftfreq(n, step)],
+            "code": code_version("mcsp.domains.spectra"),
+        },
         store=store,
         status=status,
         stage=f"spectra-{modality}",

@@ -59,7 +59,7 @@ def to_montage(raw: mne.io.BaseRaw, options: EegOptions) -> mne.io.BaseRaw:
         return raw.pick(options.ch_names).reorder_channels(options.ch_names)
     places = template_montage(options.montage).get_positions()["ch_pos"]
     target = mne.channels.make_dig_montage({name: places[name] for name in options.ch_names}, coord_frame="head")
-    return raw.interpolate_to(target, method={"eeg": "spline"}).reorder_channels(options.ch_names)
+    return raw.interpolate_to(target, method="spline").reorder_channels(options.ch_names)
 
 
 def preprocess(raw: mne.io.BaseRaw, options: EegOptions, line_freq: float) -> np.ndarray:
@@ -78,7 +78,9 @@ def preprocess(raw: mne.io.BaseRaw, options: EegOptions, line_freq: float) -> np
     share = len(raw.info["bads"]) / len(raw.ch_names)
     if share > options.max_bad_share:
         bads = ", ".join(raw.info["bads"][:5])
-        raise Exclusion(f"{len(raw.info['bads'])} of {len(raw.ch_names)} channels are bad ({bads}), above {options.max_bad_share:.0%}")
+        raise Exclusion(
+            f"{len(raw.info['bads'])} of {len(raw.ch_names)} channels are bad ({bads}), above {options.max_bad_share:.0%}"
+        )
     raw.interpolate_bads(reset_bads=True, verbose="error")
     raw.set_eeg_reference("average", verbose="error")
     if raw.info["sfreq"] != options.sfreq:

@@ -67,7 +67,9 @@ def make_folds(cohort: pd.DataFrame, options: SplitOptions) -> pd.Series:
             )
         return _spread(cohort["dataset"], sites, options.n_folds, rng)
     if cohort["family"].nunique() < options.n_folds:
-        raise McspError(f"splits.n_folds = {options.n_folds} is more than the {cohort['family'].nunique()} families in the cohort")
+        raise McspError(
+            f"splits.n_folds = {options.n_folds} is more than the {cohort['family'].nunique()} families in the cohort"
+        )
     return _spread(strata_of(cohort, options.n_folds), cohort["family"], options.n_folds, rng)
 
 
@@ -160,4 +162,6 @@ def guard(splits: pd.DataFrame, fold: int, uids: Iterable[str], *allowed: str) -
     part_of = own["part"]
     wrong = [uid for uid in uids if part_of.get(uid) not in allowed]
     if wrong:
-        raise McspError(f"fold {fold}: {wrong[0]} is {part_of.get(wrong[0], 'not in the splits')}, where only {', '.join(allowed)} may be: leakage")
+        raise McspError(
+            f"fold {fold}: {wrong[0]} is {part_of.get(wrong[0], 'not in the splits')}, where only {', '.join(allowed)} may be: leakage"
+        )

@@ -49,7 +49,9 @@ COMPARISON_COLUMNS = {
 }
 
 
-def mcsp_predictions(models: Sequence[Path], stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, sha256: str, y: pd.Series) -> pd.DataFrame:
+def mcsp_predictions(
+    models: Sequence[Path], stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, sha256: str, y: pd.Series
+) -> pd.DataFrame:
     """Probabilities of the frozen classifiers for their folds' test subjects: fold, seed, uid, p, scope.
 
     Raises McspError when a classifier was made for other folds.
@@ -97,7 +99,9 @@ def metric_rows(task: str, means: pd.DataFrame, protocols: dict[str, str], optio
         folds = [(f["y"].to_numpy(), f["p"].to_numpy()) for _, f in own.groupby("fold")]
         for name, metric in METRICS.items():
             by_fold = [metric(*fold) for fold in folds if 0 < fold[0].mean() < 1]
-            center = (np.mean(by_fold), np.std(by_fold, ddof=1) if len(by_fold) > 1 else np.nan) if by_fold else (np.nan, np.nan)
+            center = (
+                (np.mean(by_fold), np.std(by_fold, ddof=1) if len(by_fold) > 1 else np.nan) if by_fold else (np.nan, np.nan)
+            )
             rows.append((task, method, protocols[method], len(y), int(y.sum()), name, metric(y, p), *intervals[name], *center))
     return pd.DataFrame(rows, columns=list(METRIC_COLUMNS))
 
@@ -170,7 +174,10 @@ def run(
     rows = rows[["method", "fold", "seed", "uid", "y", "p"]].sort_values(["method", "fold", "seed", "uid"])
     means = pooled(rows)
     scope = "pre-training saw test subjects' recordings" if transductive else "inductive"
-    protocols = {m: f"{record['protocol']}, {record['n_folds']} folds" + (f", {scope}" if m == name else "") for m in rows["method"].unique()}
+    protocols = {
+        m: f"{record['protocol']}, {record['n_folds']} folds" + (f", {scope}" if m == name else "")
+        for m in rows["method"].unique()
+    }
     write_table(rows, predictions)
     results = metric_rows(task_name, means, protocols, options)
     write_tsv(results, metrics, METRIC_COLUMNS)

@@ -25,7 +25,11 @@ COLUMNS = {
     "p_phenotype": "p of the AUROC against phenotype, site and motion alone (DeLong, Holm-corrected)",
     "verdict": "Whether it beats phenotype, site and motion alone",
 }
-WORDS = {"better": "beats phenotype", "worse": "FAILS: worse than phenotype", "not told apart": "FAILS: does not beat phenotype"}
+WORDS = {
+    "better": "beats phenotype",
+    "worse": "FAILS: worse than phenotype",
+    "not told apart": "FAILS: does not beat phenotype",
+}
 
 
 def run(*, metrics: Sequence[Path], comparisons: Sequence[Path], out: Path) -> None:
@@ -38,7 +42,11 @@ def run(*, metrics: Sequence[Path], comparisons: Sequence[Path], out: Path) -> N
             own = own.set_index("metric")
             row = {"task": own["task"].iloc[0], "method": method, "n": own["n"].iloc[0], "n_case": own["n_case"].iloc[0]}
             for name in ("auroc", "balanced_accuracy"):
-                row |= {name: own.loc[name, "value"], f"{name}_low": own.loc[name, "low"], f"{name}_high": own.loc[name, "high"]}
+                row |= {
+                    name: own.loc[name, "value"],
+                    f"{name}_low": own.loc[name, "low"],
+                    f"{name}_high": own.loc[name, "high"],
+                }
             if method in pairs.index:
                 row |= {"p_phenotype": pairs.loc[method, "p_holm"], "verdict": WORDS[pairs.loc[method, "verdict"]]}
             rows.append(row)

@@ -27,7 +27,9 @@ def _as_function(forward: Forward, keys: list[Key], modalities: list[str]) -> Ca
     return function
 
 
-def integrated_gradients(forward: Forward, batch: Batch, baseline: dict[Key, Tensor], options: ExplainOptions) -> dict[Key, Tensor]:
+def integrated_gradients(
+    forward: Forward, batch: Batch, baseline: dict[Key, Tensor], options: ExplainOptions
+) -> dict[Key, Tensor]:
     """Integrated Gradients along the straight line from `baseline` (one subject's shape, the training mean).
 
     Sums over all inputs to logit(x) - logit(baseline), up to the integral's error. Source: Sundararajan et al. 2017.

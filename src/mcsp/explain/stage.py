@@ -78,7 +78,12 @@ def reset_weights(model: Classifier, seed: int) -> Classifier:
 
 
 def explained(
-    model: Classifier, subjects: Subjects, baseline: dict[Key, torch.Tensor], metas: dict[Key, dict], method: str, options: ExplainOptions
+    model: Classifier,
+    subjects: Subjects,
+    baseline: dict[Key, torch.Tensor],
+    metas: dict[Key, dict],
+    method: str,
+    options: ExplainOptions,
 ) -> Iterator[tuple[str, Key, Summary]]:
     """(uid, domain, summaries) of every subject and each domain that it has."""
     for parameter in model.parameters():
@@ -130,11 +135,15 @@ def verdict_rows(parts: list[dict], effects: list[dict], meta: dict, resets: lis
             rows.append(_verdict_row(first, kind, score, values, chance, seed))
     if not rows:
         nothing = (np.nan,) * 4
-        rows.append((first["method"], *first["key"], MAIN_KIND[first["key"][0]], "planted truth", *nothing, len(parts), "no truth"))
+        rows.append(
+            (first["method"], *first["key"], MAIN_KIND[first["key"][0]], "planted truth", *nothing, len(parts), "no truth")
+        )
     similarity = float(np.mean(resets))
     verdict = "pass" if similarity < 0.5 else "fail"
     unit = MAIN_KIND[first["key"][0]]
-    rows.append((first["method"], *first["key"], unit, "reset similarity", similarity, np.nan, np.nan, 0.0, len(resets), verdict))
+    rows.append(
+        (first["method"], *first["key"], unit, "reset similarity", similarity, np.nan, np.nan, 0.0, len(resets), verdict)
+    )
     return pd.DataFrame(rows, columns=list(VERDICT_COLUMNS))
 
 
@@ -151,7 +160,13 @@ def subject_rows(parts: list[dict]) -> pd.DataFrame:
 
 
 def explain_model(
-    folder: Path, stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series, metas: dict[Key, dict], options: ExplainOptions
+    folder: Path,
+    stores: Path,
+    cohort: pd.DataFrame,
+    splits: pd.DataFrame,
+    y: pd.Series,
+    metas: dict[Key, dict],
+    options: ExplainOptions,
 ) -> tuple[list[dict], dict[tuple[str, Key], float]]:
     """(summaries per subject, method and domain; similarity to the reset model's map per method and domain) of one model."""
     model = Classifier.from_pretrained(folder)
@@ -182,7 +197,6 @@ def run(
     stores: Path,
     cohort: Path,
     splits: Path,
-    atlas: Path,
     task_name: str,
     task: Task,
     models: Sequence[Path],

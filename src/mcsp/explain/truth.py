@@ -18,7 +18,9 @@ def planted(truths: Sequence[Path], disorders: Sequence[str]) -> list[dict]:
     for path in truths:
         for effect in read_json(path)["effects"]:
             if effect["disorder"] in disorders:
-                effects.setdefault(repr((effect["kind"], effect["disorder"], effect.get("networks"), effect.get("position"))), effect)
+                effects.setdefault(
+                    repr((effect["kind"], effect["disorder"], effect.get("networks"), effect.get("position"))), effect
+                )
     return list(effects.values())
 
 

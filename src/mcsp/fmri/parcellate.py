@@ -70,7 +70,9 @@ def volumes(path: Path) -> Iterator[np.ndarray]:
             while stream.read(1 << 20):  # to the end, where gzip's checksum is compared
                 pass
     except (EOFError, OSError, zlib.error) as error:
-        raise Exclusion(f"{path.name} is cut off or damaged: {done} of {n_volumes} volumes are readable: copy it again") from error
+        raise Exclusion(
+            f"{path.name} is cut off or damaged: {done} of {n_volumes} volumes are readable: copy it again"
+        ) from error
 
 
 def parcel_series(path: Path, atlas_image: Path, index: np.ndarray, mask: Path | None = None) -> tuple[np.ndarray, np.ndarray]:

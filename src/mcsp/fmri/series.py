@@ -22,7 +22,9 @@ def keep_frames(table: pd.DataFrame, options: FmriOptions) -> np.ndarray:
     """Indices of the frames that scrubbing keeps. Raises Exclusion when the head moved too much, or too few are left."""
     fd = displacement(table)
     if fd.mean() > options.max_mean_fd:
-        raise Exclusion(f"mean framewise displacement {fd.mean():.2f} mm is above {options.max_mean_fd:g} mm (fmri.max_mean_fd)")
+        raise Exclusion(
+            f"mean framewise displacement {fd.mean():.2f} mm is above {options.max_mean_fd:g} mm (fmri.max_mean_fd)"
+        )
     kept = np.flatnonzero(fd <= options.fd_threshold)
     if len(kept) < options.min_scrubbed_share * len(fd):
         share = len(kept) / len(fd)
@@ -38,7 +40,9 @@ def denoise(series: np.ndarray, t_r: float, options: FmriOptions, confounds: Pat
     """
     matrix, kept = None, np.arange(len(series))
     if confounds is None and options.confounds != "none":
-        raise Exclusion("no confounds table beside the run: fetch fMRIPrep's *_desc-confounds_timeseries.tsv, or set fmri.confounds: none")
+        raise Exclusion(
+            "no confounds table beside the run: fetch fMRIPrep's *_desc-confounds_timeseries.tsv, or set fmri.confounds: none"
+        )
     if confounds is not None:
         table = read_confounds(confounds)
         if len(table) != len(series):
@@ -110,7 +114,9 @@ def check_regions(series: np.ndarray, covered: np.ndarray, names: list[str]) -> 
     lost = ~covered | (spread <= 1e-10 * np.maximum(np.abs(series).max(axis=0), 1e-30))
     if lost.mean() > MAX_LOST:
         which = ", ".join(np.array(names)[lost][:3])
-        raise Exclusion(f"{lost.sum()} of {len(lost)} regions lie outside the run's field of view or are constant ({which}, ...)")
+        raise Exclusion(
+            f"{lost.sum()} of {len(lost)} regions lie outside the run's field of view or are constant ({which}, ...)"
+        )
     return np.where(lost, 0.0, series)
 
 
@@ -129,6 +135,8 @@ def read_roi_series(path: Path, atlas: Atlas) -> np.ndarray:
     table.columns = [str(c).strip().removeprefix("#").strip() for c in table.columns]
     missing = [code for code in atlas.codes if code not in table]
     if missing:
-        raise Exclusion(f"{path.name}: no column {', '.join(missing[:3])} ({len(missing)} of {len(atlas.codes)} regions): another atlas?")
+        raise Exclusion(
+            f"{path.name}: no column {', '.join(missing[:3])} ({len(missing)} of {len(atlas.codes)} regions): another atlas?"
+        )
     values = table[atlas.codes].apply(pd.to_numeric, errors="coerce")
     return values.to_numpy(float)

@@ -47,9 +47,7 @@ def subject_series(rows: list[dict], atlas: Atlas, options: FmriOptions) -> tupl
     raise Exclusion("; ".join(dict.fromkeys(reasons)))
 
 
-def run(
-    *, dataset: str, recordings: Path, atlas: Path, options: FmriOptions, store: Path, status: Path, threads: int
-) -> None:
+def run(*, dataset: str, recordings: Path, atlas: Path, options: FmriOptions, store: Path, status: Path, threads: int) -> None:
     """Write one shard of the fMRI temporal store and the status of its subjects."""
     regions = load_atlas(atlas)
     table = read_table(recordings)

@@ -25,7 +25,9 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device."""
-        return Batch(*({k: v.to(device, non_blocking=True) for k, v in part.items()} for part in (self.x, self.present, self.n_valid)))
+        return Batch(
+            *({k: v.to(device, non_blocking=True) for k, v in part.items()} for part in (self.x, self.present, self.n_valid))
+        )
 
     def rows(self, index: Tensor | slice) -> Batch:
         """Some subjects of the batch."""

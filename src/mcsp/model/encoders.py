@@ -102,7 +102,9 @@ class PatchEncoder(nn.Module):
     Patches that lie wholly beyond a subject's valid frames are masked, and left out of the mean.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int, depth: int, heads: int, dropout: float, patch: int, *, spectral: bool):
+    def __init__(
+        self, shape: tuple[int, ...], width: int, depth: int, heads: int, dropout: float, patch: int, *, spectral: bool
+    ):
         super().__init__()
         self.regions, self.length = shape
         self.patch, self.spectral = patch, spectral

@@ -107,7 +107,10 @@ class Classifier(_Saved):
         self.backbone = MCSP(config)
         width, hidden, dropout = self.backbone.sizes.width, config["head"]["hidden"], config["head"]["dropout"]
         self.readers = nn.ModuleDict(
-            {_name(key): nn.Sequential(nn.LayerNorm(width), nn.Dropout(dropout), nn.Linear(width, hidden)) for key in self.backbone.keys}
+            {
+                _name(key): nn.Sequential(nn.LayerNorm(width), nn.Dropout(dropout), nn.Linear(width, hidden))
+                for key in self.backbone.keys
+            }
         )
         self.head = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
 

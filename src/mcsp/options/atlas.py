@@ -21,5 +21,7 @@ class AtlasOptions(Options):
         description="TSV with columns index, name and, where known, network, x, y, z (MNI, mm), code (the ROI's name in "
         "ready series); alone: ready ROI series",
     )
-    kind: Literal["volume", "series"] = Field("volume", description="series: ROIs are columns of ready series, without an image")
+    kind: Literal["volume", "series"] = Field(
+        "volume", description="series: ROIs are columns of ready series, without an image"
+    )
     exclude: list[str] = Field([], description="ROIs to leave out, by code or name")

@@ -112,4 +112,10 @@ def run(*, stores: Path, cohort: Path, splits: Path, models: Sequence[Path], out
     write_table(pd.DataFrame(rows), out)
     write_tsv(pd.DataFrame(found, columns=list(COLUMNS)), out.with_name("retrieval.tsv"), COLUMNS)
     if found:
-        print(pd.DataFrame(found).groupby(["stage", "domain"])[["top1", "chance_top1", "mrr", "chance_mrr"]].mean().round(3).to_string())
+        print(
+            pd.DataFrame(found)
+            .groupby(["stage", "domain"])[["top1", "chance_top1", "mrr", "chance_mrr"]]
+            .mean()
+            .round(3)
+            .to_string()
+        )

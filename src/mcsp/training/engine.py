@@ -74,13 +74,17 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def fit(module: L.LightningModule, train, val, *, epochs: int, folder: Path, key: str, callbacks: list[Callback], threads: int) -> None:
+def fit(
+    module: L.LightningModule, train, val, *, epochs: int, folder: Path, key: str, callbacks: list[Callback], threads: int
+) -> None:
     """Run Lightning. A checkpoint of every few epochs lies in `folder`; one with the same `key` is resumed. They are
     removed when training has ended.
     """
     torch.set_num_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
-    keep = ModelCheckpoint(dirpath=folder, filename=key, every_n_epochs=max(1, epochs // 10), save_top_k=1, enable_version_counter=False)
+    keep = ModelCheckpoint(
+        dirpath=folder, filename=key, every_n_epochs=max(1, epochs // 10), save_top_k=1, enable_version_counter=False
+    )
     trainer = L.Trainer(
         max_epochs=epochs,
         accelerator="auto",

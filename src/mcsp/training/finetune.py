@@ -109,7 +109,9 @@ class Finetuning(L.LightningModule):
             encoders = list(self.model.backbone.encoders.parameters())
             groups.insert(0, {"params": encoders, "lr": self.options.lr * scale})
         optimizer = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_with_warmup(step, self.steps, self.steps // 10 + 1))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: cosine_with_warmup(step, self.steps, self.steps // 10 + 1)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -138,7 +140,9 @@ class KeepBest(Callback):
         self.best, self.epoch, self.weights = state["best"], state["epoch"], state["weights"]
 
 
-def labelled_parts(cohort: pd.DataFrame, splits: pd.DataFrame, fold: int, task: Task, modalities: list[str]) -> dict[str, pd.Series]:
+def labelled_parts(
+    cohort: pd.DataFrame, splits: pd.DataFrame, fold: int, task: Task, modalities: list[str]
+) -> dict[str, pd.Series]:
     """Labels of the training and the validation subjects. Raises McspError when the training part has one class only."""
     seen = cohort[cohort[[f"has_{m}" for m in modalities]].any(axis=1)]
     y = task_labels(seen, task)

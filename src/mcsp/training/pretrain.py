@@ -19,7 +19,12 @@ from mcsp.store import read_table, write_tsv
 from mcsp.training.data import PairedSampler, Subjects, fit_scalers, loader, study_keys
 from mcsp.training.engine import History, cosine_with_warmup, fingerprint, fit, step_seed
 
-COLUMNS = {"epoch": "Epoch, from 0", "split": "train or val subjects", "lr": "Learning rate at the epoch's end", "total": "Weighted sum"}
+COLUMNS = {
+    "epoch": "Epoch, from 0",
+    "split": "train or val subjects",
+    "lr": "Learning rate at the epoch's end",
+    "total": "Weighted sum",
+}
 TERMS = {
     "id": "L_ID: a domain agrees with its augmented view",
     "cd": "L_CD: the domains of one subject agree",
@@ -129,7 +134,16 @@ def run(
         module = Pretraining(model, options, options.epochs * len(sampler), record)
         val = _validation(table, folds, fold, stores, keys, options)
         key = fingerprint(config, [options.epochs])
-        fit(module, loader(subjects, sampler), val, epochs=options.epochs, folder=out / "checkpoints", key=key, callbacks=[record], threads=threads)
+        fit(
+            module,
+            loader(subjects, sampler),
+            val,
+            epochs=options.epochs,
+            folder=out / "checkpoints",
+            key=key,
+            callbacks=[record],
+            threads=threads,
+        )
     model.save_pretrained(out)
     rows = record.table() if record.rows else record.table().reindex(columns=list(COLUMNS))
     write_tsv(rows, history, describe_history(rows))

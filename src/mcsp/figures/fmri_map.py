@@ -1,0 +1,100 @@
+"""Model-relevant regions and connections of one task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from nilearn import plotting
+
+from mcsp.atlas import Atlas, load_atlas
+from mcsp.figures.style import PALETTE, new_figure, nothing, save, say
+from mcsp.figures.verdict import best_method, standing
+from mcsp.options.results import FigureOptions
+from mcsp.store import read_tsv
+
+COLUMNS = {
+    "domain": "Domain where the attribution was taken",
+    "kind": "roi or edge",
+    "name": "Region, or edge a|b",
+    "mean": "Mean share of relevance",
+    "low": "Lower end of the 95 % interval over subjects",
+    "high": "Upper end of the 95 % interval over subjects",
+    "n": "Subjects",
+}
+N_EDGES = 40
+DOMAINS = ("spatial", "temporal", "spectral")
+
+
+def _regions(axes, values: pd.Series, atlas: Atlas, title: str) -> None:
+    places = {name: place for name, place in zip(atlas.names, atlas.coordinates) if not np.isnan(place).any()}
+    known = [name for name in values.index if name in places]
+    if len(known) < 3:
+        top = values.sort_values(ascending=False).head(12)[::-1]
+        axes.barh(range(len(top)), top.to_numpy() * 100, color=PALETTE[0])
+        axes.set_yticks(range(len(top)), [name[:34] for name in top.index], fontsize=6)
+        axes.set_xlabel("share of relevance, %")
+        axes.set_title(title, loc="left", fontsize=8)
+        return
+    own = values[known].to_numpy() * len(values)
+    plotting.plot_markers(
+        own, np.array([places[name] for name in known]), node_size=14 * own / own.max() + 1, node_cmap="viridis_r", node_vmin=0,
+        display_mode="xz", axes=axes, colorbar=True, annotate=False,
+    )  # fmt: skip
+    axes.set_title(title, loc="left", fontsize=8)
+
+
+def _edges(axes, edges: pd.DataFrame, atlas: Atlas, title: str) -> None:
+    rows = {name: i for i, name in enumerate(atlas.names)}
+    known = ~np.isnan(atlas.coordinates).any(axis=1)
+    if known.sum() < 3:
+        top = edges.head(12)[::-1]
+        axes.barh(range(len(top)), top["mean"] * 100, color=PALETTE[1])
+        axes.set_yticks(
+            range(len(top)), [" - ".join(part[:18] for part in name.split("|")) for name in top["name"]], fontsize=5
+        )
+        axes.set_xlabel("share of relevance, %")
+        axes.set_title(title, loc="left", fontsize=8)
+        return
+    matrix = np.zeros((len(rows), len(rows)))
+    for name, value in zip(edges["name"].head(N_EDGES), edges["mean"].head(N_EDGES)):
+        i, j = (rows[part] for part in name.split("|"))
+        matrix[i, j] = matrix[j, i] = value * 1000
+    used = known & (matrix.any(axis=0))
+    plotting.plot_connectome(
+        matrix[np.ix_(used, used)], atlas.coordinates[used], node_size=8, node_color="black", edge_cmap="viridis_r", edge_vmin=0,
+        edge_vmax=float(matrix.max()) or 1.0, display_mode="xz", axes=axes, annotate=False, edge_kwargs={"linewidth": 1},
+    )  # fmt: skip
+    axes.set_title(title, loc="left", fontsize=8)
+
+
+def run(*, maps: Path, verdicts: Path, atlas: Path, task_name: str, out: Path, options: FigureOptions) -> None:
+    """Regions of each domain and the strongest edges, for the method that stands best."""
+    table, judged, regions = read_tsv(maps), read_tsv(verdicts), load_atlas(atlas)
+    method = best_method(table, judged, "fmri")
+    if method is None:
+        return nothing(out, f"{task_name}: no fMRI in this study", options)
+    own = table[(table["method"] == method) & (table["modality"] == "fmri")]
+    figure, axes = new_figure(options, 0.62, nrows=2, ncols=2)
+    for panel, domain in zip(axes.flat, DOMAINS):
+        part = own[(own["domain"] == domain) & (own["kind"] == "roi")]
+        if part.empty:
+            say(panel, f"no {domain} domain in the model")
+            continue
+        title = f"{domain.capitalize()}: regions\n{standing(judged, method, 'fmri', domain)}"
+        _regions(panel, part.set_index("name")["mean"], regions, title)
+    edges = own[own["kind"] == "edge"].sort_values("mean", ascending=False, kind="stable")
+    if edges.empty:
+        say(axes[1, 1], "no spatial domain in the model")
+    else:
+        standing_text = standing(judged, method, "fmri", "spatial")
+        _edges(axes[1, 1], edges, regions, f"Spatial: {min(N_EDGES, len(edges))} strongest edges\n{standing_text}")
+    rows = pd.concat([own[own["kind"] == "roi"], edges])[list(COLUMNS)]
+    caption = (
+        f"{task_name}: model-relevant regions and connections by {method.replace('_', ' ')}, {int(own['n'].max())} explained test subjects "
+        "over folds and seeds. Region values are shares of relevance times the number of regions (1 = even). Relevance to the model is not "
+        "causation; each panel's title says how the method did on planted truth."
+    )
+    save(figure, out, rows, COLUMNS, caption, options)
+    return None

@@ -1,0 +1,65 @@
+"""MCSP beside its rivals, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mcsp.figures.style import GREY, OURS, PALETTE, new_figure, save
+from mcsp.options.results import FigureOptions
+from mcsp.store import read_tsv
+
+COLUMNS = {
+    "task": "Task",
+    "method": "Method",
+    "metric": "Metric",
+    "n": "Test subjects over all folds",
+    "n_case": "Cases among them",
+    "value": "Over pooled test subjects",
+    "low": "Lower end of the 95 % bootstrap interval over subjects",
+    "high": "Upper end of the 95 % bootstrap interval over subjects",
+}
+NAMES = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy"}
+
+
+def run(*, metrics: Sequence[Path], out: Path, options: FigureOptions) -> None:
+    """AUROC and balanced accuracy of every method and task, chance as a line."""
+    rows = pd.concat([read_tsv(path) for path in metrics], ignore_index=True)
+    rows = rows.loc[rows["metric"].isin(NAMES), list(COLUMNS)]
+    tasks, methods = list(dict.fromkeys(rows["task"])), list(dict.fromkeys(rows["method"]))
+    methods.sort(key=lambda name: (not name.startswith("mcsp"), name))
+    colours = {m: OURS if m.startswith("mcsp") else PALETTE[i % 5] for i, m in enumerate(methods)}
+    height = 0.12 + 0.035 * len(tasks) * (len(methods) + 1)
+    figure, axes = new_figure(options, height, ncols=2, sharey=True)
+    for panel, metric in zip(axes, NAMES):
+        panel.axvline(0.5, color=GREY, linestyle=":", linewidth=1)
+        for i, task in enumerate(tasks):
+            for j, method in enumerate(methods):
+                own = rows[(rows["task"] == task) & (rows["method"] == method) & (rows["metric"] == metric)]
+                if own.empty:
+                    continue
+                row, place = own.iloc[0], i * (len(methods) + 1) + j
+                marker = "D" if method.startswith("mcsp") else "os^v"[j % 4]
+                panel.plot(
+                    [row["low"], row["high"]], [place, place], color=colours[method], linewidth=2, solid_capstyle="round"
+                )
+                panel.plot(row["value"], place, marker, color=colours[method], markersize=5)
+                panel.text(1.02, place, f"{row['value']:.2f}", va="center", fontsize=7)
+        panel.set_xlim(0, 1)
+        panel.set_xlabel(f"{NAMES[metric]} (95 % interval over subjects)")
+    ticks = [i * (len(methods) + 1) + j for i in range(len(tasks)) for j in range(len(methods))]
+    axes[0].set_yticks(ticks, [m for _ in tasks for m in methods])
+    axes[0].invert_yaxis()
+    for i, task in enumerate(tasks):
+        own = rows[rows["task"] == task].iloc[0]
+        label = f"{task}: n = {own['n']} ({own['n_case']} cases)"
+        axes[0].text(0.0, i * (len(methods) + 1) - 0.75, label, fontweight="bold", fontsize=8, va="center")
+    axes[0].set_ylim(len(tasks) * (len(methods) + 1) - 1.4, -1.3)
+    caption = (
+        "Test subjects of all folds, each predicted once by a model that never saw it. Points: pooled value; bars: 95 % bootstrap "
+        "interval over subjects; dotted: chance. Rivals: phenotype = age, sex, site and mean framewise displacement; linear = logistic "
+        "regression on functional connectivity and band power."
+    )
+    save(figure, out, rows, COLUMNS, caption, options)

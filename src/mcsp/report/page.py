@@ -1,0 +1,199 @@
+"""The summary page: one HTML file that a clinician can read, and that needs nothing beside itself."""
+
+from __future__ import annotations
+
+import base64
+import math
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+import yaml
+
+from mcsp import __version__
+from mcsp.bench import stage_costs
+from mcsp.report.methods import methods_text
+from mcsp.store import atomic_path, read_json, read_table, read_tsv
+
+PACKAGES = ["snakemake", "torch", "lightning", "captum", "mne", "nilearn", "scikit-learn", "numpy", "pandas", "pyarrow"]
+SECTIONS = {
+    "answer": "Answer",
+    "cohort": "Cohort",
+    "training": "Training",
+    "performance": "Performance",
+    "biomarkers": "Biomarkers",
+    "exclusions": "Exclusions",
+    "methods": "Methods",
+    "provenance": "Provenance",
+}
+FIGURE_SECTIONS = {
+    "cohort": "cohort",
+    "training": "training",
+    "embeddings": "training",
+    "performance": "performance",
+    "curves": "performance",
+}
+
+
+def _cell(value: object) -> dict:
+    if isinstance(value, bool) or value is None or (isinstance(value, float) and math.isnan(value)):
+        return {"text": "" if value is None or value != value else str(value), "number": False}
+    if isinstance(value, int | float):
+        return {"text": f"{value:.3g}" if isinstance(value, float) else str(value), "value": value, "number": True}
+    return {"text": str(value), "number": False}
+
+
+def _table(title: str, rows: pd.DataFrame, descriptions: dict | None = None, *, long: bool = False) -> dict:
+    found = {c: (descriptions or {}).get(c, {}).get("Description", "") for c in rows.columns}
+    cells = [[_cell(v) for v in row] for row in rows.astype(object).itertuples(index=False)]
+    return {"title": title, "columns": list(rows.columns), "rows": cells, "help": found, "long": long}
+
+
+def _file_table(title: str, path: Path, *, long: bool = False, drop: Sequence[str] = ()) -> dict:
+    return _table(title, read_tsv(path).drop(columns=list(drop)), read_json(path.with_suffix(".json")), long=long)
+
+
+def _figure(stem: Path) -> dict:
+    data = base64.b64encode(stem.with_name(stem.name + ".png").read_bytes()).decode()
+    caption = stem.with_name(stem.name + ".caption.txt").read_text(encoding="utf-8").strip()
+    return {"name": stem.name, "data": f"data:image/png;base64,{data}", "caption": caption}
+
+
+def answer(title: str, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> dict:
+    """A task's answer: MCSP's AUROC, and in words how it stands against phenotype and against the linear rival."""
+    areas = metrics[metrics["metric"] == "auroc"].set_index("method")
+    ours = next(name for name in areas.index if name.startswith("mcsp"))
+    row = areas.loc[ours]
+    pairs = comparisons[(comparisons["method"] == ours) & (comparisons["metric"] == "auroc")].set_index("rival")
+    verdict = pairs.loc["phenotype", "verdict"]
+    words = {
+        "better": "Beats phenotype, site and motion alone",
+        "not told apart": "Fails: does not beat phenotype, site and motion alone",
+        "worse": "Fails: worse than phenotype, site and motion alone",
+    }[verdict]
+    linear = next((name for name in areas.index if name.startswith("linear")), None)
+    rival = ""
+    if linear:
+        word = {"better": "better than", "worse": "worse than", "not told apart": "not told apart from"}[
+            pairs.loc[linear, "verdict"]
+        ]
+        rival = f"{word} the simple rival ({linear}: {areas.loc[linear, 'value']:.2f})"
+    return {
+        "title": title,
+        "against": words,
+        "good": verdict == "better",
+        "rival": rival,
+        **row[["value", "low", "high", "n", "n_case"]].to_dict(),
+    }
+
+
+def caveats(study: dict, verdicts: pd.DataFrame, answers: list[dict]) -> list[str]:
+    """What a reader must know beside the answer."""
+    lines = [
+        "AUROC: 0.5 is guessing, 1 is perfect. Brackets: 95 % bootstrap interval over subjects. No subject was predicted by a model that had seen it."
+    ]
+    if any(not a["good"] for a in answers):
+        lines.append(
+            "Where imaging does not beat age, sex, site and head motion, the imaging result is to be taken as a failure."
+        )
+    judged = verdicts[verdicts["score"] == "relevance mass"]
+    if judged.empty:
+        lines.append(
+            "No effect was planted, so no attribution method is proven on these data: the maps are unproven, and show model-relevance, not causes."
+        )
+    else:
+        lines.append(
+            f"Attribution methods found the planted effects in {(judged['verdict'] == 'pass').sum()} of {len(judged)} checks: "
+            "trust the maps only where they passed. Model-relevant does not mean causal."
+        )
+    if study["splits"]["protocol"] == "kfold":
+        lines.append(
+            "Test subjects come from the same sites as training subjects: new sites can do worse (splits.protocol: leave-one-site-out)."
+        )
+    return lines
+
+
+def provenance(study: dict) -> pd.DataFrame:
+    """Versions of what ran."""
+    rows = [("mcsp", __version__), ("Python", platform.python_version())]
+    for name in PACKAGES:
+        try:
+            rows.append((name, version(name)))
+        except PackageNotFoundError:
+            rows.append((name, "in another environment"))
+    return pd.DataFrame(rows, columns=["software", "version"])
+
+
+def run(
+    *,
+    study: dict,
+    cohort: Path,
+    exclusions: Path,
+    metrics: Sequence[Path],
+    comparisons: Sequence[Path],
+    verdicts: Sequence[Path],
+    figures: Sequence[Path],
+    benchmarks: Path,
+    out: Path,
+) -> None:
+    """Write the page. `study`: the whole study as plain values, with `source`, the name of its file."""
+    people, left_out = read_table(cohort), read_tsv(exclusions)
+    tasks = [{"name": name, "title": task["title"] or name} for name, task in study["tasks"].items()]
+    judged = pd.concat([read_tsv(path).assign(task=task["name"]) for path, task in zip(verdicts, tasks)], ignore_index=True)
+    answers = [answer(t["title"], read_tsv(m), read_tsv(c)) for t, m, c in zip(tasks, metrics, comparisons)]
+    by_section: dict[str, list] = {}
+    for stem in figures:
+        kind = stem.name.split("-")[0]
+        by_section.setdefault(FIGURE_SECTIONS.get(kind, "biomarkers"), []).append(_figure(stem))
+    licences = pd.DataFrame(
+        [(n, d["kind"], d["licence"]) for n, d in study["datasets"].items()], columns=["dataset", "kind", "licence"]
+    )
+    tables = {
+        "cohort": [_table("Datasets and terms of use", licences)],
+        "performance": [_file_table(f"Metrics: {t['title']}", m, long=True) for t, m in zip(tasks, metrics)]
+        + [_file_table(f"Paired comparisons: {t['title']}", c, long=True, drop=["task"]) for t, c in zip(tasks, comparisons)],
+        "biomarkers": [_file_table(f"Verdicts on the methods: {t['title']}", v, long=True) for t, v in zip(tasks, verdicts)],
+        "exclusions": [_file_table("Who or what was left out, and why", exclusions)],
+        "provenance": [_table("Software", provenance(study)), _table("Costs of each stage", stage_costs(benchmarks))],
+    }
+    texts = {
+        "methods": methods_text(study, people),
+        "biomarkers": "Model-relevant regions, connections, channels and bands. Verdicts come first: a map whose method failed shows nothing.",
+        "provenance": "Splits, models and stores carry hashes that every stage checks. Snakemake's report around this page shows rules and code.",
+    }
+    bodies = [
+        {"id": id_, "name": name, "text": texts.get(id_, ""), "figures": by_section.get(id_, []), "tables": tables.get(id_, [])}
+        for id_, name in SECTIONS.items()
+        if id_ != "answer"
+    ]
+    bodies[-1]["pre"] = yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
+    both = people["has_fmri"] & people["has_eeg"]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    html = environment.get_template("template.html").render(
+        title=study["title"] or study["study"],
+        study=study,
+        version=__version__,
+        simulated=[name for name, d in study["datasets"].items() if d["kind"] == "simulate"],
+        transductive=study["pretrain"]["scope"] == "transductive",
+        tasks=tasks,
+        modalities=" and ".join({"fmri": "fMRI", "eeg": "EEG"}[m] for m in ("fmri", "eeg") if people[f"has_{m}"].any()),
+        n=len(people),
+        n_datasets=people["dataset"].nunique(),
+        n_sites=(people["dataset"] + people["site"]).nunique(),
+        n_both=int(both.sum()),
+        n_fmri=int((people["has_fmri"] & ~both).sum()),
+        n_eeg=int((people["has_eeg"] & ~both).sum()),
+        n_out=len(left_out),
+        answers=answers,
+        caveats=caveats(study, judged, answers),
+        sections=list(SECTIONS.items()),
+        bodies=bodies,
+    )
+    with atomic_path(out) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    print(f"summary page: {out}")
