@@ -16,7 +16,7 @@ class SimulatedSite(Options):
     t_r: PositiveFloat = Field(2.0, description="Repetition time in s")
     sfreq: PositiveFloat = Field(250.0, description="EEG sampling rate in Hz")
     line_freq: Literal[50, 60] = Field(50, description="Mains frequency in Hz")
-    gain: PositiveFloat = Field(1.0, description="Scale of BOLD and EEG of this site: the site effect")
+    gain: PositiveFloat = Field(1.0, description="Scale of BOLD and EEG of this site, and of its BOLD noise: the site effect")
 
 
 class Defects(Options):
@@ -54,7 +54,8 @@ class EdgeEffect(Options):
     disorder: str
     networks: tuple[str, str]
     size: float = Field(
-        description="Added weight of a latent signal shared by the two networks; < 0: its sign is opposite in them"
+        description="Weight of a signal mixed into both networks: their own signals then correlate by size^2 / (1 + size^2); "
+        "< 0: negatively. Connectivity inside each network stays"
     )
 
 

@@ -16,9 +16,10 @@ from mcsp.simulate.forward import MNI_CENTRE, channel_names, electrodes, gain_ma
 from mcsp.simulate.signals import DT, Effect, Traits, band_noise
 from mcsp.store import write_json
 
-REACH_MM = 25.0  # standard deviation of a band effect's Gaussian reach around its source
+REACH_MM = 18.0  # standard deviation of a band effect's Gaussian reach around its source
 BLINK = 120e-6  # V at the eyes
 SENSOR_NOISE = 3e-6  # V at snr 1
+BLOCK = 32  # sources in memory at a time
 
 
 def reach(atlas: Atlas, effect: Effect) -> np.ndarray:
@@ -97,9 +98,15 @@ def simulate_eeg(
     n = round(duration * site.sfreq)
     time = np.arange(n) / site.sfreq
     slow = np.stack([np.interp(time, np.arange(len(row)) * DT, row) for row in alpha])
-    waxing = np.clip(1 + 0.5 * slow, 0.1, None)[[order.index(atlas.networks[i]) for i in regions]]
+    waxing = np.clip(1 + 0.5 * slow, 0.1, None)
+    network_of = np.array([order.index(atlas.networks[i]) for i in regions])
     profile = with_effects(band_profile(atlas, traits.coupling), atlas, effects, traits.sizes)
-    data = gain_matrix(atlas.coordinates[regions], n_channels) @ source_activity(rng, profile, site.sfreq, n, waxing)
+    gain = gain_matrix(atlas.coordinates[regions], n_channels)
+    data = np.zeros((n_channels, n))
+    for first in range(0, len(regions), BLOCK):
+        some = slice(first, first + BLOCK)
+        bands = {band: amplitude[some] for band, amplitude in profile.items()}
+        data += gain[:, some] @ source_activity(rng, bands, site.sfreq, n, waxing[network_of[some]])
     places = np.array([electrodes()[name] for name in channel_names(n_channels)])
     eyes = electrodes()["Fp1"] * [0, 1, 1]
     near = np.exp(-((np.linalg.norm(places - eyes, axis=1) / 0.05) ** 2))

@@ -13,8 +13,8 @@ from mcsp.montage import template_montage
 from mcsp.options.eeg import CHANNELS_19
 
 HEAD_RADIUS = 0.095  # m
-SOURCE_RADIUS = 0.068  # m, the largest distance of a source from the centre
-MNI_CENTRE = np.array([0.0, -18.0, 8.0])  # mm, the middle of the brain
+SOURCE_RADIUS = 0.078  # m, the largest distance of a source from the centre; the model's brain ends at 0.0855
+MNI_CENTRE = np.array([0.0, -16.0, 5.0])  # mm, centre of the sphere that fits the 10-20 electrodes (radius 95 mm)
 BACKGROUND = 12e-6  # V, 1/f activity of the median channel
 _EXTRA = ["AF3", "AF4", "FC1", "FC2", "FC5", "FC6", "CP1", "CP2", "CP5", "CP6", "PO3", "PO4", "Oz"]
 _OLD = {"T3", "T4", "T5", "T6", "A1", "A2", "M1", "M2"}
@@ -22,8 +22,10 @@ _OLD = {"T3", "T4", "T5", "T6", "A1", "A2", "M1", "M2"}
 
 @cache
 def electrodes() -> dict[str, np.ndarray]:
-    """Places in m of the electrodes of `standard_1020` on a head of 95 mm radius."""
-    return template_montage("standard_1020", HEAD_RADIUS).get_positions()["ch_pos"]
+    """Places in m of the electrodes of `standard_1020`, projected onto a head of 95 mm radius around the origin."""
+    places = template_montage("standard_1020", None).get_positions()["ch_pos"]  # not scaled: MNI coordinates, m
+    outward = {name: 1000 * place - MNI_CENTRE for name, place in places.items()}
+    return {name: HEAD_RADIUS * place / np.linalg.norm(place) for name, place in outward.items()}
 
 
 @cache
@@ -83,7 +85,7 @@ def _gain(coordinates: bytes, n_channels: int) -> np.ndarray:
     outward = places / np.maximum(np.linalg.norm(places, axis=1, keepdims=True), 1e-9)
     names = list(channel_names(n_channels))
     info = mne.create_info(names, 250.0, "eeg")
-    info.set_montage(template_montage("standard_1020", HEAD_RADIUS))
+    info.set_montage(mne.channels.make_dig_montage({name: electrodes()[name] for name in names}, coord_frame="head"))
     sphere = mne.make_sphere_model(r0=(0.0, 0.0, 0.0), head_radius=HEAD_RADIUS, verbose=False)
     sources = mne.setup_volume_source_space(pos={"rr": places, "nn": outward}, sphere_units="m", verbose=False)
     forward = mne.make_forward_solution(info, None, sources, sphere, meg=False, mindist=0.0, verbose=False)

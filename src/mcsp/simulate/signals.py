@@ -134,7 +134,7 @@ def bold_response(activity: np.ndarray, duration: float, t_r: float) -> np.ndarr
 
 def motion_parameters(rng: np.random.Generator, n_frames: int, t_r: float) -> np.ndarray:
     """Head motion (n_frames, 6): translations in mm and rotations in rad; slow drift, breathing and a few jerks."""
-    scale = np.array([0.6, 0.8, 1.0, 0.012, 0.008, 0.008]) * rng.lognormal(-0.9, 0.35)
+    scale = np.array([0.6, 0.8, 1.0, 0.012, 0.008, 0.008]) * rng.lognormal(-1.3, 0.35)
     drift = np.cumsum(rng.normal(size=(n_frames, 6)) * scale * 0.06 * np.sqrt(t_r / 2), axis=0)
     breathing = 0.15 * scale * np.sin(2 * np.pi * 0.28 * t_r * np.arange(n_frames)[:, None] + rng.uniform(0, 2 * np.pi, 6))
     for frame in rng.integers(min(5, n_frames - 1), n_frames, rng.poisson(2)):
