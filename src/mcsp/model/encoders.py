@@ -144,8 +144,8 @@ class SegmentEncoder(nn.Module):
             self.scaler = Scaler((channels, length), floor=0.001)
             self.enter = nn.Linear(channels * length, width)
         else:
-            kernel = min(50, length)
-            self.filters = nn.Conv1d(channels, width, kernel, stride=max(1, kernel // 5))
+            self.window = min(50, length)
+            self.filters = nn.Linear(channels * self.window, width)
             self.enter = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.place = nn.Parameter(torch.randn(segments, width) * 0.02)
         self.body = transformer(width, depth, heads, dropout)
@@ -154,8 +154,9 @@ class SegmentEncoder(nn.Module):
         """(B, S, width) of (B, S, C, T)."""
         if self.spectral:
             return self.enter(self.scaler(x).flatten(2))
-        power = self.filters(x.flatten(0, 1)).square().mean(dim=-1)
-        return self.enter(torch.log(power + 1e-4)).reshape(*x.shape[:2], -1)
+        windows = x.unfold(-1, self.window, max(1, self.window // 2))  # (B, S, C, W, window): half overlapping
+        power = self.filters(windows.transpose(2, 3).flatten(3)).square().mean(dim=2)
+        return self.enter(torch.log(power + 1e-4))
 
     def forward(self, x: Tensor, n_valid: Tensor) -> tuple[Tensor, Tensor | None]:
         segments = self.body(self.tokens(x) + self.place)

@@ -76,6 +76,10 @@ class MCSP(_Saved):
         z: dict[Key, Tensor] = {}
         for key in self.keys:
             rows = batch.present[key[0]]
+            if not rows.any():
+                h[key] = batch.x[key].new_zeros(len(rows), self.sizes.width)
+                z[key] = batch.x[key].new_zeros(len(rows), self.sizes.dim)
+                continue
             features, segments = self.encoders[_name(key)](batch.x[key][rows], batch.n_valid[key[0]][rows])
             projected = self.projectors[_name(key)](features, segments)
             h[key] = features.new_zeros(len(rows), features.shape[1]).index_put((rows,), features)
