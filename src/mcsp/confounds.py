@@ -11,9 +11,17 @@ from mcsp.errors import Exclusion
 
 # Columns of fMRIPrep before 1.2 under the names that it uses since.
 OLD_NAMES = {
-    "X": "trans_x", "Y": "trans_y", "Z": "trans_z", "RotX": "rot_x", "RotY": "rot_y", "RotZ": "rot_z",
-    "CSF": "csf", "WhiteMatter": "white_matter", "GlobalSignal": "global_signal", "FramewiseDisplacement": "framewise_displacement",
-}  # fmt: skip
+    "X": "trans_x",
+    "Y": "trans_y",
+    "Z": "trans_z",
+    "RotX": "rot_x",
+    "RotY": "rot_y",
+    "RotZ": "rot_z",
+    "CSF": "csf",
+    "WhiteMatter": "white_matter",
+    "GlobalSignal": "global_signal",
+    "FramewiseDisplacement": "framewise_displacement",
+}
 MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 FULL_MOTION = [f"{m}{s}" for m in MOTION for s in ("", "_derivative1", "_power2", "_derivative1_power2")]
 TISSUE = ["csf", "white_matter"]

@@ -2,9 +2,6 @@ rule atlas:
     """Regions of the study: names, networks, coordinates, and the label image for voxel data."""
     output:
         **PLAN.atlas,
-    params:
-        code=PLAN.code("atlas"),
-        options=PLAN.options("atlas"),
     log:
         R / "logs/atlas/atlas.log",
     benchmark:
@@ -15,6 +12,9 @@ rule atlas:
     resources:
         mem_mb=grow(2000),
         runtime=grow(30),
+    params:
+        code=PLAN.code("atlas"),
+        options=PLAN.options("atlas"),
     message:
         "Atlas {STUDY.atlas.name}"
     shell:

@@ -5,10 +5,6 @@ rule check:
     output:
         report=R / "check/problems.tsv",
         forecast=R / "check/forecast.tsv",
-    params:
-        code=PLAN.code("check"),
-        study=PLAN.check_options(),
-        listing=[PLAN.listing(name, shard) for name, shard in PLAN.shards],
     log:
         R / "logs/check/check.log",
     benchmark:
@@ -19,6 +15,10 @@ rule check:
     resources:
         mem_mb=grow(2000),
         runtime=grow(60),
+    params:
+        code=PLAN.code("check"),
+        study=PLAN.check_options(),
+        listing=[PLAN.listing(name, shard) for name, shard in PLAN.shards],
     message:
         "Checking headers, sidecars and pairing of every input"
     shell:
@@ -29,9 +29,6 @@ rule prefetch:
     """Target: download everything that a later stage would, for clusters whose nodes have no network."""
     output:
         R / "prefetch/downloads.tsv",
-    params:
-        code=PLAN.code("prefetch"),
-        options=PLAN.options("atlas"),
     log:
         R / "logs/prefetch/prefetch.log",
     benchmark:
@@ -42,6 +39,9 @@ rule prefetch:
     resources:
         mem_mb=grow(1000),
         runtime=grow(60),
+    params:
+        code=PLAN.code("prefetch"),
+        options=PLAN.options("atlas"),
     message:
         "Downloading what later stages need"
     shell:

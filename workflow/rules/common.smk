@@ -14,6 +14,16 @@ def grow(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
+def above(name, levels):
+    """The directory so many levels above the (first) input of a name: what stages that read many shards are handed."""
+
+    def find(wildcards, input):
+        found = input.get(name)
+        return str(Path(found if isinstance(found, str) else found[0]).parents[levels - 1])
+
+    return find
+
+
 wildcard_constraints:
     dataset="|".join(STUDY.datasets),
     task="|".join(STUDY.tasks),

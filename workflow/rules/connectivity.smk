@@ -5,9 +5,6 @@ rule connectivity_shard:
     output:
         store=R / "store/{dataset}/{modality}/spatial/shard-{shard}.arrow",
         status=R / "status/{dataset}/connectivity-{modality}/shard-{shard}.tsv",
-    params:
-        code=PLAN.code("connectivity"),
-        options=PLAN.options("connectivity"),
     log:
         R / "logs/connectivity/{dataset}_{modality}_{shard}.log",
     benchmark:
@@ -18,6 +15,9 @@ rule connectivity_shard:
     resources:
         mem_mb=grow(1500),
         runtime=grow(60),
+    params:
+        code=PLAN.code("connectivity"),
+        options=PLAN.options("connectivity"),
     message:
         "Connectivity of {wildcards.modality}, {wildcards.dataset}, shard {wildcards.shard}"
     shell:

@@ -5,9 +5,6 @@ rule eeg_shard:
     output:
         store=R / "store/{dataset}/eeg/temporal/shard-{shard}.arrow",
         status=R / "status/{dataset}/eeg/shard-{shard}.tsv",
-    params:
-        code=PLAN.code("eeg"),
-        options=PLAN.options("eeg"),
     log:
         R / "logs/eeg/{dataset}_{shard}.log",
     benchmark:
@@ -18,6 +15,9 @@ rule eeg_shard:
     resources:
         mem_mb=grow(3000),
         runtime=grow(240),
+    params:
+        code=PLAN.code("eeg"),
+        options=PLAN.options("eeg"),
     message:
         "EEG segments of {wildcards.dataset}, shard {wildcards.shard}"
     shell:

@@ -19,11 +19,6 @@ rule evaluate_task:
             labels={"task": "{task}", "table": "paired comparisons"},
             caption="../report/comparisons.rst",
         ),
-    params:
-        code=PLAN.code("evaluate"),
-        options=PLAN.options("evaluate"),
-        task=lambda wildcards: PLAN.task_options(wildcards.task),
-        models=lambda wildcards: PLAN.finetuned(wildcards.task),
     log:
         R / "logs/evaluate/{task}.log",
     benchmark:
@@ -34,10 +29,16 @@ rule evaluate_task:
     resources:
         mem_mb=grow(6000),
         runtime=grow(120),
+    params:
+        stores=above("stores", 4),
+        code=PLAN.code("evaluate"),
+        options=PLAN.options("evaluate"),
+        task=lambda wildcards: PLAN.task_options(wildcards.task),
+        models=lambda wildcards: PLAN.finetuned(wildcards.task),
     message:
         "Evaluating {wildcards.task} on test subjects, beside its rivals"
     shell:
-        "mcsp evaluate {wildcards.task} --stores {R:q}/store --cohort {input.cohort:q} --splits {input.splits[0]:q} "
+        "mcsp evaluate {wildcards.task} --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} "
         "--task {params.task:q} --options {params.options:q} --predictions {output.predictions:q} --metrics {output.metrics:q} "
         "--comparisons {output.comparisons:q} --threads {threads} {params.models:q} > {log:q} 2>&1"
 
@@ -54,8 +55,6 @@ rule evaluate:
             labels={"task": "all", "table": "summary"},
             caption="../report/summary.rst",
         ),
-    params:
-        code=PLAN.code("summary"),
     log:
         R / "logs/evaluate/all.log",
     benchmark:
@@ -66,6 +65,8 @@ rule evaluate:
     resources:
         mem_mb=grow(1000),
         runtime=grow(10),
+    params:
+        code=PLAN.code("summary"),
     message:
         "Metrics of all tasks: {output}"
     shell:

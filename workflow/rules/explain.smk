@@ -14,12 +14,6 @@ rule explain_task:
             labels={"task": "{task}", "view": "verdicts on the methods"},
             caption="../report/verdicts.rst",
         ),
-    params:
-        code=PLAN.code("explain"),
-        options=PLAN.options("explain"),
-        task=lambda wildcards: PLAN.task_options(wildcards.task),
-        models=lambda wildcards: PLAN.finetuned(wildcards.task),
-        truth=[f"--truth={path}" for path in PLAN.truths()],
     log:
         R / "logs/explain/{task}.log",
     benchmark:
@@ -31,10 +25,17 @@ rule explain_task:
         mem_mb=grow(8000),
         runtime=grow(240),
         gpu=1,
+    params:
+        stores=above("stores", 4),
+        code=PLAN.code("explain"),
+        options=PLAN.options("explain"),
+        task=lambda wildcards: PLAN.task_options(wildcards.task),
+        models=lambda wildcards: PLAN.finetuned(wildcards.task),
+        truth=[f"--truth={path}" for path in PLAN.truths()],
     message:
         "Explaining the classifiers of {wildcards.task}"
     shell:
-        "mcsp explain {wildcards.task} --stores {R:q}/store --cohort {input.cohort:q} --splits {input.splits[0]:q} "
+        "mcsp explain {wildcards.task} --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} "
         "--task {params.task:q} --options {params.options:q} {params.truth:q} "
         "--attributions {output.attributions:q} --maps {output.maps:q} --verdicts {output.verdicts:q} "
         "--threads {threads} {params.models:q} > {log:q} 2>&1"

@@ -5,10 +5,6 @@ rule figure_cohort:
         exclusions=rules.cohort.output.exclusions,
     output:
         **figure("cohort", "Cohort", "cohort", view="subjects and exclusions"),
-    params:
-        code=PLAN.code("figure_cohort"),
-        options=PLAN.options("figures"),
-        stem=subpath(output.svg, strip_suffix=".svg"),
     log:
         R / "logs/figures/cohort.log",
     benchmark:
@@ -19,6 +15,10 @@ rule figure_cohort:
     resources:
         mem_mb=grow(2000),
         runtime=grow(20),
+    params:
+        code=PLAN.code("figure_cohort"),
+        options=PLAN.options("figures"),
+        stem=subpath(output.svg, strip_suffix=".svg"),
     message:
         "Figure {output.svg}"
     shell:
@@ -32,10 +32,6 @@ rule figure_training:
         histories=[PLAN.pretrained(fold) / "history.tsv" for fold in PLAN.folds],
     output:
         **figure("training", "Training", "training", view="pre-training losses"),
-    params:
-        code=PLAN.code("figure_training"),
-        options=PLAN.options("figures"),
-        stem=subpath(output.svg, strip_suffix=".svg"),
     log:
         R / "logs/figures/training.log",
     benchmark:
@@ -46,11 +42,14 @@ rule figure_training:
     resources:
         mem_mb=grow(2000),
         runtime=grow(20),
+    params:
+        code=PLAN.code("figure_training"),
+        options=PLAN.options("figures"),
+        stem=subpath(output.svg, strip_suffix=".svg"),
     message:
         "Figure {output.svg}"
     shell:
-        "mcsp figure training {input.histories:q} "
-        "--options {params.options:q} --out {params.stem:q} > {log:q} 2>&1"
+        "mcsp figure training {input.histories:q} " "--options {params.options:q} --out {params.stem:q} > {log:q} 2>&1"
 
 
 rule figure_embeddings:
@@ -60,10 +59,6 @@ rule figure_embeddings:
         cohort=rules.cohort.output.cohort,
     output:
         **figure("embeddings", "Training", "embeddings", view="embeddings by label and site"),
-    params:
-        code=PLAN.code("figure_embeddings"),
-        options=PLAN.options("figures"),
-        stem=subpath(output.svg, strip_suffix=".svg"),
     log:
         R / "logs/figures/embeddings.log",
     benchmark:
@@ -74,6 +69,10 @@ rule figure_embeddings:
     resources:
         mem_mb=grow(2000),
         runtime=grow(20),
+    params:
+        code=PLAN.code("figure_embeddings"),
+        options=PLAN.options("figures"),
+        stem=subpath(output.svg, strip_suffix=".svg"),
     message:
         "Figure {output.svg}"
     shell:
@@ -87,10 +86,6 @@ rule figure_performance:
         metrics=rules.evaluate.input.metrics,
     output:
         **figure("performance", "Performance", "performance", task="all", table="figure"),
-    params:
-        code=PLAN.code("figure_performance"),
-        options=PLAN.options("figures"),
-        stem=subpath(output.svg, strip_suffix=".svg"),
     log:
         R / "logs/figures/performance.log",
     benchmark:
@@ -101,11 +96,14 @@ rule figure_performance:
     resources:
         mem_mb=grow(2000),
         runtime=grow(20),
+    params:
+        code=PLAN.code("figure_performance"),
+        options=PLAN.options("figures"),
+        stem=subpath(output.svg, strip_suffix=".svg"),
     message:
         "Figure {output.svg}"
     shell:
-        "mcsp figure performance {input.metrics:q} "
-        "--options {params.options:q} --out {params.stem:q} > {log:q} 2>&1"
+        "mcsp figure performance {input.metrics:q} " "--options {params.options:q} --out {params.stem:q} > {log:q} 2>&1"
 
 
 rule figure_curves:
@@ -114,10 +112,6 @@ rule figure_curves:
         predictions=rules.evaluate_task.output.predictions,
     output:
         **figure("curves-{task}", "Performance", "curves", task="{task}", table="curves"),
-    params:
-        code=PLAN.code("figure_curves"),
-        options=PLAN.options("figures"),
-        stem=subpath(output.svg, strip_suffix=".svg"),
     log:
         R / "logs/figures/curves-{task}.log",
     benchmark:
@@ -128,6 +122,10 @@ rule figure_curves:
     resources:
         mem_mb=grow(2000),
         runtime=grow(20),
+    params:
+        code=PLAN.code("figure_curves"),
+        options=PLAN.options("figures"),
+        stem=subpath(output.svg, strip_suffix=".svg"),
     message:
         "Figure {output.svg}"
     shell:
@@ -143,10 +141,6 @@ rule figure_fmri_map:
         atlas=rules.atlas.output.table,
     output:
         **figure("fmri-map-{task}", "Biomarkers", "fmri_map", task="{task}", view="fMRI map"),
-    params:
-        code=PLAN.code("figure_fmri_map"),
-        options=PLAN.options("figures"),
-        stem=subpath(output.svg, strip_suffix=".svg"),
     log:
         R / "logs/figures/fmri-map-{task}.log",
     benchmark:
@@ -157,6 +151,10 @@ rule figure_fmri_map:
     resources:
         mem_mb=grow(2000),
         runtime=grow(20),
+    params:
+        code=PLAN.code("figure_fmri_map"),
+        options=PLAN.options("figures"),
+        stem=subpath(output.svg, strip_suffix=".svg"),
     message:
         "Figure {output.svg}"
     shell:
@@ -171,10 +169,6 @@ rule figure_eeg_topography:
         verdicts=rules.explain_task.output.verdicts,
     output:
         **figure("eeg-topography-{task}", "Biomarkers", "eeg_topography", task="{task}", view="EEG topographies"),
-    params:
-        code=PLAN.code("figure_eeg_topography"),
-        options=PLAN.options("figures"),
-        stem=subpath(output.svg, strip_suffix=".svg"),
     log:
         R / "logs/figures/eeg-topography-{task}.log",
     benchmark:
@@ -185,6 +179,10 @@ rule figure_eeg_topography:
     resources:
         mem_mb=grow(2000),
         runtime=grow(20),
+    params:
+        code=PLAN.code("figure_eeg_topography"),
+        options=PLAN.options("figures"),
+        stem=subpath(output.svg, strip_suffix=".svg"),
     message:
         "Figure {output.svg}"
     shell:

@@ -10,12 +10,6 @@ rule finetune_fold:
         weights=R / "finetune/{task}/fold-{fold}_seed-{seed}/model.safetensors",
         config=R / "finetune/{task}/fold-{fold}_seed-{seed}/config.json",
         history=R / "finetune/{task}/fold-{fold}_seed-{seed}/history.tsv",
-    params:
-        code=PLAN.code("finetune"),
-        options=PLAN.options("finetune"),
-        task=lambda wildcards: PLAN.task_options(wildcards.task),
-        pretrained=lambda wildcards: PLAN.pretrained(wildcards.fold),
-        out=lambda wildcards: R / "finetune" / wildcards.task / f"fold-{wildcards.fold}_seed-{wildcards.seed}",
     log:
         R / "logs/finetune/{task}_fold-{fold}_seed-{seed}.log",
     benchmark:
@@ -27,10 +21,17 @@ rule finetune_fold:
         mem_mb=grow(8000),
         runtime=grow(240),
         gpu=1,
+    params:
+        stores=above("stores", 4),
+        code=PLAN.code("finetune"),
+        options=PLAN.options("finetune"),
+        task=lambda wildcards: PLAN.task_options(wildcards.task),
+        pretrained=lambda wildcards: PLAN.pretrained(wildcards.fold),
+        out=lambda wildcards: R / "finetune" / wildcards.task / f"fold-{wildcards.fold}_seed-{wildcards.seed}",
     message:
         "Fine-tuning for {wildcards.task}, fold {wildcards.fold}, seed {wildcards.seed}"
     shell:
-        "mcsp finetune --stores {R:q}/store --cohort {input.cohort:q} --splits {input.splits[0]:q} --fold {wildcards.fold} "
+        "mcsp finetune --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} --fold {wildcards.fold} "
         "--seed {wildcards.seed} --task {params.task:q} --pretrained {params.pretrained:q} --options {params.options:q} "
         "--out {params.out:q} --history {output.history:q} --threads {threads} > {log:q} 2>&1"
 

@@ -6,9 +6,6 @@ rule fmri_shard:
     output:
         store=R / "store/{dataset}/fmri/temporal/shard-{shard}.arrow",
         status=R / "status/{dataset}/fmri/shard-{shard}.tsv",
-    params:
-        code=PLAN.code("fmri"),
-        options=PLAN.options("fmri"),
     log:
         R / "logs/fmri/{dataset}_{shard}.log",
     benchmark:
@@ -19,6 +16,9 @@ rule fmri_shard:
     resources:
         mem_mb=grow(2500),
         runtime=grow(240),
+    params:
+        code=PLAN.code("fmri"),
+        options=PLAN.options("fmri"),
     message:
         "fMRI series of {wildcards.dataset}, shard {wildcards.shard}"
     shell:

@@ -6,11 +6,6 @@ rule ingest_shard:
         subjects=R / "ingest/{dataset}/shard-{shard}.subjects.parquet",
         recordings=R / "ingest/{dataset}/shard-{shard}.recordings.parquet",
         status=R / "ingest/{dataset}/shard-{shard}.status.tsv",
-    params:
-        code=PLAN.code("ingest"),
-        dataset=lambda wildcards: PLAN.dataset_options(wildcards.dataset),
-        path=lambda wildcards: PLAN.dataset_path(wildcards.dataset),
-        listing=lambda wildcards: PLAN.listing(wildcards.dataset, wildcards.shard),
     log:
         R / "logs/ingest/{dataset}_{shard}.log",
     benchmark:
@@ -21,6 +16,11 @@ rule ingest_shard:
     resources:
         mem_mb=grow(1500),
         runtime=grow(60),
+    params:
+        code=PLAN.code("ingest"),
+        dataset=lambda wildcards: PLAN.dataset_options(wildcards.dataset),
+        path=lambda wildcards: PLAN.dataset_path(wildcards.dataset),
+        listing=lambda wildcards: PLAN.listing(wildcards.dataset, wildcards.shard),
     message:
         "Ingesting {wildcards.dataset}, shard {wildcards.shard}"
     shell:
@@ -38,9 +38,6 @@ rule ingest:
         cohort=R / "ingest/subjects.parquet",
         table=R / "ingest/subjects.tsv",
         exclusions=R / "ingest/exclusions.tsv",
-    params:
-        code=PLAN.code("cohort"),
-        shards=PLAN.shard_counts(),
     log:
         R / "logs/ingest/all.log",
     benchmark:
@@ -51,8 +48,12 @@ rule ingest:
     resources:
         mem_mb=grow(1500),
         runtime=grow(20),
+    params:
+        ingest=above("subjects", 2),
+        code=PLAN.code("cohort"),
+        shards=PLAN.shard_counts(),
     message:
         "Subject table of all datasets: {output.cohort}"
     shell:
-        "mcsp cohort --shards {params.shards:q} --ingest {R:q}/ingest "
+        "mcsp cohort --shards {params.shards:q} --ingest {params.ingest:q} "
         "--out {output.cohort:q} --exclusions {output.exclusions:q} > {log:q} 2>&1"

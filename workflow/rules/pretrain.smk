@@ -8,10 +8,6 @@ rule pretrain_fold:
         weights=R / "pretrain/fold-{fold}/model.safetensors",
         config=R / "pretrain/fold-{fold}/config.json",
         history=R / "pretrain/fold-{fold}/history.tsv",
-    params:
-        code=PLAN.code("pretrain"),
-        options=PLAN.options("pretrain"),
-        out=lambda wildcards: PLAN.pretrained(wildcards.fold),
     log:
         R / "logs/pretrain/fold-{fold}.log",
     benchmark:
@@ -23,10 +19,15 @@ rule pretrain_fold:
         mem_mb=grow(8000),
         runtime=grow(720),
         gpu=1,
+    params:
+        stores=above("stores", 4),
+        code=PLAN.code("pretrain"),
+        options=PLAN.options("pretrain"),
+        out=lambda wildcards: PLAN.pretrained(wildcards.fold),
     message:
         "Pre-training, fold {wildcards.fold}"
     shell:
-        "mcsp pretrain --stores {R:q}/store --cohort {input.cohort:q} --splits {input.splits[0]:q} --fold {wildcards.fold} "
+        "mcsp pretrain --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} --fold {wildcards.fold} "
         "--options {params.options:q} --out {params.out:q} --history {output.history:q} --threads {threads} > {log:q} 2>&1"
 
 
@@ -40,9 +41,6 @@ rule pretrain:
     output:
         embeddings=R / "embeddings/embeddings.parquet",
         retrieval=R / "embeddings/retrieval.tsv",
-    params:
-        code=PLAN.code("embed"),
-        models=[PLAN.pretrained(fold) for fold in PLAN.folds],
     log:
         R / "logs/embed/embed.log",
     benchmark:
@@ -54,8 +52,12 @@ rule pretrain:
         mem_mb=grow(8000),
         runtime=grow(120),
         gpu=1,
+    params:
+        stores=above("stores", 4),
+        code=PLAN.code("embed"),
+        models=[PLAN.pretrained(fold) for fold in PLAN.folds],
     message:
         "Embeddings of test subjects before and after pre-training"
     shell:
-        "mcsp embed --stores {R:q}/store --cohort {input.cohort:q} --splits {input.splits[0]:q} --out {output.embeddings:q} "
+        "mcsp embed --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} --out {output.embeddings:q} "
         "--threads {threads} {params.models:q} > {log:q} 2>&1"

@@ -15,10 +15,6 @@ rule page:
             labels={"view": "summary"},
             caption="../report/summary_page.rst",
         ),
-    params:
-        code=PLAN.code("page"),
-        study=PLAN.page_options(SOURCE),
-        figures=PLAN.figures(),
     log:
         R / "logs/report/page.log",
     benchmark:
@@ -29,10 +25,15 @@ rule page:
     resources:
         mem_mb=grow(1500),
         runtime=grow(20),
+    params:
+        results=above("cohort", 2),
+        code=PLAN.code("page"),
+        study=PLAN.page_options(SOURCE),
+        figures=PLAN.figures(),
     message:
         "Summary page: {output}"
     shell:
-        "mcsp page --study {params.study:q} --results {R:q} --out {output:q} {params.figures:q} > {log:q} 2>&1"
+        "mcsp page --study {params.study:q} --results {params.results:q} --out {output:q} {params.figures:q} > {log:q} 2>&1"
 
 
 rule report:
@@ -44,8 +45,6 @@ rule report:
         rules.explain.input,
     output:
         R / "report.html",
-    params:
-        config=[f"--configfile={path}" for path in workflow.configfiles[1:]],
     log:
         R / "logs/report/report.log",
     benchmark:
@@ -56,10 +55,13 @@ rule report:
     resources:
         mem_mb=grow(1500),
         runtime=grow(20),
+    params:
+        snakefile=str(BASE / "Snakefile"),
+        config=[f"--configfile={path}" for path in workflow.configfiles[1:]],
     message:
         "Report: {output}"
     shell:
-        "mcsp report --snakefile {BASE:q}/Snakefile --out {output:q} {params.config:q} > {log:q} 2>&1"
+        "mcsp report --snakefile {params.snakefile:q} --out {output:q} {params.config:q} > {log:q} 2>&1"
 
 
 localrules:

@@ -5,10 +5,6 @@ rule simulate_dataset:
     output:
         data=directory(R / "bids/{dataset}"),
         manifest=R / "bids/{dataset}.manifest.tsv",
-    params:
-        code=PLAN.code("simulate"),
-        dataset=lambda wildcards: PLAN.dataset_options(wildcards.dataset),
-        options=PLAN.options("simulate"),
     log:
         R / "logs/simulate/{dataset}.log",
     benchmark:
@@ -19,6 +15,10 @@ rule simulate_dataset:
     resources:
         mem_mb=grow(3000),
         runtime=grow(60),
+    params:
+        code=PLAN.code("simulate"),
+        dataset=lambda wildcards: PLAN.dataset_options(wildcards.dataset),
+        options=PLAN.options("simulate"),
     message:
         "Simulating {wildcards.dataset}"
     shell:

@@ -5,9 +5,6 @@ rule spectra_shard:
     output:
         store=R / "store/{dataset}/{modality}/spectral/shard-{shard}.arrow",
         status=R / "status/{dataset}/spectra-{modality}/shard-{shard}.tsv",
-    params:
-        code=PLAN.code("spectra"),
-        options=PLAN.options("spectra"),
     log:
         R / "logs/spectra/{dataset}_{modality}_{shard}.log",
     benchmark:
@@ -18,6 +15,9 @@ rule spectra_shard:
     resources:
         mem_mb=grow(1500),
         runtime=grow(60),
+    params:
+        code=PLAN.code("spectra"),
+        options=PLAN.options("spectra"),
     message:
         "Spectra of {wildcards.modality}, {wildcards.dataset}, shard {wildcards.shard}"
     shell:

@@ -11,9 +11,6 @@ rule cohort:
         cohort=R / "cohort/subjects.parquet",
         table=R / "cohort/subjects.tsv",
         exclusions=R / "cohort/exclusions.tsv",
-    params:
-        code=PLAN.code("cohort"),
-        shards=PLAN.shard_counts(),
     log:
         R / "logs/cohort/cohort.log",
     benchmark:
@@ -24,10 +21,15 @@ rule cohort:
     resources:
         mem_mb=grow(1500),
         runtime=grow(20),
+    params:
+        ingest=above("subjects", 2),
+        statuses=above("status", 3),
+        code=PLAN.code("cohort"),
+        shards=PLAN.shard_counts(),
     message:
         "Cohort after all exclusions"
     shell:
-        "mcsp cohort --shards {params.shards:q} --ingest {R:q}/ingest --status {R:q}/status "
+        "mcsp cohort --shards {params.shards:q} --ingest {params.ingest:q} --status {params.statuses:q} "
         "--out {output.cohort:q} --exclusions {output.exclusions:q} > {log:q} 2>&1"
 
 
@@ -38,9 +40,6 @@ rule splits:
     output:
         splits=R / "splits/splits.tsv",
         record=R / "splits/splits.json",
-    params:
-        code=PLAN.code("splits"),
-        options=PLAN.options("splits"),
     log:
         R / "logs/splits/splits.log",
     benchmark:
@@ -51,6 +50,9 @@ rule splits:
     resources:
         mem_mb=grow(1500),
         runtime=grow(20),
+    params:
+        code=PLAN.code("splits"),
+        options=PLAN.options("splits"),
     message:
         "Folds: {STUDY.splits.protocol}"
     shell:

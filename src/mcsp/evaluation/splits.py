@@ -163,5 +163,6 @@ def guard(splits: pd.DataFrame, fold: int, uids: Iterable[str], *allowed: str) -
     wrong = [uid for uid in uids if part_of.get(uid) not in allowed]
     if wrong:
         raise McspError(
-            f"fold {fold}: {wrong[0]} is {part_of.get(wrong[0], 'not in the splits')}, where only {', '.join(allowed)} may be: leakage"
+            f"fold {fold}: {wrong[0]} is {part_of.get(wrong[0], 'not in the splits')}, where only "
+            f"{', '.join(allowed)} may be: leakage"
         )

@@ -76,7 +76,8 @@ def run(*, predictions: Path, task_name: str, out: Path, options: FigureOptions)
     axes[1].set_ylim(0, 1.02)
     figure.legend(loc="outside lower center", ncol=len(methods), title="AUROC")
     caption = (
-        f"{task_name}: {len(first)} test subjects ({int(first['y'].sum())} cases) pooled over folds, probabilities averaged over seeds. "
+        f"{task_name}: {len(first)} test subjects ({int(first['y'].sum())} cases) pooled over folds, probabilities "
+        "averaged over seeds. "
         "Dotted lines: chance (ROC, precision-recall) and perfect calibration. Calibration in fifths of the probabilities."
     )
     save(figure, out, pd.DataFrame(rows, columns=list(COLUMNS)), COLUMNS, caption, options)

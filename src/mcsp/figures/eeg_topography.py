@@ -64,8 +64,10 @@ def run(*, maps: Path, verdicts: Path, task_name: str, out: Path, options: Figur
             figure.colorbar(image, ax=line[-1], shrink=0.6)
     n = int(np.nanmax(own["n"]))
     caption = (
-        f"{task_name}: model-relevant EEG channels by {method.replace('_', ' ')}, {n} explained test subjects over folds and seeds, for each "
-        "domain and band. Values are shares of relevance times the number of entries (1 = even). Relevance to the model is not causation; "
+        f"{task_name}: model-relevant EEG channels by {method.replace('_', ' ')}, {n} explained test subjects over "
+        "folds and seeds, for each "
+        "domain and band. Values are shares of relevance times the number of entries (1 = even). Relevance to the "
+        "model is not causation; "
         "the titles on the left say how the method did on planted truth."
     )
     save(figure, out, own[list(COLUMNS)], COLUMNS, caption, options)

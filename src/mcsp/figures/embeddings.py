@@ -67,8 +67,10 @@ def run(*, embeddings: Path, cohort: Path, out: Path, options: FigureOptions) ->
         handles, labels = max((line[column].get_legend_handles_labels() for line in axes), key=lambda pair: len(pair[1]))
         figure.legend(handles, labels, loc=place, ncol=4)
     caption = (
-        f"{rows['uid'].nunique()} test subjects of fold 0 in the plane of the two first principal components of their embeddings (the three "
-        "domains side by side), before and after pre-training, by label and by site. Clusters by site are a warning. Components of "
+        f"{rows['uid'].nunique()} test subjects of fold 0 in the plane of the two first principal components of "
+        "their embeddings (the three "
+        "domains side by side), before and after pre-training, by label and by site. Clusters by site are a "
+        "warning. Components of "
         "different panels can't be compared."
     )
     save(figure, out, rows[list(COLUMNS)], COLUMNS, caption, options)

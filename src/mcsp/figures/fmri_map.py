@@ -39,9 +39,16 @@ def _regions(axes, values: pd.Series, atlas: Atlas, title: str) -> None:
         return
     own = values[known].to_numpy() * len(values)
     plotting.plot_markers(
-        own, np.array([places[name] for name in known]), node_size=14 * own / own.max() + 1, node_cmap="viridis_r", node_vmin=0,
-        display_mode="xz", axes=axes, colorbar=True, annotate=False,
-    )  # fmt: skip
+        own,
+        np.array([places[name] for name in known]),
+        node_size=14 * own / own.max() + 1,
+        node_cmap="viridis_r",
+        node_vmin=0,
+        display_mode="xz",
+        axes=axes,
+        colorbar=True,
+        annotate=False,
+    )
     axes.set_title(title, loc="left", fontsize=8)
 
 
@@ -63,9 +70,18 @@ def _edges(axes, edges: pd.DataFrame, atlas: Atlas, title: str) -> None:
         matrix[i, j] = matrix[j, i] = value * 1000
     used = known & (matrix.any(axis=0))
     plotting.plot_connectome(
-        matrix[np.ix_(used, used)], atlas.coordinates[used], node_size=8, node_color="black", edge_cmap="viridis_r", edge_vmin=0,
-        edge_vmax=float(matrix.max()) or 1.0, display_mode="xz", axes=axes, annotate=False, edge_kwargs={"linewidth": 1},
-    )  # fmt: skip
+        matrix[np.ix_(used, used)],
+        atlas.coordinates[used],
+        node_size=8,
+        node_color="black",
+        edge_cmap="viridis_r",
+        edge_vmin=0,
+        edge_vmax=float(matrix.max()) or 1.0,
+        display_mode="xz",
+        axes=axes,
+        annotate=False,
+        edge_kwargs={"linewidth": 1},
+    )
     axes.set_title(title, loc="left", fontsize=8)
 
 
@@ -92,8 +108,10 @@ def run(*, maps: Path, verdicts: Path, atlas: Path, task_name: str, out: Path, o
         _edges(axes[1, 1], edges, regions, f"Spatial: {min(N_EDGES, len(edges))} strongest edges\n{standing_text}")
     rows = pd.concat([own[own["kind"] == "roi"], edges])[list(COLUMNS)]
     caption = (
-        f"{task_name}: model-relevant regions and connections by {method.replace('_', ' ')}, {int(own['n'].max())} explained test subjects "
-        "over folds and seeds. Region values are shares of relevance times the number of regions (1 = even). Relevance to the model is not "
+        f"{task_name}: model-relevant regions and connections by {method.replace('_', ' ')}, {int(own['n'].max())} "
+        "explained test subjects "
+        "over folds and seeds. Region values are shares of relevance times the number of regions (1 = even). "
+        "Relevance to the model is not "
         "causation; each panel's title says how the method did on planted truth."
     )
     save(figure, out, rows, COLUMNS, caption, options)

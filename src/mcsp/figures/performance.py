@@ -58,8 +58,10 @@ def run(*, metrics: Sequence[Path], out: Path, options: FigureOptions) -> None:
         axes[0].text(0.0, i * (len(methods) + 1) - 0.75, label, fontweight="bold", fontsize=8, va="center")
     axes[0].set_ylim(len(tasks) * (len(methods) + 1) - 1.4, -1.3)
     caption = (
-        "Test subjects of all folds, each predicted once by a model that never saw it. Points: pooled value; bars: 95 % bootstrap "
-        "interval over subjects; dotted: chance. Rivals: phenotype = age, sex, site and mean framewise displacement; linear = logistic "
+        "Test subjects of all folds, each predicted once by a model that never saw it. Points: pooled value; bars: "
+        "95 % bootstrap "
+        "interval over subjects; dotted: chance. Rivals: phenotype = age, sex, site and mean framewise "
+        "displacement; linear = logistic "
         "regression on functional connectivity and band power."
     )
     save(figure, out, rows, COLUMNS, caption, options)

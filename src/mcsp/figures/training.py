@@ -53,7 +53,8 @@ def run(*, histories: Sequence[Path], out: Path, options: FigureOptions) -> None
     axes[0][0].set_ylabel("loss, nats")
     axes[0][0].legend()
     caption = (
-        f"Pre-training losses of {len(histories)} folds, summed over modalities and domains: training and validation subjects; thin "
+        f"Pre-training losses of {len(histories)} folds, summed over modalities and domains: training and validation "
+        "subjects; thin "
         "lines are folds, thick lines their mean. Cross-modal terms exist only for subjects with both modalities."
     )
     save(figure, out, rows, COLUMNS, caption, options)

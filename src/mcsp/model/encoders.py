@@ -31,7 +31,7 @@ class Architecture:
 
 
 class Scaler(nn.Module):
-    """Standardise features with mean and standard deviation that `fit` took from training subjects. `log`: of log(x + floor)."""
+    """Standardise features with a mean and standard deviation taken from training subjects; with `floor`, of log(x + floor)."""
 
     def __init__(self, shape: tuple[int, ...], floor: float | None = None):
         super().__init__()

@@ -16,30 +16,41 @@ def methods_text(study: dict, people: pd.DataFrame) -> str:
             else "no further filter"
         )
         sentences.append(
-            f"BOLD series were averaged within the {study['atlas']['name']} parcellation, cleaned with the {f['confounds']} confound strategy "
-            f"and a band-pass of {band}, scrubbed above {f['fd_threshold']} mm of framewise displacement, resampled to a repetition time of "
+            f"BOLD series were averaged within the {study['atlas']['name']} parcellation, cleaned with the "
+            f"{f['confounds']} confound strategy "
+            f"and a band-pass of {band}, scrubbed above {f['fd_threshold']} mm of framewise displacement, resampled "
+            "to a repetition time of "
             f"{f['t_r']:g} s, cropped or padded to {f['n_frames']} frames, and z-scored. Connectivity is Fisher-z correlation."
         )
     if people["has_eeg"].any():
         e = study["eeg"]
         sentences.append(
-            f"EEG was filtered at {e['high_pass']:g}-{e['low_pass']:g} Hz with a notch at the line frequency, bad channels were interpolated, and "
-            f"recordings re-referenced to the average, resampled to {e['sfreq']:g} Hz, mapped to {len(e['ch_names'])} channels of {e['montage']}, and "
-            f"cut into {e['n_segments']} segments of {e['segment_samples'] / e['sfreq']:g} s. Connectivity is orthogonalised envelope correlation."
+            f"EEG was filtered at {e['high_pass']:g}-{e['low_pass']:g} Hz with a notch at the line frequency, bad "
+            "channels were interpolated, and "
+            f"recordings re-referenced to the average, resampled to {e['sfreq']:g} Hz, mapped to "
+            f"{len(e['ch_names'])} channels of {e['montage']}, and "
+            f"cut into {e['n_segments']} segments of {e['segment_samples'] / e['sfreq']:g} s. Connectivity is "
+            "orthogonalised envelope correlation."
         )
     p, m, s = study["pretrain"], study["pretrain"]["model"], study["splits"]
     weights = ", ".join(f"{name.upper()} {p['loss'][name]:g}" for name in ("id", "cd", "im", "cm"))
     sentences.append(
-        f"Subjects were split into {s['n_folds']} folds ({s['protocol']}, seed {s['seed']}), stratified by dataset, site and label, relatives together; "
-        f"{s['val_share']:.0%} of each training part chose models. MCSP (width {m['width']}, {len(m['modalities'])} modalities, "
-        f"{len(m['domains'])} domains) was pre-trained without labels for {p['epochs']} epochs per fold ({p['scope']}; loss weights {weights}; "
+        f"Subjects were split into {s['n_folds']} folds ({s['protocol']}, seed {s['seed']}), stratified by dataset, "
+        "site and label, relatives together; "
+        f"{s['val_share']:.0%} of each training part chose models. MCSP (width {m['width']}, {len(m['modalities'])} "
+        "modalities, "
+        f"{len(m['domains'])} domains) was pre-trained without labels for {p['epochs']} epochs per fold "
+        f"({p['scope']}; loss weights {weights}; "
         f"temperature {p['loss']['temperature']:g}), then fine-tuned per task with early stopping on validation subjects "
         f"({len(study['finetune']['seeds'])} seed(s))."
     )
     e = study["evaluate"]
     sentences.append(
-        f"Metrics are at subject level over the pooled test subjects; intervals are {e['confidence']:.0%} bootstrap intervals over subjects "
-        f"({e['n_bootstrap']} samples); methods are compared by DeLong's test and paired permutation ({e['n_permutations']}), Holm-corrected. "
-        f"Attributions: {', '.join(x.replace('_', ' ') for x in study['explain']['methods'])}, baseline: the training subjects' mean input."
+        f"Metrics are at subject level over the pooled test subjects; intervals are {e['confidence']:.0%} bootstrap "
+        "intervals over subjects "
+        f"({e['n_bootstrap']} samples); methods are compared by DeLong's test and paired permutation "
+        f"({e['n_permutations']}), Holm-corrected. "
+        f"Attributions: {', '.join(x.replace('_', ' ') for x in study['explain']['methods'])}, baseline: the "
+        "training subjects' mean input."
     )
     return " ".join(sentences)

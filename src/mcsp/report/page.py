@@ -93,7 +93,8 @@ def answer(title: str, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> dict
 def caveats(study: dict, verdicts: pd.DataFrame, answers: list[dict]) -> list[str]:
     """What a reader must know beside the answer."""
     lines = [
-        "AUROC: 0.5 is guessing, 1 is perfect. Brackets: 95 % bootstrap interval over subjects. No subject was predicted by a model that had seen it."
+        "AUROC: 0.5 is guessing, 1 is perfect. Brackets: 95 % bootstrap interval over subjects. No subject was "
+        "predicted by a model that had seen it."
     ]
     if any(not a["good"] for a in answers):
         lines.append(
@@ -102,7 +103,8 @@ def caveats(study: dict, verdicts: pd.DataFrame, answers: list[dict]) -> list[st
     judged = verdicts[verdicts["score"] == "relevance mass"]
     if judged.empty:
         lines.append(
-            "No effect was planted, so no attribution method is proven on these data: the maps are unproven, and show model-relevance, not causes."
+            "No effect was planted, so no attribution method is proven on these data: the maps are unproven, and "
+            "show model-relevance, not causes."
         )
     else:
         lines.append(
@@ -111,7 +113,8 @@ def caveats(study: dict, verdicts: pd.DataFrame, answers: list[dict]) -> list[st
         )
     if study["splits"]["protocol"] == "kfold":
         lines.append(
-            "Test subjects come from the same sites as training subjects: new sites can do worse (splits.protocol: leave-one-site-out)."
+            "Test subjects come from the same sites as training subjects: new sites can do worse (splits.protocol: "
+            "leave-one-site-out)."
         )
     return lines
 
@@ -161,8 +164,14 @@ def run(
     }
     texts = {
         "methods": methods_text(study, people),
-        "biomarkers": "Model-relevant regions, connections, channels and bands. Verdicts come first: a map whose method failed shows nothing.",
-        "provenance": "Splits, models and stores carry hashes that every stage checks. Snakemake's report around this page shows rules and code.",
+        "biomarkers": (
+            "Model-relevant regions, connections, channels and bands. Verdicts come first: a map whose "
+            "method failed shows nothing."
+        ),
+        "provenance": (
+            "Splits, models and stores carry hashes that every stage checks. Snakemake's report around "
+            "this page shows rules and code."
+        ),
     }
     bodies = [
         {"id": id_, "name": name, "text": texts.get(id_, ""), "figures": by_section.get(id_, []), "tables": tables.get(id_, [])}
