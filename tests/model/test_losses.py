@@ -1,0 +1,137 @@
+"""Losses against pytorch-metric-learning, against closed forms, and their invariants."""
+
+import math
+
+import pytest
+import torch
+from pytorch_metric_learning.losses import NTXentLoss
+
+from mcsp.model.losses import LossWeights, mcsp_losses, nt_xent, similarity_distillation
+
+KEYS = [(m, d) for m in ("fmri", "eeg") for d in ("spatial", "temporal", "spectral")]
+
+
+def vectors(seed=0, n=8, d=16):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, d, generator=generator), torch.randn(n, d, generator=generator)
+
+
+def study(n=8, d=16, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    z = {key: torch.randn(n, d, generator=generator, requires_grad=True) for key in KEYS}
+    present = {"fmri": torch.arange(n) < 6, "eeg": torch.arange(n) >= 2}
+    return z, present
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.2, 1.0])
+def test_nt_xent_equals_pytorch_metric_learning(temperature):
+    a, b = vectors()
+    labels = torch.arange(len(a)).repeat(2)
+    expected = NTXentLoss(temperature)(torch.cat([a, b]), labels)
+    torch.testing.assert_close(nt_xent(a, b, temperature), expected)
+
+
+def test_nt_xent_of_orthogonal_pairs_has_a_closed_form():
+    a = torch.eye(4)
+    expected = -math.log(math.exp(1 / 0.2) / (math.exp(1 / 0.2) + 6))
+    assert nt_xent(a, a, 0.2).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", [nt_xent, similarity_distillation])
+def test_order_of_the_batch_does_not_matter(loss):
+    a, b = vectors()
+    order = torch.randperm(len(a), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(loss(a, b, 0.3), loss(a[order], b[order], 0.3))
+
+
+@pytest.mark.parametrize("loss", [nt_xent, similarity_distillation])
+def test_aligned_pairs_cost_less_than_shuffled_ones(loss):
+    a, noise = vectors()
+    b = a + 0.1 * noise
+    assert loss(a, b, 0.2) < loss(a, b.roll(1, 0), 0.2)
+
+
+def test_distillation_of_equal_sides_is_zero_and_its_gradient_reaches_both():
+    a, b = (v.requires_grad_() for v in vectors())
+    assert similarity_distillation(a, a, 0.5).item() == pytest.approx(0, abs=1e-6)
+    similarity_distillation(a, b, 0.5).backward()
+    assert a.grad.abs().sum() > 0
+    assert b.grad.abs().sum() > 0
+
+
+def test_distillation_equals_a_slow_float64_version():
+    a, b = (v.double() for v in vectors(n=5))
+
+    def distribution(z, i):
+        z = z / z.norm(dim=1, keepdim=True)
+        others = [j for j in range(len(z)) if j != i]
+        weights = [math.exp(float(z[i] @ z[j]) / 0.5) for j in others]
+        return [w / sum(weights) for w in weights]
+
+    total = 0.0
+    for i in range(5):
+        p, q = distribution(a, i), distribution(b, i)
+        total += sum(y * math.log(y / x) for x, y in zip(p, q)) + sum(x * math.log(x / y) for x, y in zip(p, q))
+    assert similarity_distillation(a.float(), b.float(), 0.5).item() == pytest.approx(total / 10, rel=1e-4)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_too_few_pairs_cost_nothing_and_do_not_break_the_gradient(n):
+    a = torch.randn(n, 4, requires_grad=True)
+    for loss in (nt_xent, similarity_distillation):
+        value = loss(a, a * 2, 0.2)
+        assert value.item() == 0
+        value.backward()
+
+
+def test_gradient_is_exactly_zero_where_a_modality_is_missing():
+    z, present = study()
+    view = {key: value * 1.1 + 0.1 for key, value in z.items()}
+    mcsp_losses(z, view, z, present, LossWeights())["total"].backward()
+    for (modality, _), value in z.items():
+        missing = ~present[modality]
+        assert (value.grad[missing] == 0).all()
+        assert (value.grad[present[modality]] != 0).any(dim=1).all()
+
+
+def test_cross_modal_terms_need_both_modalities():
+    z, present = study()
+    view = {key: value.detach() for key, value in z.items()}
+    terms = mcsp_losses(z, view, z, present, LossWeights(id=0, cd=0))
+    assert set(terms) == {"total"} | {f"{kind}_{d}" for kind in ("im", "cm") for d in ("spatial", "temporal", "spectral")}
+    terms["total"].backward()
+    both = present["fmri"] & present["eeg"]
+    for value in z.values():
+        assert (value.grad[~both] == 0).all()
+        assert (value.grad[both] != 0).any()
+
+
+@pytest.mark.parametrize("term", ["id", "cd", "im", "cm"])
+def test_terms_are_weighted_and_switched_off_alone(term):
+    z, present = study()
+    view = {key: value.flip(1) for key, value in z.items()}
+    base = mcsp_losses(z, view, z, present, LossWeights())
+    off = mcsp_losses(z, view, z, present, LossWeights(**{term: 0.0}))
+    assert not any(name.startswith(term) for name in off)
+    own = sum(value for name, value in base.items() if name.startswith(term))
+    torch.testing.assert_close(base["total"] - off["total"], own)
+    twice = mcsp_losses(z, view, z, present, LossWeights(**{term: 2.0}))
+    torch.testing.assert_close(twice["total"] - base["total"], own)
+
+
+def test_one_modality_alone_works():
+    z, present = study()
+    z = {key: value for key, value in z.items() if key[0] == "eeg"}
+    terms = mcsp_losses(z, z, z, {"eeg": present["eeg"]}, LossWeights())
+    assert set(terms) == {"id_eeg", "cd_eeg", "total"}
+
+
+@pytest.mark.parametrize("loss", [nt_xent, similarity_distillation])
+def test_finite_in_bf16_autocast_at_a_low_temperature(loss):
+    a, noise = vectors(n=32)
+    b = a + 1e-3 * noise
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(a.bfloat16(), b.bfloat16(), 0.05)
+    assert value.dtype == torch.float32
+    assert torch.isfinite(value)
+    torch.testing.assert_close(value, loss(a.bfloat16().float(), b.bfloat16().float(), 0.05))

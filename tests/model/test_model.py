@@ -1,0 +1,171 @@
+"""The model: independent of the batch, blind to what is missing, strict when loaded."""
+
+import copy
+import json
+
+import pytest
+import torch
+
+from mcsp.errors import McspError
+from mcsp.model.augment import Augmentation, augmented
+from mcsp.model.batch import Batch
+from mcsp.model.mcsp import MCSP, Classifier
+
+SHAPES = {
+    "fmri/spatial": (6, 6),
+    "fmri/temporal": (6, 20),
+    "fmri/spectral": (6, 11),
+    "eeg/spatial": (4, 5, 5),
+    "eeg/temporal": (7, 5, 30),
+    "eeg/spectral": (7, 5, 16),
+}
+SIZES = {"width": 8, "depth": 1, "heads": 2, "dim": 4, "patch": 6, "segment_features": 3, "density": 0.4, "dropout": 0.2}
+CONFIG = {"architecture": {**SIZES, "shapes": SHAPES}, "head": {"hidden": 5, "dropout": 0.3}}
+
+
+def make_batch(n=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = {}
+    for name, shape in SHAPES.items():
+        value = torch.rand(n, *shape, generator=generator)
+        if name.endswith("spatial"):
+            value = torch.triu(value - 0.5, 1)
+            value = value + value.transpose(-1, -2)
+        x[tuple(name.split("/"))] = value
+    present = {"fmri": torch.tensor([True, True, False, True, True][:n]), "eeg": torch.tensor([True, False, True, True, True][:n])}
+    return Batch(x, present, {"fmri": torch.tensor([20, 13, 0, 8, 20][:n]), "eeg": torch.full((n,), 7)})
+
+
+@pytest.fixture
+def classifier():
+    torch.manual_seed(0)
+    return Classifier(copy.deepcopy(CONFIG)).eval()
+
+
+def test_a_subject_does_not_depend_on_its_batch(classifier):
+    batch = make_batch()
+    logits = classifier(batch)
+    for i in range(5):
+        torch.testing.assert_close(classifier(batch.rows(slice(i, i + 1)))[0], logits[i], rtol=1e-5, atol=1e-6)
+    z = classifier.backbone.embed(batch)
+    alone = classifier.backbone.embed(batch.rows(slice(3, 4)))
+    for key in z:
+        torch.testing.assert_close(alone[key][0], z[key][3], rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_missing_modality_would_hold_changes_nothing(classifier):
+    batch = make_batch()
+    before = classifier(batch)
+    for key, value in batch.x.items():
+        value[~batch.present[key[0]]] = 1e3
+    torch.testing.assert_close(classifier(batch), before)
+
+
+def test_no_gradient_reaches_a_missing_modality(classifier):
+    batch = make_batch()
+    for value in batch.x.values():
+        value.requires_grad_()
+    classifier(batch).sum().backward()
+    for key, value in batch.x.items():
+        present = batch.present[key[0]]
+        assert (value.grad[~present] == 0).all()
+        assert (value.grad[present].flatten(1) != 0).any(dim=1).all()
+
+
+def test_frames_beyond_the_valid_ones_change_nothing(classifier):
+    batch = make_batch()
+    before = classifier(batch)
+    batch.x["fmri", "temporal"][1, :, 18:] = 7.0  # 13 valid frames: the patch from 12 on is seen, the one from 18 on is not
+    torch.testing.assert_close(classifier(batch), before)
+    batch.x["fmri", "temporal"][1, :, 12] = 7.0
+    assert not torch.allclose(classifier(batch)[1], before[1])
+
+
+@pytest.mark.parametrize("key", [tuple(name.split("/")) for name in SHAPES])
+def test_every_domain_is_used(classifier, key):
+    batch = make_batch()
+    before = classifier(batch)
+    batch.x[key] = batch.x[key].flip(1) * 1.5
+    assert not torch.allclose(classifier(batch), before)
+
+
+def test_an_empty_modality_in_a_batch_is_no_error(classifier):
+    batch = make_batch().rows(slice(1, 2))
+    assert torch.isfinite(classifier(batch)).all()
+
+
+def test_embeddings_have_unit_length_or_are_zero(classifier):
+    batch = make_batch()
+    for key, z in classifier.backbone.embed(batch).items():
+        torch.testing.assert_close(z.norm(dim=1), batch.present[key[0]].float())
+
+
+def test_saved_and_loaded_model_is_the_same(classifier, tmp_path):
+    classifier.save_pretrained(tmp_path)
+    loaded = Classifier.from_pretrained(tmp_path)
+    assert not loaded.training
+    torch.testing.assert_close(loaded(make_batch()), classifier(make_batch()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("damage", ["width", "weights", "config", "kind"])
+def test_loading_is_strict(classifier, tmp_path, damage):
+    classifier.save_pretrained(tmp_path)
+    if damage == "width":
+        config = json.loads((tmp_path / "config.json").read_text())
+        config["architecture"]["width"] = 16
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    elif damage == "weights":
+        path = tmp_path / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "config":
+        (tmp_path / "config.json").unlink()
+    with pytest.raises(McspError, match="not a whole (MCSP|Classifier) model"):
+        (MCSP if damage == "kind" else Classifier).from_pretrained(tmp_path)
+
+
+def test_adjacency_keeps_the_strongest_edges_and_is_normalised(classifier):
+    encoder = classifier.backbone.encoders["fmri_spatial"]
+    x = make_batch().x["fmri", "spatial"][:, None]
+    adjacency = encoder.adjacency(x)
+    torch.testing.assert_close(adjacency, adjacency.transpose(-1, -2))
+    off = adjacency - torch.diag_embed(torch.diagonal(adjacency, dim1=-2, dim2=-1))
+    assert ((off > 0).sum(dim=(-1, -2)) == int(0.4 * 30)).all()
+    strength = x.abs()[0, 0]
+    kept, left = strength[off[0, 0] > 0].min(), strength[(off[0, 0] == 0) & ~torch.eye(6, dtype=torch.bool)].max()
+    assert kept >= left
+    assert torch.linalg.eigvalsh(adjacency).abs().max() <= 1 + 1e-5  # symmetric normalisation bounds the spectrum
+
+
+def test_views_are_drawn_from_the_seed_and_keep_their_domain():
+    batch, strength = make_batch(), Augmentation(node_drop=0.3, edge_drop=0.3)
+
+    def draw(seed):
+        return augmented(batch, strength, torch.Generator().manual_seed(seed)).x
+
+    first, same, other = draw(1), draw(1), draw(2)
+    for key in batch.x:
+        assert torch.equal(first[key], same[key])
+        assert not torch.equal(first[key], other[key])
+        assert first[key].shape == batch.x[key].shape
+    for modality in ("fmri", "eeg"):
+        torch.testing.assert_close(first[modality, "spatial"], first[modality, "spatial"].transpose(-1, -2))
+        assert (first[modality, "spectral"] >= 0).all()
+        ceiling = 0.1 * batch.x[modality, "spectral"].flatten(1).amax(1)
+        rise = (first[modality, "spectral"] - batch.x[modality, "spectral"]).flatten(1).amax(1)
+        assert (rise <= ceiling + 1e-6).all()
+
+
+def test_views_without_strength_are_the_input():
+    batch = make_batch()
+    still = Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0))
+    views = augmented(batch, still, torch.Generator().manual_seed(0)).x
+    for key, value in batch.x.items():
+        torch.testing.assert_close(views[key], value)
+
+
+def test_share_of_removed_components_is_as_asked():
+    x = {("eeg", "spectral"): torch.ones(200, 3, 2, 50)}
+    batch = Batch(x, {"eeg": torch.ones(200, dtype=torch.bool)}, {"eeg": torch.full((200,), 3)})
+    view = augmented(batch, Augmentation(spectral_addition=0.0), torch.Generator().manual_seed(0)).x["eeg", "spectral"]
+    assert (view == 0).float().mean().item() == pytest.approx(0.1, abs=0.01)
+    assert ((view == 0).all(dim=(1, 2)) | (view == 1).all(dim=(1, 2))).all()  # a component goes as a whole
