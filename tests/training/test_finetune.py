@@ -1,0 +1,113 @@
+"""Fine-tuning: it finds a planted effect on subjects it never saw, and never reads them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from mcsp.cohort import task_labels
+from mcsp.errors import McspError
+from mcsp.evaluation import splits as folds
+from mcsp.evaluation.splits import load_splits, part
+from mcsp.model.batch import Batch
+from mcsp.model.mcsp import Classifier
+from mcsp.options.tasks import Task
+from mcsp.options.training import FinetuneOptions, SplitOptions
+from mcsp.store import read_table, read_tsv, write_table
+from mcsp.training import finetune, pretrain
+from mcsp.training.data import Subjects
+from mcsp.training.finetune import drop_modalities
+from tests.conftest import write_stored_study
+from tests.training.test_pretrain import disturb, train
+
+TASK = Task(case=["ASD"])
+
+
+def tune(study, frozen, base, out, options=None, seed=0, fold=0):
+    finetune.run(
+        stores=study.stores, cohort=study.cohort, splits=frozen, fold=fold, seed=seed, task=TASK, pretrained=base,
+        options=options or FinetuneOptions(epochs=3, hidden=8), out=out, history=out / "history.tsv", threads=1,
+    )  # fmt: skip
+    return (out / "model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def base(stored_study, frozen, options, tmp_path):
+    train(stored_study, frozen, options.model_copy(update={"epochs": 0}), tmp_path / "base")
+    return tmp_path / "base"
+
+
+def test_seed_decides_and_test_subjects_leave_no_trace(stored_study, frozen, base, tmp_path):
+    first = tune(stored_study, frozen, base, tmp_path / "a")
+    assert tune(stored_study, frozen, base, tmp_path / "b") == first
+    assert tune(stored_study, frozen, base, tmp_path / "c", seed=1) != first
+    disturb(stored_study, set(part(load_splits(frozen), 0, "test")))
+    assert tune(stored_study, frozen, base, tmp_path / "d") == first
+
+
+def test_the_epoch_with_the_lowest_validation_loss_is_kept(stored_study, frozen, base, tmp_path):
+    tune(stored_study, frozen, base, tmp_path / "a", FinetuneOptions(epochs=6, hidden=8, lr=0.01))
+    history = read_tsv(tmp_path / "a/history.tsv")
+    val = history[history["split"] == "val"].reset_index(drop=True)
+    config = json.loads((tmp_path / "a/config.json").read_text())
+    assert config["best_epoch"] == val["loss"].idxmin()
+    assert config["val_loss"] == pytest.approx(val["loss"].min(), abs=1e-5)
+    model = Classifier.from_pretrained(tmp_path / "a")
+    cohort = read_table(stored_study.cohort)
+    y = task_labels(cohort, TASK)
+    uids = part(load_splits(frozen), 0, "val")
+    subjects = Subjects(stored_study.stores, cohort, uids, model.backbone.keys)
+    own, batch = next(subjects.everyone(99))
+    auroc = roc_auc_score(y.loc[own], model.predict_proba(batch))
+    assert auroc == pytest.approx(val.loc[config["best_epoch"], "auroc"], abs=1e-5)
+
+
+def test_a_model_of_other_folds_is_refused(stored_study, frozen, base, tmp_path):
+    with pytest.raises(McspError, match="pre-trained for other folds"):
+        tune(stored_study, frozen, base, tmp_path / "a", fold=1)
+    folds.run(cohort=stored_study.cohort, options=SplitOptions(n_folds=3, seed=5), out=frozen)
+    with pytest.raises(McspError, match="pre-trained for other folds"):
+        tune(stored_study, frozen, base, tmp_path / "a")
+
+
+def test_one_class_only_is_one_line(stored_study, frozen, base, tmp_path):
+    table = read_table(stored_study.cohort)
+    write_table(table.assign(labels="control"), stored_study.cohort)
+    with pytest.raises(McspError, match="one class only: no subject left with case label"):
+        tune(stored_study, frozen, base, tmp_path / "a")
+
+
+def test_modality_dropout_hides_one_of_two_and_never_the_only_one():
+    n = 4000
+    present = {"fmri": torch.arange(n) % 4 > 0, "eeg": torch.arange(n) % 4 < 3}
+    torch.manual_seed(0)
+    dropped = drop_modalities(Batch({}, present, {}), 0.4).present
+    both, either = present["fmri"] & present["eeg"], dropped["fmri"] | dropped["eeg"]
+    assert either.all()
+    hidden = (dropped["fmri"] != present["fmri"]) | (dropped["eeg"] != present["eeg"])
+    assert not hidden[~both].any()
+    assert hidden[both].float().mean().item() == pytest.approx(0.4, abs=0.04)
+
+
+@pytest.mark.slow
+def test_a_strong_planted_effect_is_found_in_unseen_subjects_with_any_modality(tmp_path, options):
+    study = write_stored_study(tmp_path, n_per_group=30, effect=1.5)
+    frozen = tmp_path / "splits/splits.tsv"
+    folds.run(cohort=study.cohort, options=SplitOptions(n_folds=3), out=frozen)
+    long = options.model_copy(update={"epochs": 15})
+    pretrain.run(
+        stores=study.stores, cohort=study.cohort, splits=frozen, fold=0, options=long, out=tmp_path / "p", history=tmp_path / "p/history.tsv",
+        threads=2,
+    )  # fmt: skip
+    tune(study, frozen, tmp_path / "p", tmp_path / "f", FinetuneOptions(epochs=40))
+    model, cohort = Classifier.from_pretrained(tmp_path / "f"), read_table(study.cohort)
+    y = task_labels(cohort, TASK)
+    subjects = Subjects(study.stores, cohort, part(load_splits(frozen), 0, "test"), model.backbone.keys)
+    own, batch = next(subjects.everyone(999))
+    p = model.predict_proba(batch).numpy()
+    assert roc_auc_score(y.loc[own], p) > 0.75
+    for dataset in ("both", "mri", "cap"):
+        index = [i for i, uid in enumerate(own) if uid.startswith(dataset)]
+        assert roc_auc_score(y.loc[np.array(own)[index]], p[index]) > 0.6, dataset

@@ -1,0 +1,141 @@
+"""Pre-training: it learns, it never sees test subjects, its seed decides everything, and it goes on after a kill."""
+
+import json
+import shutil
+
+import lightning as L
+import numpy as np
+import pytest
+
+from mcsp.cohort import store_path
+from mcsp.errors import McspError
+from mcsp.evaluation.splits import load_splits, part
+from mcsp.options.training import PretrainOptions
+from mcsp.store import Store, StoreWriter, read_tsv
+from mcsp.training import engine, pretrain
+from mcsp.training.embed import retrieval
+
+
+def train(study, frozen, options, out, fold=0):
+    pretrain.run(
+        stores=study.stores, cohort=study.cohort, splits=frozen, fold=fold, options=options, out=out, history=out / "history.tsv", threads=1
+    )  # fmt: skip
+    return (out / "model.safetensors").read_bytes()
+
+
+def disturb(study, uids):
+    """Replace the recordings of these subjects by noise, in every store."""
+    for dataset in ("both", "mri", "cap"):
+        for path in (study.stores / dataset).glob("*/*/shard-000.arrow"):
+            store = Store(path)
+            rows = [(uid, np.array(store.row(i)), store.n_valid[i]) for i, uid in enumerate(store.uids)]
+            rng = np.random.default_rng(0)
+            with StoreWriter(path, store.shape, store.meta) as writer:
+                for uid, row, n in rows:
+                    writer.add(uid, rng.normal(size=row.shape) if uid in uids else row, n)
+
+
+def test_losses_fall_and_everything_is_recorded(stored_study, frozen, options, tmp_path):
+    train(stored_study, frozen, options, tmp_path / "a")
+    history = read_tsv(tmp_path / "a/history.tsv")
+    total = history[history["split"] == "train"]["total"].to_numpy()
+    assert len(total) == options.epochs
+    assert total[-1] < total[0]
+    assert {"id_fmri", "id_eeg", "cd_fmri", "cd_eeg", "im_spatial", "cm_temporal", "total"} <= set(history)
+    assert set(history["split"]) == {"train", "val"}
+    config = json.loads((tmp_path / "a/config.json").read_text())
+    assert config["scope"] == "inductive"
+    assert config["n_subjects"] == len(part(load_splits(frozen), 0, "train"))
+    assert not (tmp_path / "a/checkpoints").exists()
+
+
+def test_same_seed_same_bytes_other_seed_other_weights(stored_study, frozen, options, tmp_path):
+    first = train(stored_study, frozen, options, tmp_path / "a")
+    assert train(stored_study, frozen, options, tmp_path / "b") == first
+    assert train(stored_study, frozen, options.model_copy(update={"seed": 1}), tmp_path / "c") != first
+
+
+def test_test_subjects_leave_no_trace_in_an_inductive_model(stored_study, frozen, options, tmp_path):
+    before = train(stored_study, frozen, options, tmp_path / "a")
+    test = part(load_splits(frozen), 0, "test")
+    disturb(stored_study, set(test))
+    assert train(stored_study, frozen, options, tmp_path / "b") == before
+    seen = options.model_copy(update={"scope": "transductive"})
+    assert train(stored_study, frozen, seen, tmp_path / "c") != before
+    assert json.loads((tmp_path / "c/config.json").read_text())["scope"] == "transductive"
+
+
+def test_training_subjects_do_leave_a_trace(stored_study, frozen, options, tmp_path):
+    """Without this, the test above could pass with a model that reads nothing."""
+    before = train(stored_study, frozen, options, tmp_path / "a")
+    disturb(stored_study, set(part(load_splits(frozen), 0, "train")[:1]))
+    assert train(stored_study, frozen, options, tmp_path / "b") != before
+
+
+def test_a_tampered_fold_table_is_refused(stored_study, frozen, options, tmp_path):
+    frozen.write_text(frozen.read_text().replace("\ttest\t", "\ttrain\t", 1))
+    with pytest.raises(McspError, match="changed since it was frozen"):
+        train(stored_study, frozen, options, tmp_path / "a")
+
+
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(stored_study, frozen, options, tmp_path, monkeypatch):
+    whole = train(stored_study, frozen, options, tmp_path / "a")
+
+    class Killed(BaseException):
+        pass
+
+    class Kill(L.Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if trainer.current_epoch == 2:
+                raise Killed
+
+    fit = engine.fit
+    monkeypatch.setattr(pretrain, "fit", lambda *a, callbacks, **k: fit(*a, callbacks=[*callbacks, Kill()], **k))
+    with pytest.raises(Killed):
+        train(stored_study, frozen, options, tmp_path / "b")
+    assert list((tmp_path / "b/checkpoints").glob("*.ckpt"))
+    assert not (tmp_path / "b/model.safetensors").exists()
+    monkeypatch.undo()
+    assert train(stored_study, frozen, options, tmp_path / "b") == whole
+    assert (tmp_path / "b/history.tsv").read_bytes() == (tmp_path / "a/history.tsv").read_bytes()
+
+
+def test_no_epochs_is_no_pretraining(stored_study, frozen, options, tmp_path):
+    none = options.model_copy(update={"epochs": 0})
+    assert train(stored_study, frozen, none, tmp_path / "a") == train(stored_study, frozen, none, tmp_path / "b")
+    assert len(read_tsv(tmp_path / "a/history.tsv")) == 0
+
+
+@pytest.mark.parametrize("modality", ["fmri", "eeg"])
+def test_one_modality_alone(stored_study, frozen, options, tmp_path, modality):
+    model = options.model.model_copy(update={"modalities": [modality]})
+    train(stored_study, frozen, options.model_copy(update={"model": model, "epochs": 1}), tmp_path / "a")
+    config = json.loads((tmp_path / "a/config.json").read_text())
+    assert {name.split("/")[0] for name in config["architecture"]["shapes"]} == {modality}
+
+
+def test_a_cohort_without_the_wanted_modality_is_one_line(stored_study, frozen, tmp_path):
+    for path in stored_study.stores.glob("*/eeg"):
+        shutil.rmtree(path)
+    from mcsp.store import read_table, write_table
+
+    table = read_table(stored_study.cohort)
+    write_table(table.assign(has_eeg=False), stored_study.cohort)
+    options = PretrainOptions(epochs=0, model={"modalities": ["eeg"]})
+    with pytest.raises(McspError, match="nobody in the cohort has eeg"):
+        train(stored_study, frozen, options, tmp_path / "a")
+
+
+def test_retrieval_of_equal_and_of_random_embeddings():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(50, 8))
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    assert retrieval(z, z)["top1"] == 1
+    chance = retrieval(z, np.zeros_like(z))  # all tied: the middle rank, no luck
+    assert chance["top1"] == 0
+    others = [retrieval(z, rng.normal(size=z.shape))["mrr"] for _ in range(200)]
+    assert np.mean(others) == pytest.approx(chance["chance_mrr"], rel=0.1)
+
+
+def test_store_paths_are_those_of_the_fixture(stored_study):
+    assert store_path(stored_study.stores, "both", "fmri", "spatial", 0).is_file()
