@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from linear_toys import SHAPES, toy_batch, toy_reference, toy_weights, weighted_sum
+
 from mcsp.explain.attribution import METHODS, integrated_gradients, smoothgrad
 from mcsp.model.batch import Batch
 from mcsp.options.results import ExplainOptions
-
-from .toys import SHAPES, toy_batch, toy_reference, toy_weights, weighted_sum
 
 OPTIONS = ExplainOptions(n_steps=32, n_samples=4)
 
@@ -18,7 +18,9 @@ def test_a_linear_model_gets_weight_times_input_minus_baseline(method):
     batch, reference, weights = toy_batch(), toy_reference(), toy_weights()
     found = METHODS[method](lambda b: weighted_sum(b, weights), batch, reference, OPTIONS)
     for key, values in found.items():
-        expected = weights[key] * (batch.x[key] - reference.mean[key]) * batch.present[key[0]].reshape(-1, *[1] * len(SHAPES[key]))
+        expected = (
+            weights[key] * (batch.x[key] - reference.mean[key]) * batch.present[key[0]].reshape(-1, *[1] * len(SHAPES[key]))
+        )
         torch.testing.assert_close(values, expected.to(values.dtype), rtol=1e-4, atol=1e-5)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from mcsp.explain.summaries import names_of, summarise
 
 FMRI = {"names": ["a", "b", "c", "d"], "networks": ["big", "big", "big", "small"], "freqs": [0.0, 0.01, 0.02]}

@@ -6,8 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from mcsp.explain.truth import interval, masks, planted, relevance_mass, relevance_rank
 from scipy.stats import bootstrap
+
+from mcsp.explain.truth import interval, masks, planted, relevance_mass, relevance_rank
 
 NAMES = ["r0", "r1", "r2", "r3", "r4"]
 NOTHING = {"rois": [], "edges": [], "channels": {}, "bands": [], "freqs": []}

@@ -77,8 +77,9 @@ class MCSP(_Saved):
         for key in self.keys:
             rows = batch.present[key[0]]
             if not rows.any():
-                h[key] = batch.x[key].new_zeros(len(rows), self.sizes.width)
-                z[key] = batch.x[key].new_zeros(len(rows), self.sizes.dim)
+                nothing = batch.x[key].sum() * 0.0  # zero, but part of the graph, as attribution wants it
+                h[key] = nothing.expand(len(rows), self.sizes.width)
+                z[key] = nothing.expand(len(rows), self.sizes.dim)
                 continue
             features, segments = self.encoders[_name(key)](batch.x[key][rows], batch.n_valid[key[0]][rows])
             projected = self.projectors[_name(key)](features, segments)
