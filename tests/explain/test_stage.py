@@ -150,6 +150,20 @@ def test_changing_test_subjects_leaves_the_reference_alone(explained):
     assert reference.spread[KEY] == pytest.approx(rows.std(), rel=1e-5)
 
 
+def test_the_reference_of_a_fold_sees_its_training_subjects_only(explained, tmp_path, monkeypatch):
+    seen = []
+
+    def watched(stores, cohort, uids, keys):
+        seen.append(set(uids))
+        return training_reference(stores, cohort, uids, keys)
+
+    monkeypatch.setattr("mcsp.explain.stage.training_reference", watched)
+    _, _, arguments = explained
+    run(**arguments, truth=[], **outputs(tmp_path))
+    splits = load_splits(arguments["splits"])
+    assert seen == [set(part(splits, fold, "train")) for fold in (0, 1)]
+
+
 def test_a_fold_explains_its_test_subjects_only_and_at_most_so_many(explained):
     study, _, arguments = explained
     table, splits = read_table(study.cohort), load_splits(arguments["splits"])

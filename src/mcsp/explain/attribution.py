@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
@@ -15,56 +16,71 @@ Forward = Callable[[Batch], Tensor]
 CHUNK = 64  # inputs that go through the model at once
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What inputs are compared with, from training subjects only. `mean`: (modality, domain) -> one subject's shape, the
+    baseline of all methods; `spread`: (modality, domain) -> standard deviation of the input, the unit of SmoothGrad's noise.
+    """
+
+    mean: dict[Key, Tensor]
+    spread: dict[Key, float]
+
+
 def _as_function(forward: Forward, keys: list[Key], modalities: list[str]) -> Callable[..., Tensor]:
-    """The model as captum wants it: tensors in, logits out."""
+    """The model as captum wants it: tensors in, logits out.
+
+    Each input is tied to the logits with weight zero: captum refuses inputs outside the graph, such as a modality that
+    nobody in the batch has; this way their attribution is exactly zero.
+    """
 
     def function(*values: Tensor) -> Tensor:
         x = dict(zip(keys, values[: len(keys)]))
         present = dict(zip(modalities, values[len(keys) : len(keys) + len(modalities)]))
         n_valid = dict(zip(modalities, values[len(keys) + len(modalities) :]))
-        return forward(Batch(x, present, n_valid))
+        unused = sum(value.flatten(1).sum(dim=1) for value in x.values())
+        return forward(Batch(x, present, n_valid)) + 0 * unused
 
     return function
 
 
-def integrated_gradients(
-    forward: Forward, batch: Batch, baseline: dict[Key, Tensor], options: ExplainOptions
-) -> dict[Key, Tensor]:
-    """Integrated Gradients along the straight line from `baseline` (one subject's shape, the training mean).
+def integrated_gradients(forward: Forward, batch: Batch, reference: Reference, options: ExplainOptions) -> dict[Key, Tensor]:
+    """Integrated Gradients along the straight line from the training mean: (modality, domain) -> (B, ...), in logits.
 
-    Sums over all inputs to logit(x) - logit(baseline), up to the integral's error. Source: Sundararajan et al. 2017.
+    Over all inputs of a subject they sum to logit(x) - logit(mean), up to the integral's error. Source: Sundararajan et
+    al. 2017.
     """
     keys, modalities = list(batch.x), list(batch.present)
     method = IntegratedGradients(_as_function(forward, keys, modalities))
-    extra = (*batch.present.values(), *batch.n_valid.values())
     values = method.attribute(
         tuple(batch.x.values()),
-        baselines=tuple(baseline[key][None].expand_as(batch.x[key]) for key in keys),
-        additional_forward_args=extra,
+        baselines=tuple(reference.mean[key][None].expand_as(batch.x[key]) for key in keys),
+        additional_forward_args=(*batch.present.values(), *batch.n_valid.values()),
         n_steps=options.n_steps,
         internal_batch_size=max(CHUNK, len(batch)),
     )
     return dict(zip(keys, values))
 
 
-def smoothgrad(forward: Forward, batch: Batch, baseline: dict[Key, Tensor], options: ExplainOptions) -> dict[Key, Tensor]:
-    """SmoothGrad: the gradient averaged over noisy copies (noise in units of each input's standard deviation), times the
-    difference to the baseline. Source: Smilkov et al. 2017.
+def smoothgrad(forward: Forward, batch: Batch, reference: Reference, options: ExplainOptions) -> dict[Key, Tensor]:
+    """SmoothGrad (NoiseTunnel over Saliency) times input minus training mean: (modality, domain) -> (B, ...), in logits.
+
+    The signed gradient is averaged over noisy copies; noise is in units of each domain's spread. Source: Smilkov et al.
+    2017.
     """
     keys, modalities = list(batch.x), list(batch.present)
     method = NoiseTunnel(Saliency(_as_function(forward, keys, modalities)))
-    torch.manual_seed(options.seed)
-    spread = tuple(float(options.noise * x.std()) for x in batch.x.values())
-    values = method.attribute(
-        tuple(x.clone() for x in batch.x.values()),
-        nt_type="smoothgrad",
-        nt_samples=options.n_samples,
-        nt_samples_batch_size=1,
-        stdevs=spread,
-        additional_forward_args=(*batch.present.values(), *batch.n_valid.values()),
-        abs=False,
-    )
-    return {key: value * (batch.x[key] - baseline[key]) for key, value in zip(keys, values)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        values = method.attribute(
+            tuple(x.clone() for x in batch.x.values()),
+            nt_type="smoothgrad",
+            nt_samples=options.n_samples,
+            nt_samples_batch_size=1,
+            stdevs=tuple(options.noise * reference.spread[key] for key in keys),
+            additional_forward_args=(*batch.present.values(), *batch.n_valid.values()),
+            abs=False,
+        )
+    return {key: value * (batch.x[key] - reference.mean[key]) for key, value in zip(keys, values)}
 
 
 METHODS = {"integrated_gradients": integrated_gradients, "smoothgrad": smoothgrad}

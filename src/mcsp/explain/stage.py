@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from scipy.stats import spearmanr
 from mcsp.cohort import domain_meta, task_labels
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import guard, load_splits, part, splits_hash
-from mcsp.explain.attribution import METHODS
-from mcsp.explain.summaries import Summary, summarise
-from mcsp.explain.truth import interval, masks, planted, relevance_mass, relevance_rank
+from mcsp.explain.attribution import METHODS, Forward, Reference
+from mcsp.explain.summaries import Summary, names_of, summarise
+from mcsp.explain.truth import SCORES, interval, masks, planted
 from mcsp.model.batch import Key
 from mcsp.model.mcsp import Classifier
 from mcsp.options.results import ExplainOptions
@@ -26,45 +27,65 @@ from mcsp.store import read_table, write_table, write_tsv
 from mcsp.training.data import Subjects
 
 MAIN_KIND = {"fmri": "roi", "eeg": "channel"}
-TOP_EDGES = 200
+RESET_SUBJECTS = 16  # per model, for the comparison with reset weights
+RESET_LIMIT = 0.5  # a map this similar to that of reset weights shows the inputs, not what was learned
+LEARNED_SHARE = 0.5  # of what lies above chance, this much must be gone with reset weights
 MAP_COLUMNS = {
     "method": "Attribution method",
     "modality": "fmri or eeg",
     "domain": "spatial, temporal or spectral: where the attribution was taken",
-    "kind": "roi, network, edge, channel, band or channel_band",
-    "name": "Name of the region, network, edge (a|b), channel, band, or band/channel",
-    "mean": "Mean share of relevance over subjects and folds; shares of a kind add up to 1",
-    "low": "Lower end of the 95 % interval over subjects",
-    "high": "Upper end of the 95 % interval over subjects",
-    "stability": "Mean rank correlation of the map between folds and seeds",
+    "kind": "roi, network, edge, channel, band, channel_band or frequency",
+    "name": "Name of the region, network, edge (a|b), channel, band, band/channel or frequency",
+    "mean": "Mean share of relevance over subjects; shares of a kind add up to 1 (a network or band: mean of its members)",
+    "low": "Lower end of the 95 % bootstrap interval over subjects; n/a below 5",
+    "high": "Upper end of the 95 % bootstrap interval over subjects; n/a below 5",
+    "stability": "Mean rank correlation of the whole map between models (folds and seeds); n/a with one model",
     "n": "Subjects",
 }
 VERDICT_COLUMNS = {
     "method": "Attribution method",
     "modality": "fmri or eeg",
     "domain": "Domain where the attribution was taken",
-    "unit": "What is scored: edges, regions, channels, bands",
-    "score": "relevance mass or rank accuracy on the planted truth; similarity to the map of a model with reset weights",
-    "value": "Mean over subjects",
-    "low": "Lower end of the 95 % interval over subjects",
-    "high": "Upper end of the 95 % interval over subjects",
-    "chance": "Value expected by chance",
-    "n": "Subjects",
-    "verdict": "pass: above chance (or, for reset weights, below 0.5); fail; no truth: nothing was planted, so unproven",
+    "unit": "What is scored: edge, roi, channel, band or frequency",
+    "score": "relevance mass or rank accuracy on the planted truth; reset similarity: rank correlation with the map of the "
+    "same model with reset weights",
+    "value": "Mean over subjects (reset similarity: over models)",
+    "low": "Lower end of the 95 % bootstrap interval over subjects; n/a below 5",
+    "high": "Upper end of the 95 % bootstrap interval over subjects; n/a below 5",
+    "chance": "Value when relevance is spread evenly",
+    "reset": "Value of the same subjects' maps with reset weights (up to 16 subjects per model): what the inputs alone give",
+    "n": "Subjects (reset similarity: models)",
+    "verdict": "pass: the interval lies above chance, that of the paired difference to reset weights above 0, and more than "
+    "half of what lies above chance is gone with reset weights (reset similarity: below 0.5); fail; no truth: no planted "
+    "effect reaches this domain, so unproven",
 }
 
 
-def training_mean(stores: Path, cohort: pd.DataFrame, uids: Sequence[str], keys: list[Key]) -> dict[Key, torch.Tensor]:
-    """Mean input of the training subjects in each domain, the baseline of the attributions."""
+@dataclass(frozen=True)
+class Part:
+    """What one model says of one subject in one domain, by one method."""
+
+    uid: str
+    fold: int
+    seed: int
+    method: str
+    key: Key
+    summary: Summary
+
+
+def training_reference(stores: Path, cohort: pd.DataFrame, uids: Sequence[str], keys: list[Key]) -> Reference:
+    """Mean and spread of the training subjects' inputs, read one subject at a time."""
     subjects = Subjects(stores, cohort, uids, keys)
-    means = {}
+    mean, spread = {}, {}
     for key in keys:
-        rows = list(subjects.rows[key].values())
-        total = np.zeros(subjects.shapes[key])
-        for row in rows:
+        total, squares, count = np.zeros(subjects.shapes[key]), 0.0, len(subjects.rows[key])
+        for row in subjects.rows[key].values():
             total += row
-        means[key] = torch.from_numpy((total / max(len(rows), 1)).astype(np.float32))
-    return means
+            squares += float(np.square(row, dtype=np.float64).mean())
+        count = max(count, 1)
+        mean[key] = torch.from_numpy((total / count).astype(np.float32))
+        spread[key] = max(squares / count - float(total.mean() / count) ** 2, 0.0) ** 0.5
+    return Reference(mean, spread)
 
 
 def reset_weights(model: Classifier, seed: int) -> Classifier:
@@ -77,86 +98,22 @@ def reset_weights(model: Classifier, seed: int) -> Classifier:
     return fresh.eval()
 
 
-def explained(
-    model: Classifier,
+def explain_subjects(
+    forward: Forward,
     subjects: Subjects,
-    baseline: dict[Key, torch.Tensor],
+    reference: Reference,
     metas: dict[Key, dict],
     method: str,
     options: ExplainOptions,
 ) -> Iterator[tuple[str, Key, Summary]]:
     """(uid, domain, summaries) of every subject and each domain that it has."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
     for uids, batch in subjects.everyone(16):
-        found = METHODS[method](model, batch, baseline, options)
+        found = METHODS[method](forward, batch, reference, options)
         for key, values in found.items():
             array = values.detach().double().numpy()
             for i, uid in enumerate(uids):
                 if bool(batch.present[key[0]][i]):
                     yield uid, key, summarise(*key, array[i], metas[key])
-
-
-def _columns(parts: list[dict], kind: str) -> pd.DataFrame:
-    """Subjects x names of one kind of summary."""
-    return pd.DataFrame([part["summary"][kind] for part in parts])
-
-
-def map_rows(parts: list[dict], seed: int) -> pd.DataFrame:
-    """Group maps of one method and domain. `parts`: one entry per explained subject, fold and seed."""
-    rows = []
-    first = parts[0]
-    runs = sorted({(p["fold"], p["seed"]) for p in parts})
-    for kind in first["summary"]:
-        table = _columns(parts, kind)
-        by_run = [table[[(p["fold"], p["seed"]) == run for p in parts]].mean() for run in runs]
-        pairs = [spearmanr(a, b).statistic for a, b in itertools.combinations(by_run, 2)] if len(table.columns) > 2 else []
-        mean = table.mean()
-        names = mean.sort_values(ascending=False, kind="stable").index[:TOP_EDGES] if kind == "edge" else mean.index
-        for name in names:
-            low, high = interval(table[name].to_numpy(), seed, 500)
-            stability = float(np.mean(pairs)) if pairs else np.nan
-            rows.append((first["method"], *first["key"], kind, name, mean[name], low, high, stability, len(table)))
-    return pd.DataFrame(rows, columns=list(MAP_COLUMNS))
-
-
-def _verdict_row(part: dict, unit: str, score: str, values: np.ndarray, chance: float, seed: int) -> tuple:
-    low, high = interval(values, seed)
-    verdict = "pass" if low > chance else "fail"
-    return (part["method"], *part["key"], unit, score, float(values.mean()), low, high, chance, len(values), verdict)
-
-
-def verdict_rows(parts: list[dict], effects: list[dict], meta: dict, resets: list[float], seed: int) -> pd.DataFrame:
-    """Verdicts on one method in one domain."""
-    first, rows = parts[0], []
-    for kind, (names, chance) in masks(effects, *first["key"], meta).items():
-        for score, function in (("relevance mass", relevance_mass), ("relevance rank", relevance_rank)):
-            values = np.array([function(p["summary"][kind], names) for p in parts])
-            rows.append(_verdict_row(first, kind, score, values, chance, seed))
-    if not rows:
-        nothing = (np.nan,) * 4
-        rows.append(
-            (first["method"], *first["key"], MAIN_KIND[first["key"][0]], "planted truth", *nothing, len(parts), "no truth")
-        )
-    similarity = float(np.mean(resets))
-    verdict = "pass" if similarity < 0.5 else "fail"
-    unit = MAIN_KIND[first["key"][0]]
-    rows.append(
-        (first["method"], *first["key"], unit, "reset similarity", similarity, np.nan, np.nan, 0.0, len(resets), verdict)
-    )
-    return pd.DataFrame(rows, columns=list(VERDICT_COLUMNS))
-
-
-def subject_rows(parts: list[dict]) -> pd.DataFrame:
-    """Long table of the summaries of each subject, edges left out for their number."""
-    frames = []
-    for p in parts:
-        for kind, shares in p["summary"].items():
-            if kind != "edge":
-                own = {"uid": p["uid"], "fold": p["fold"], "seed": p["seed"], "method": p["method"]}
-                own |= {"modality": p["key"][0], "domain": p["key"][1], "kind": kind}
-                frames.append(pd.DataFrame({**own, "name": shares.index, "value": shares.to_numpy()}))
-    return pd.concat(frames, ignore_index=True)
 
 
 def explain_model(
@@ -167,29 +124,123 @@ def explain_model(
     y: pd.Series,
     metas: dict[Key, dict],
     options: ExplainOptions,
-) -> tuple[list[dict], dict[tuple[str, Key], float]]:
-    """(summaries per subject, method and domain; similarity to the reset model's map per method and domain) of one model."""
+) -> tuple[list[Part], list[Part]]:
+    """What one frozen classifier says of its test subjects, and what it says of some of them with its weights reset."""
     model = Classifier.from_pretrained(folder)
     fold, seed, keys = model.config["fold"], model.config["seed"], model.backbone.keys
     train, test = part(splits, fold, "train"), [uid for uid in part(splits, fold, "test") if uid in y.index]
     guard(splits, fold, test, "test")
-    rng = np.random.default_rng([options.seed, fold])
-    chosen = sorted(rng.permutation(test)[: options.max_subjects].tolist())
-    subjects, baseline = Subjects(stores, cohort, chosen, keys), training_mean(stores, cohort, train, keys)
-    parts, resets = [], {}
-    for method in options.methods:
-        own = [
-            {"uid": uid, "fold": fold, "seed": seed, "method": method, "key": key, "summary": summary}
-            for uid, key, summary in explained(model, subjects, baseline, metas, method, options)
-        ]
-        other: dict[Key, list[pd.Series]] = {}
-        for _, key, summary in explained(reset_weights(model, options.seed), subjects, baseline, metas, method, options):
-            other.setdefault(key, []).append(summary[MAIN_KIND[key[0]]])
-        for key, reset in other.items():
-            mine = pd.DataFrame([p["summary"][MAIN_KIND[key[0]]] for p in own if p["key"] == key]).mean()
-            resets[method, key] = float(spearmanr(mine, pd.DataFrame(reset).mean()).statistic)
-        parts += own
-    return parts, resets
+    order = np.random.default_rng([options.seed, fold]).permutation(test)[: options.max_subjects].tolist()
+    reference = training_reference(stores, cohort, train, keys)
+    found: list[list[Part]] = []
+    for forward, chosen in ((model, order), (reset_weights(model, options.seed), order[:RESET_SUBJECTS])):
+        forward.requires_grad_(False)
+        subjects = Subjects(stores, cohort, sorted(chosen), keys)
+        found.append(
+            [
+                Part(uid, fold, seed, method, key, summary)
+                for method in options.methods
+                for uid, key, summary in explain_subjects(forward, subjects, reference, metas, method, options)
+            ]
+        )
+    return found[0], found[1]
+
+
+def by_subject(parts: Sequence[Part], value: Callable[[Part], np.ndarray]) -> dict[str, np.ndarray]:
+    """uid -> `value`, averaged over the seeds that explained the subject: subjects are what intervals are drawn over."""
+    found: dict[str, list[np.ndarray]] = {}
+    for p in parts:
+        found.setdefault(p.uid, []).append(value(p))
+    return {uid: np.mean(found[uid], axis=0) for uid in sorted(found)}
+
+
+def by_model(parts: Sequence[Part], kind: str) -> dict[tuple[int, int], dict[str, np.ndarray]]:
+    """(fold, seed) -> uid -> shares of one kind."""
+    found: dict[tuple[int, int], dict[str, np.ndarray]] = {}
+    for p in parts:
+        found.setdefault((p.fold, p.seed), {})[p.uid] = p.summary[kind]
+    return found
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's, NaN where a side is constant or has fewer than 3 entries."""
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return np.nan
+    return float(spearmanr(a, b).statistic)
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [v for v in values if not np.isnan(v)]
+    return float(np.mean(known)) if known else np.nan
+
+
+def map_rows(parts: Sequence[Part], meta: dict, seed: int) -> pd.DataFrame:
+    """Group maps of one method and domain, all kinds."""
+    first, frames = parts[0], []
+    names = names_of(*first.key, meta)
+    for kind in first.summary:
+        values = np.array(list(by_subject(parts, lambda p, kind=kind: p.summary[kind]).values()))
+        models = [np.mean(list(own.values()), axis=0) for own in by_model(parts, kind).values()]
+        low, high = interval(values, seed, 500)
+        own = {"method": first.method, "modality": first.key[0], "domain": first.key[1], "kind": kind, "name": names[kind]}
+        own |= {"mean": values.mean(axis=0), "low": low, "high": high}
+        own |= {"stability": _mean([rank_correlation(a, b) for a, b in itertools.combinations(models, 2)]), "n": len(values)}
+        frames.append(pd.DataFrame(own))
+    return pd.concat(frames, ignore_index=True)[list(MAP_COLUMNS)]
+
+
+def truth_row(parts: Sequence[Part], resets: Sequence[Part], unit: str, mask: np.ndarray, score: str, seed: int) -> dict:
+    """How much relevance lies where something was planted, against chance and against reset weights."""
+
+    def scored(p: Part) -> np.ndarray:
+        return SCORES[score](p.summary[unit][None], mask)[0]
+
+    values, reset = by_subject(parts, scored), by_subject(resets, scored)
+    learned = np.array([values[uid] - reset[uid] for uid in reset])
+    excess = np.array([values[uid] for uid in reset]) - mask.mean()
+    low, high = interval(np.array(list(values.values())), seed)
+    above = low > mask.mean() and interval(learned, seed)[0] > 0 and learned.mean() > LEARNED_SHARE * excess.mean()
+    row = {"unit": unit, "score": score, "value": np.mean(list(values.values())), "low": low, "high": high}
+    row |= {"chance": mask.mean(), "reset": np.mean(list(reset.values())), "n": len(values)}
+    return row | {"verdict": "pass" if above else "fail"}
+
+
+def reset_row(parts: Sequence[Part], resets: Sequence[Part]) -> dict:
+    """Rank correlation of the mean map with that of the reset model, over the same subjects, averaged over models."""
+    unit = MAIN_KIND[parts[0].key[0]]
+    mine, similar = by_model(parts, unit), []
+    for model, reset in by_model(resets, unit).items():
+        a, b = (np.mean([side[uid] for uid in reset], axis=0) for side in (mine[model], reset))
+        similar.append(rank_correlation(a, b))
+    value = _mean(similar)
+    row = {"unit": unit, "score": "reset similarity", "value": value, "low": np.nan, "high": np.nan, "chance": 0.0}
+    return row | {"reset": np.nan, "n": len(similar), "verdict": "pass" if value < RESET_LIMIT else "fail"}
+
+
+def verdict_rows(parts: Sequence[Part], resets: Sequence[Part], effects: list[dict], meta: dict, seed: int) -> pd.DataFrame:
+    """Verdicts on one method in one domain."""
+    first = parts[0]
+    found = masks(effects, *first.key, meta)
+    rows = [truth_row(parts, resets, unit, mask, score, seed) for unit, mask in found.items() for score in SCORES]
+    if not rows:
+        nothing = dict.fromkeys(("value", "low", "high", "chance", "reset"), np.nan)
+        n = len({p.uid for p in parts})
+        rows = [{"unit": MAIN_KIND[first.key[0]], "score": "planted truth", **nothing, "n": n, "verdict": "no truth"}]
+    rows.append(reset_row(parts, resets))
+    own = {"method": first.method, "modality": first.key[0], "domain": first.key[1]}
+    return pd.DataFrame([own | row for row in rows])[list(VERDICT_COLUMNS)]
+
+
+def subject_rows(parts: Sequence[Part], metas: dict[Key, dict]) -> pd.DataFrame:
+    """Long table of the summaries of each subject; edges are left out for their number."""
+    frames = []
+    names = {key: names_of(*key, meta) for key, meta in metas.items()}
+    for p in parts:
+        own = {"uid": p.uid, "fold": p.fold, "seed": p.seed, "method": p.method, "modality": p.key[0], "domain": p.key[1]}
+        for kind, shares in p.summary.items():
+            if kind != "edge":
+                frames.append(pd.DataFrame({**own, "kind": kind, "name": names[p.key][kind], "value": shares}))
+    return pd.concat(frames, ignore_index=True)
 
 
 def run(
@@ -207,28 +258,32 @@ def run(
     verdicts: Path,
     threads: int,
 ) -> None:
-    """Write attributions per subject, group maps, and verdicts on the methods. Raises McspError for models of other folds."""
+    """Write attributions per subject, group maps, and verdicts on the methods. Raises McspError for models of other folds,
+    and when no test subject of the task is left.
+    """
     torch.set_num_threads(threads)
     table, folds = read_table(cohort), load_splits(splits)
     y = task_labels(table, task)
     first = Classifier.from_pretrained(models[0])
-    if first.config["splits"]["sha256"] != splits_hash(splits):
-        raise McspError(f"{models[0]}: trained for other folds: rerun `snakemake finetune`")
     metas = {key: domain_meta(stores, table, *key) for key in first.backbone.keys}
     effects = planted(truth, task.case)
-    parts: list[dict] = []
-    resets: dict[tuple[str, Key], list[float]] = {}
+    parts: list[Part] = []
+    resets: list[Part] = []
     for folder in track(models, description=f"explaining {task_name}"):
-        own, similarity = explain_model(folder, stores, table, folds, y, metas, options)
+        if Classifier.from_pretrained(folder).config["splits"]["sha256"] != splits_hash(splits):
+            raise McspError(f"{folder}: trained for other folds: rerun `snakemake finetune`")
+        own, reset = explain_model(folder, stores, table, folds, y, metas, options)
         parts += own
-        for key, value in similarity.items():
-            resets.setdefault(key, []).append(value)
+        resets += reset
+    if not parts:
+        raise McspError(f"{task_name}: no test subject to explain: see exclusions.tsv")
     group, verdict = [], []
-    for (method, key), similarities in resets.items():
-        mine = [p for p in parts if p["method"] == method and p["key"] == key]
-        group.append(map_rows(mine, options.seed))
-        verdict.append(verdict_rows(mine, effects, metas[key], similarities, options.seed))
-    write_table(subject_rows(parts), attributions)
+    for method, key in itertools.product(options.methods, metas):
+        mine, fresh = ([p for p in side if (p.method, p.key) == (method, key)] for side in (parts, resets))
+        if mine:
+            group.append(map_rows(mine, metas[key], options.seed))
+            verdict.append(verdict_rows(mine, fresh, effects, metas[key], options.seed))
+    write_table(subject_rows(parts, metas), attributions)
     write_tsv(pd.concat(group, ignore_index=True), maps, MAP_COLUMNS)
     results = pd.concat(verdict, ignore_index=True)
     write_tsv(results, verdicts, VERDICT_COLUMNS)

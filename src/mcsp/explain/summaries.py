@@ -1,23 +1,17 @@
-"""From attributions to what people read: shares of relevance by region, network, edge, channel, band."""
+"""From attributions to what people read: shares of relevance by region, network, edge, channel, band, frequency."""
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
-BANDS = {"delta": (1.0, 4.0), "theta": (4.0, 8.0), "alpha": (8.0, 13.0), "beta": (13.0, 30.0)}
-Summary = dict[str, pd.Series]  # kind -> share of relevance by name, sums to 1
+from mcsp.options.domains import BANDS
+
+Summary = dict[str, np.ndarray]  # kind -> shares of relevance in the order of `names_of`; each kind adds up to 1
 
 
-def _shares(values: np.ndarray, names: list[str]) -> pd.Series:
+def _shares(values: np.ndarray) -> np.ndarray:
     total = values.sum()
-    return pd.Series(values / total if total > 0 else np.full(len(values), 1 / len(values)), index=names)
-
-
-def _networks(regions: np.ndarray, networks: list[str]) -> pd.Series:
-    """Mean relevance of a network's regions, as shares: a large network is not favoured."""
-    table = pd.Series(regions).groupby(np.array(networks)).mean()
-    return _shares(table.to_numpy(), [str(n) for n in table.index])
+    return values / total if total > 0 else np.full(len(values), 1 / len(values))
 
 
 def edge_matrix(attribution: np.ndarray) -> np.ndarray:
@@ -25,45 +19,74 @@ def edge_matrix(attribution: np.ndarray) -> np.ndarray:
     return np.triu(np.abs(attribution + attribution.T), 1)
 
 
-def fmri_summary(domain: str, attribution: np.ndarray, meta: dict) -> Summary:
-    """Regions and networks, and for the spatial domain edges, of one subject's attribution (R, ...)."""
-    names, networks = meta["names"], meta["networks"]
+def _networks(meta: dict) -> list[str]:
+    return sorted({str(n) for n in meta["networks"]})
+
+
+def _inside(meta: dict) -> np.ndarray:
+    """(band, frequency) bool: which frequencies of a spectral store lie in which band."""
+    freqs = np.array(meta["freqs"])
+    return np.array([(freqs >= low) & (freqs < high) for low, high in BANDS.values()])
+
+
+def names_of(modality: str, domain: str, meta: dict) -> dict[str, list[str]]:
+    """kind -> names of its entries: regions, edges 'a|b', channels, bands, 'band/channel', frequencies '10 Hz'."""
+    names: dict[str, list[str]] = {}
+    if modality == "fmri":
+        regions = meta["names"]
+        names = {"roi": list(regions), "network": _networks(meta)}
+        if domain == "spatial":
+            names["edge"] = [f"{regions[i]}|{regions[j]}" for i, j in zip(*np.triu_indices(len(regions), 1))]
+    else:
+        names = {"channel": list(meta["ch_names"])}
+        if domain != "temporal":
+            names["band"] = list(meta["bands"] if domain == "spatial" else BANDS)
+            names["channel_band"] = [f"{band}/{name}" for band in names["band"] for name in names["channel"]]
+    if domain == "spectral":
+        names["frequency"] = [f"{f:.4g} Hz" for f in meta["freqs"]]
+    return names
+
+
+def _fmri(domain: str, attribution: np.ndarray, meta: dict) -> Summary:
+    """Of one subject's attribution (R, R), (R, frame) or (R, frequency). A network has the mean of its regions, so that a
+    large one is not favoured.
+    """
+    found: Summary = {}
     if domain == "spatial":
         edges = edge_matrix(attribution)
         regions = edges.sum(axis=0) + edges.sum(axis=1)
-        upper = np.triu_indices(len(names), 1)
-        labels = [f"{names[i]}|{names[j]}" for i, j in zip(*upper)]
-        found = {"edge": _shares(edges[upper], labels)}
+        found["edge"] = _shares(edges[np.triu_indices(len(edges), 1)])
     else:
         regions = np.abs(attribution).sum(axis=1)
-        found = {}
-    return {"roi": _shares(regions, names), "network": _networks(regions, networks), **found}
+    if domain == "spectral":
+        found["frequency"] = _shares(np.abs(attribution).sum(axis=0))
+    of = np.array([str(n) for n in meta["networks"]])
+    networks = np.array([regions[of == name].mean() for name in _networks(meta)])
+    return {"roi": _shares(regions), "network": _shares(networks), **found}
 
 
-def eeg_summary(domain: str, attribution: np.ndarray, meta: dict) -> Summary:
-    """Channels, bands and channels by band ('alpha/Pz') of one subject's attribution: (band, C, C), (segment, C, sample)
-    or (segment, C, frequency).
+def _eeg(domain: str, attribution: np.ndarray, meta: dict) -> Summary:
+    """Of one subject's attribution (band, C, C), (segment, C, sample) or (segment, C, frequency). A band has the mean of
+    its frequencies, so that a wide one is not favoured.
     """
-    names = meta["ch_names"]
     size = np.abs(attribution)
     if domain == "temporal":
-        return {"channel": _shares(size.sum(axis=(0, 2)), names)}
+        return {"channel": _shares(size.sum(axis=(0, 2)))}
     if domain == "spatial":
-        by_band = {band: size[i].sum(axis=0) + size[i].sum(axis=1) for i, band in enumerate(meta["bands"])}
-        everything = sum(by_band.values())
+        by_band = size.sum(axis=1) + size.sum(axis=2)
+        channels, found = by_band.sum(axis=0), {}
     else:
-        freqs = np.array(meta["freqs"])
-        by_band = {band: size[:, :, (freqs >= low) & (freqs < high)].sum(axis=(0, 2)) for band, (low, high) in BANDS.items()}
-        everything = size.sum(axis=(0, 2))
-    bands = np.array([values.sum() for values in by_band.values()])
-    both = np.concatenate(list(by_band.values()))
+        spectrum, inside = size.sum(axis=0), _inside(meta)
+        by_band = (inside @ spectrum.T) / np.maximum(inside.sum(axis=1, keepdims=True), 1)
+        channels, found = spectrum.sum(axis=1), {"frequency": _shares(spectrum.sum(axis=0))}
     return {
-        "channel": _shares(everything, names),
-        "band": _shares(bands, list(by_band)),
-        "channel_band": _shares(both, [f"{band}/{name}" for band in by_band for name in names]),
+        "channel": _shares(channels),
+        "band": _shares(by_band.sum(axis=1)),
+        "channel_band": _shares(by_band.reshape(-1)),
+        **found,
     }
 
 
 def summarise(modality: str, domain: str, attribution: np.ndarray, meta: dict) -> Summary:
-    """All summaries of one subject's attribution in one domain."""
-    return (fmri_summary if modality == "fmri" else eeg_summary)(domain, attribution, meta)
+    """All summaries of one subject's attribution in one domain; `meta`: that of the domain's store."""
+    return (_fmri if modality == "fmri" else _eeg)(domain, attribution, meta)

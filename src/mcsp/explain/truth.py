@@ -2,72 +2,102 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from mcsp.explain.summaries import BANDS
+from mcsp.explain.summaries import names_of
 from mcsp.store import read_json
+
+# Which domains an effect can be seen in. Coupling of networks leaves each region's spectrum as it is; slow amplitude
+# leaves correlations; band power leaves orthogonalised envelope correlations.
+REACH = {
+    "edge": {("fmri", "spatial"), ("fmri", "temporal")},
+    "amplitude": {("fmri", "temporal"), ("fmri", "spectral")},
+    "band": {("eeg", "temporal"), ("eeg", "spectral")},
+}
+CHANNEL_FACTOR = 1.5  # a channel belongs to an effect when it gets this many times the even share of the added power
+MIN_SUBJECTS = 5  # fewer give no interval, and so no pass
 
 
 def planted(truths: Sequence[Path], disorders: Sequence[str]) -> list[dict]:
-    """The effects of the given disorders. Datasets of a study share their effects: those of the first with each count."""
+    """The effects of the given disorders, regions and edges by name; one that several datasets share counts once."""
     effects: dict[str, dict] = {}
     for path in truths:
-        for effect in read_json(path)["effects"]:
+        truth = read_json(path)
+        for effect in truth["effects"]:
             if effect["disorder"] in disorders:
-                effects.setdefault(
-                    repr((effect["kind"], effect["disorder"], effect.get("networks"), effect.get("position"))), effect
-                )
+                names = truth["rois"]
+                own = {k: v for k, v in effect.items() if k not in ("channels", "rois", "edges", "source")}
+                named = {
+                    "rois": [names[i] for i in effect["rois"]],
+                    "edges": [(names[i], names[j]) for i, j in effect["edges"]],
+                }
+                effects.setdefault(json.dumps(own, sort_keys=True), {**effect, **named})
     return list(effects.values())
 
 
-def masks(effects: list[dict], modality: str, domain: str, meta: dict) -> dict[str, tuple[set[str], float]]:
-    """kind -> (names where relevance should be, share of relevance expected by chance) for one domain.
+def _channels(effects: list[dict], names: list[str]) -> np.ndarray:
+    """Channels that get far more than the even share of the power that any of the effects adds."""
+    hit = np.zeros(len(names), bool)
+    for effect in effects:
+        seen = np.array([effect["channels"].get(name, 0.0) for name in names])
+        hit |= seen > CHANNEL_FACTOR * seen.mean()
+    return hit
 
-    Chance is the share of the input that the names cover. Domains that an effect does not reach have no mask.
+
+def masks(effects: Sequence[dict], modality: str, domain: str, meta: dict) -> dict[str, np.ndarray]:
+    """kind -> (K,) bool in the order of `names_of`: where relevance should be. Empty where no effect reaches.
+
+    Chance is a mask's mean: the share of relevance that it gets when relevance is spread evenly.
     """
-    found: dict[str, tuple[set[str], float]] = {}
+    own = [effect for effect in effects if (modality, domain) in REACH[effect["kind"]]]
+    if not own:
+        return {}
+    names, found = names_of(modality, domain, meta), {}
     if modality == "fmri":
-        names = meta["names"]
-        edges = {(i, j) for effect in effects for i, j in effect["edges"]}
-        rois = {i for effect in effects for i in effect["rois"] if effect["kind"] in ("edge", "amplitude")}
-        if domain == "spatial" and edges:
-            found["edge"] = ({f"{names[i]}|{names[j]}" for i, j in edges}, len(edges) / (len(names) * (len(names) - 1) / 2))
-        if rois:
-            found["roi"] = ({names[i] for i in rois}, len(rois) / len(names))
-        return found
-    band_effects = [effect for effect in effects if effect["kind"] == "band"]
-    if not band_effects:
-        return found
-    seen = pd.DataFrame([effect["channels"] for effect in band_effects]).sum().reindex(meta["ch_names"]).fillna(0)
-    channels = set(seen.index[seen > 1.5 * seen.mean()])
-    found["channel"] = (channels, len(channels) / len(seen))
-    bands = {band for effect in band_effects for band in effect["bands"]}
-    if domain == "spatial":
-        found["band"] = (bands, len(bands) / len(meta["bands"]))
-    elif domain == "spectral":
+        rois = {name for effect in own for name in effect["rois"]}
+        found["roi"] = np.array([name in rois for name in names["roi"]])
+        if domain == "spatial":
+            edges = {f"{a}|{b}" for effect in own for pair in effect["edges"] for a, b in (pair, pair[::-1])}
+            found["edge"] = np.array([name in edges for name in names["edge"]])
+    else:
+        found["channel"] = _channels(own, names["channel"])
+    if domain == "spectral" and modality == "fmri":
         freqs = np.array(meta["freqs"])
-        inside = {band: int(((freqs >= low) & (freqs < high)).sum()) for band, (low, high) in BANDS.items()}
-        found["band"] = (bands, sum(inside[band] for band in bands) / sum(inside.values()))
-    return found
+        found["frequency"] = np.any([(freqs >= low) & (freqs <= high) for low, high in (e["freqs"] for e in own)], axis=0)
+    elif domain == "spectral":
+        bands = {band for effect in own for band in effect["bands"]}
+        found["band"] = np.array([name in bands for name in names["band"]])
+    return {kind: mask for kind, mask in found.items() if 0 < mask.sum() < len(mask)}
 
 
-def relevance_mass(shares: pd.Series, names: set[str]) -> float:
-    """Share of relevance on `names` (Arras et al. 2022: relevance mass accuracy)."""
-    return float(shares[shares.index.isin(names)].sum())
+def relevance_mass(shares: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Share (n,) of relevance inside `mask` (K,), from shares (n, K). Source: Arras et al. 2022, relevance mass accuracy."""
+    return shares[:, mask].sum(axis=1)
 
 
-def relevance_rank(shares: pd.Series, names: set[str]) -> float:
-    """Share of the |names| most relevant entries that are in `names` (relevance rank accuracy)."""
-    top = shares.sort_values(ascending=False, kind="stable").index[: len(names)]
-    return float(np.mean([name in names for name in top]))
+def relevance_rank(shares: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Share (n,) of the |mask| most relevant entries that lie inside `mask`. Source: Arras et al. 2022, relevance rank
+    accuracy.
+    """
+    top = np.argsort(-shares, axis=1, kind="stable")[:, : mask.sum()]
+    return mask[top].mean(axis=1)
 
 
-def interval(values: np.ndarray, seed: int, n: int = 2000) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean over subjects."""
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(0, len(values), (n, len(values)))].mean(axis=1)
-    return tuple(float(v) for v in np.quantile(means, [0.025, 0.975]))
+SCORES = {"relevance mass": relevance_mass, "relevance rank": relevance_rank}
+
+
+def interval(values: np.ndarray, seed: int, n: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+    """95 % bootstrap interval of the mean over subjects: (low, high), each (...), of values (subject, ...).
+
+    NaN below MIN_SUBJECTS subjects.
+    """
+    count = len(values)
+    if count < MIN_SUBJECTS:
+        return (np.full(values.shape[1:], np.nan),) * 2
+    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=n) / count
+    low, high = np.quantile(np.tensordot(weights, values, axes=1), [0.025, 0.975], axis=0)
+    return low, high

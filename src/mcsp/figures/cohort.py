@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +29,7 @@ def _stacked(axes, table: pd.DataFrame, title: str) -> None:
     for i, total in enumerate(left):
         axes.text(total, i, f" {total}", va="center", fontsize=7)
     axes.invert_yaxis()
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncol=3)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.2), ncol=2)
 
 
 def run(*, cohort: Path, exclusions: Path, out: Path, options: FigureOptions) -> None:
@@ -39,17 +40,16 @@ def run(*, cohort: Path, exclusions: Path, out: Path, options: FigureOptions) ->
     figure, axes = new_figure(options, 0.42, ncols=3, width_ratios=[1, 1, 1.1])
     _stacked(axes[0], by_modality, f"Modalities, n = {len(people)}")
     _stacked(axes[1], by_label, "Labels")
-    reasons = (
-        left_out["stage"] + ": " + left_out["reason"].str.replace(r"\S*sub-\S*", "run", regex=True).str.slice(0, 46)
-    ).value_counts()
+    reasons = (left_out["stage"] + ": " + left_out["reason"].str.replace(r"\S*sub-\S*", "run", regex=True)).value_counts()
     rows = [("modality", d, m, int(n)) for d, own in by_modality.iterrows() for m, n in own.items()]
     rows += [("label", d, m, int(n)) for d, own in by_label.iterrows() for m, n in own.items()]
     rows += [("exclusion", "all", reason, int(n)) for reason, n in reasons.items()]
     if len(reasons):
         shown = reasons.head(8)
-        axes[2].barh(range(len(shown)), shown.to_numpy(), color="#999999", height=0.35)
+        axes[2].barh(range(len(shown)), shown.to_numpy(), color="#999999", height=0.3)
         for i, (reason, n) in enumerate(shown.items()):
-            axes[2].text(0, i - 0.28, f"{reason} ({n})", fontsize=6, va="bottom")
+            text = textwrap.shorten(f"({n}) {reason}", 84, placeholder=" ...")
+            axes[2].text(0, i - 0.22, textwrap.fill(text, 44), fontsize=6, va="bottom")
         axes[2].set_yticks([])
         axes[2].set_ylim(len(shown) - 0.5, -0.8)
         axes[2].set_xlabel("recordings or subjects")

@@ -64,10 +64,10 @@ def run(*, predictions: Path, task_name: str, out: Path, options: FigureOptions)
             ("ROC", "1 - specificity", "sensitivity"),
             ("Precision-recall", "recall", "precision"),
             ("Calibration", "mean probability", "share of cases"),
-            (f"Decisions of {methods[0]}", "decided", "true"),
+            ("Decisions of MCSP", "decided", "true"),
         ],
     ):
-        panel.set_title(title, loc="left")
+        panel.set_title(title, loc="left", fontsize=8)
         panel.set_xlabel(x)
         panel.set_ylabel(up)
     for panel in (axes[0], axes[2]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import mne
@@ -25,11 +26,14 @@ COLUMNS = {
 }
 
 
+BAND_ORDER = ["delta", "theta", "alpha", "beta"]
+
+
 def _topography(axes, values: pd.Series, top: float) -> object:
     info = mne.create_info(list(values.index), 100.0, "eeg")
     info.set_montage(template_montage("standard_1020"), on_missing="ignore")
     image, _ = mne.viz.plot_topomap(
-        values.to_numpy(), info, axes=axes, show=False, cmap="viridis", vlim=(0, top), contours=0, sensors="k.", sphere=0.095
+        values.to_numpy(), info, axes=axes, show=False, cmap="viridis", vlim=(0, top), contours=0, sensors="k,", sphere=0.095
     )
     return image
 
@@ -43,12 +47,13 @@ def run(*, maps: Path, verdicts: Path, task_name: str, out: Path, options: Figur
     own = table[(table["method"] == method) & (table["modality"] == "eeg")]
     domains = [d for d in ("temporal", "spatial", "spectral") if d in set(own["domain"])]
     both = own[own["kind"] == "channel_band"]
-    bands = list(dict.fromkeys(name.split("/")[0] for name in both["name"]))
+    found = {name.split("/")[0] for name in both["name"]}
+    bands = [band for band in BAND_ORDER if band in found] + sorted(found - set(BAND_ORDER))
     figure, axes = new_figure(options, 0.22 * len(domains), nrows=len(domains), ncols=1 + len(bands), squeeze=False)
     for line, domain in zip(axes, domains):
         everything = own[(own["domain"] == domain) & (own["kind"] == "channel")].set_index("name")["mean"]
         image = _topography(line[0], everything * len(everything), float(everything.max() * len(everything)))
-        line[0].set_title(f"{domain}: all\n{standing(judged, method, 'eeg', domain)}", fontsize=6.5)
+        line[0].set_title(textwrap.fill(f"{domain}: {standing(judged, method, 'eeg', domain)}", 28), fontsize=7)
         figure.colorbar(image, ax=line[0], shrink=0.6)
         parts = both[both["domain"] == domain]
         peak = float(parts["mean"].max() * len(parts)) if len(parts) else 1.0

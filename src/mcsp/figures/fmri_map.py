@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from nilearn import plotting
@@ -38,18 +39,27 @@ def _regions(axes, values: pd.Series, atlas: Atlas, title: str) -> None:
         axes.set_title(title, loc="left", fontsize=8)
         return
     own = values[known].to_numpy() * len(values)
+    low, high = float(own.min()), float(own.max())
     plotting.plot_markers(
         own,
         np.array([places[name] for name in known]),
-        node_size=14 * own / own.max() + 1,
+        node_size=4 + 26 * (own - low) / max(high - low, 1e-12),
         node_cmap="viridis_r",
-        node_vmin=0,
+        node_vmin=low,
+        node_vmax=high,
         display_mode="xz",
         axes=axes,
-        colorbar=True,
+        colorbar=False,
         annotate=False,
     )
+    _scale(axes, low, high, "relevance, 1 = even")
     axes.set_title(title, loc="left", fontsize=8)
+
+
+def _scale(axes, low: float, high: float, label: str) -> None:
+    """A colour bar below a brain."""
+    mappable = plt.cm.ScalarMappable(plt.Normalize(low, high), "viridis_r")
+    axes.figure.colorbar(mappable, ax=axes, orientation="horizontal", shrink=0.4, aspect=30, pad=0.02, label=label)
 
 
 def _edges(axes, edges: pd.DataFrame, atlas: Atlas, title: str) -> None:
@@ -69,19 +79,22 @@ def _edges(axes, edges: pd.DataFrame, atlas: Atlas, title: str) -> None:
         i, j = (rows[part] for part in name.split("|"))
         matrix[i, j] = matrix[j, i] = value * 1000
     used = known & (matrix.any(axis=0))
+    low, high = (float(v) for v in (matrix[matrix > 0].min(), matrix.max()))
     plotting.plot_connectome(
         matrix[np.ix_(used, used)],
         atlas.coordinates[used],
-        node_size=8,
+        node_size=6,
         node_color="black",
         edge_cmap="viridis_r",
-        edge_vmin=0,
-        edge_vmax=float(matrix.max()) or 1.0,
+        edge_vmin=low,
+        edge_vmax=high,
         display_mode="xz",
         axes=axes,
         annotate=False,
-        edge_kwargs={"linewidth": 1},
+        edge_kwargs={"linewidth": 0.9},
+        colorbar=False,
     )
+    _scale(axes, low, high, "share of relevance, per mille")
     axes.set_title(title, loc="left", fontsize=8)
 
 

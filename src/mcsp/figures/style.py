@@ -24,7 +24,10 @@ STYLE = {
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
     "legend.fontsize": 7,
+    "legend.title_fontsize": 7,
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -34,23 +37,22 @@ STYLE = {
     "lines.linewidth": 1.2,
     "savefig.facecolor": "white",
 }
+mpl.rcParams.update(STYLE)
 
 
 def new_figure(options: FigureOptions, height: float, **layout) -> tuple[Figure, object]:
     """A figure of full width and `height` (as a share of the width), and its axes (`plt.subplots`' layout)."""
     width = options.width_mm / 25.4
-    with mpl.rc_context(STYLE):
-        return plt.subplots(figsize=(width, width * height), **layout)
+    return plt.subplots(figsize=(width, width * height), **layout)
 
 
 def save(
     figure: Figure, stem: Path, source: pd.DataFrame, descriptions: Mapping[str, str], caption: str, options: FigureOptions
 ) -> None:
     """Write `stem`.svg, .png, .tsv with .json, .caption.txt."""
-    with mpl.rc_context(STYLE):
-        for suffix, metadata in ((".svg", {"Date": None, "Creator": "mcsp"}), (".png", {"Software": "mcsp"})):
-            with atomic_path(stem.with_name(stem.name + suffix)) as temporary:
-                figure.savefig(temporary, dpi=options.dpi, metadata=metadata)
+    for suffix, metadata in ((".svg", {"Date": None, "Creator": "mcsp"}), (".png", {"Software": "mcsp"})):
+        with atomic_path(stem.with_name(stem.name + suffix)) as temporary:
+            figure.savefig(temporary, dpi=options.dpi, metadata=metadata)
     plt.close(figure)
     write_tsv(source, stem.with_name(stem.name + ".tsv"), descriptions)
     with atomic_path(stem.with_name(stem.name + ".caption.txt")) as temporary:

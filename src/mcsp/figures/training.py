@@ -18,12 +18,7 @@ COLUMNS = {
     "term": "Loss term",
     "value": "Mean loss over the epoch, in nats",
 }
-TITLES = {
-    "id": "L_ID: view agrees",
-    "cd": "L_CD: domains agree",
-    "im": "L_IM: similarities agree",
-    "cm": "L_CM: modalities agree",
-}
+TITLES = {"id": "L_ID: views", "cd": "L_CD: domains", "im": "L_IM: similarities", "cm": "L_CM: modalities"}
 
 
 def run(*, histories: Sequence[Path], out: Path, options: FigureOptions) -> None:

@@ -1,0 +1,255 @@
+"""The one look at the test subjects: whose probabilities, checks of the frozen classifiers, tables, summary."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from mcsp.cohort import task_labels
+from mcsp.errors import McspError
+from mcsp.evaluation import splits as frozen_folds
+from mcsp.evaluation import stage, summary
+from mcsp.model.mcsp import Classifier
+from mcsp.options.results import EvaluateOptions
+from mcsp.options.tasks import Task
+from mcsp.options.training import SplitOptions
+from mcsp.store import read_table, read_tsv
+from mcsp.training.data import Subjects, study_keys
+
+TASK = Task(case=["ASD"])
+OPTIONS = EvaluateOptions(n_bootstrap=40, n_permutations=40)
+SIZES = {"width": 8, "depth": 1, "heads": 2, "dim": 8, "patch": 12, "segment_features": 2, "density": 0.5, "dropout": 0.1}
+
+
+@dataclass
+class Ready:
+    """Everything that `evaluate` takes."""
+
+    study: object
+    splits: Path
+    models: list[Path]
+
+    def run(self, out: Path, models: list[Path] | None = None, task: Task = TASK) -> pd.DataFrame:
+        """Run the stage into `out`; its metrics."""
+        stage.run(
+            stores=self.study.stores, cohort=self.study.cohort, splits=self.splits, task_name="asd", task=task,
+            models=models or self.models, options=OPTIONS, predictions=out / "predictions.parquet",
+            metrics=out / "metrics.tsv", comparisons=out / "comparisons.tsv", threads=1,
+        )  # fmt: skip
+        return read_tsv(out / "metrics.tsv")
+
+    def altered(self, folder: Path, **changes) -> list[Path]:
+        """Copies of the classifiers with other entries in their configuration."""
+        copies = []
+        for model in self.models:
+            copies.append(Path(shutil.copytree(model, folder / model.name)))
+            path = copies[-1] / "config.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        return copies
+
+
+@pytest.fixture
+def ready(stored_study, tmp_path) -> Ready:
+    """Folds, and classifiers of two seeds with weights as they are drawn: untrained, but frozen."""
+    splits = tmp_path / "splits.tsv"
+    frozen_folds.run(cohort=stored_study.cohort, options=SplitOptions(n_folds=2), out=splits)
+    cohort = read_table(stored_study.cohort)
+    keys = study_keys(cohort, ["fmri", "eeg"], ["spatial", "temporal", "spectral"])
+    shapes = Subjects(stored_study.stores, cohort, cohort["uid"][:1], keys).shapes
+    models = []
+    for fold in range(2):
+        for seed in range(2):
+            torch.manual_seed(10 * fold + seed)
+            config = {
+                "architecture": {**SIZES, "shapes": {"/".join(key): list(shape) for key, shape in shapes.items()}},
+                "head": {"hidden": 8, "dropout": 0.1},
+                "fold": fold,
+                "seed": seed,
+                "scope": "inductive",
+                "splits": frozen_folds.read_record(splits),
+                "task": TASK.model_dump(mode="json"),
+            }
+            models.append(tmp_path / "models" / f"fold-{fold}_seed-{seed}")
+            Classifier(config).save_pretrained(models[-1])
+    return Ready(stored_study, splits, models)
+
+
+def test_tables_tell_of_every_test_subject_once(ready, tmp_path):
+    metrics = ready.run(tmp_path / "out")
+    predictions = read_table(tmp_path / "out" / "predictions.parquet")
+    cohort, folds = read_table(ready.study.cohort), frozen_folds.load_splits(ready.splits)
+    y = task_labels(cohort, TASK)
+    assert list(metrics["method"].unique()) == [
+        "mcsp", "phenotype", "linear FC + band power", "linear FC", "linear band power",
+    ]  # fmt: skip
+    ours = predictions[predictions["method"] == "mcsp"]
+    assert len(ours) == 2 * len(cohort) and not ours.duplicated(["uid", "seed"]).any()
+    tested = folds[folds["part"] == "test"].set_index("uid")["fold"]
+    assert (predictions["fold"] == predictions["uid"].map(tested)).all()
+    assert (predictions["y"] == predictions["uid"].map(y)).all() and predictions["p"].between(0, 1).all()
+    only = cohort.set_index("uid")["has_fmri"] & ~cohort.set_index("uid")["has_eeg"]
+    assert set(predictions.loc[predictions["uid"].map(only), "modalities"]) == {"fmri"}
+    n = metrics.drop_duplicates("method").set_index("method")["n"]
+    assert n["mcsp"] == n["phenotype"] == len(cohort) and n["linear FC"] == cohort["has_fmri"].sum()
+
+
+def test_metrics_are_those_of_the_mean_probability_over_seeds(ready, tmp_path):
+    metrics = ready.run(tmp_path / "out").set_index(["method", "metric"])
+    predictions = read_table(tmp_path / "out" / "predictions.parquet")
+    mean = predictions[predictions["method"] == "mcsp"].groupby("uid")[["y", "p", "fold"]].mean()
+    row = metrics.loc["mcsp", "auroc"]
+    assert row["value"] == pytest.approx(roc_auc_score(mean["y"], mean["p"]), abs=1e-5)
+    within = [roc_auc_score(own["y"], own["p"]) for _, own in mean.groupby("fold")]
+    assert row["fold_mean"] == pytest.approx(np.mean(within), abs=1e-5)
+    assert row["fold_sd"] == pytest.approx(np.std(within, ddof=1), abs=1e-5)
+    assert (metrics["low"] <= metrics["high"]).all() and (metrics["fold_low"] <= metrics["fold_high"]).all()
+    assert row["chance"] == 0.5 and metrics.loc["mcsp", "brier"]["chance"] == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_probability_is_the_frozen_classifiers_own(ready, tmp_path):
+    ready.run(tmp_path / "out")
+    predictions = read_table(tmp_path / "out" / "predictions.parquet")
+    one = predictions[(predictions["method"] == "mcsp") & (predictions["fold"] == 1) & (predictions["seed"] == 0)].iloc[3]
+    model = Classifier.from_pretrained(ready.models[2])
+    subjects = Subjects(ready.study.stores, read_table(ready.study.cohort), [one["uid"]], model.backbone.keys)
+    assert float(model.predict_proba(subjects.collate([0]))[0]) == pytest.approx(one["p"], abs=1e-5)
+
+
+def test_the_planted_effect_is_found_and_the_verdict_says_so(ready, tmp_path):
+    metrics = ready.run(tmp_path / "out").set_index(["method", "metric"])
+    assert metrics.loc["linear FC + band power", "auroc"]["value"] > 0.85
+    pairs = read_tsv(tmp_path / "out" / "comparisons.tsv").set_index(["method", "rival", "metric"])
+    against = pairs.loc["linear FC + band power", "phenotype", "auroc"]
+    assert against["verdict"] == "better" and against["p_holm"] >= against["p"] and against["low"] > 0
+    assert pairs.loc["mcsp", "phenotype", "auroc"]["verdict"] == "not told apart"  # its weights are random
+    means = stage.pooled(read_table(tmp_path / "out" / "predictions.parquet"))
+    both = means.pivot(index="uid", columns="method", values="p")[["linear FC", "phenotype"]].dropna()
+    y = means.drop_duplicates("uid").set_index("uid")["y"].loc[both.index]
+    expected = roc_auc_score(y, both["linear FC"]) - roc_auc_score(y, both["phenotype"])
+    assert pairs.loc["linear FC", "phenotype", "auroc"]["difference"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_two_runs_write_the_same_bytes(ready, tmp_path):
+    ready.run(tmp_path / "one")
+    ready.run(tmp_path / "two")
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == ["comparisons.json", "comparisons.tsv", "metrics.json", "metrics.tsv", "predictions.parquet"]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_classifiers_of_other_folds_are_refused(ready, tmp_path):
+    others = ready.altered(tmp_path / "others", splits={"sha256": "0" * 64})
+    with pytest.raises(McspError, match="other folds"):
+        ready.run(tmp_path / "out", others)
+    assert not (tmp_path / "out").exists()
+
+
+def test_classifiers_of_another_task_are_refused(ready, tmp_path):
+    with pytest.raises(McspError, match="another task"):
+        ready.run(tmp_path / "out", ready.altered(tmp_path / "others", task={"case": ["MDD"], "control": ["control"]}))
+
+
+def test_missing_and_repeated_classifiers_are_refused(ready, tmp_path):
+    with pytest.raises(McspError, match=r"seed 1 are of folds \[0\], not of \[0, 1\]"):
+        ready.run(tmp_path / "out", ready.models[:3])
+    with pytest.raises(McspError, match=r"seed 0 are of folds \[0, 0, 1\]"):
+        ready.run(tmp_path / "out", [*ready.models, ready.models[0]])
+
+
+def test_a_classifier_without_probabilities_is_refused(ready, tmp_path):
+    model = Classifier.from_pretrained(ready.models[0])
+    with torch.no_grad():
+        model.head[-1].bias.fill_(float("nan"))
+    model.save_pretrained(ready.models[0])
+    with pytest.raises(McspError, match="not finite"):
+        ready.run(tmp_path / "out")
+
+
+def test_changed_folds_stop_the_evaluation(ready, tmp_path):
+    text = ready.splits.read_text()
+    ready.splits.write_text(text.replace("\ttest\t", "\ttrain\t", 1))
+    with pytest.raises(McspError, match="changed since it was frozen"):
+        ready.run(tmp_path / "out")
+
+
+def test_transductive_pretraining_is_marked_everywhere(ready, tmp_path):
+    models = ready.altered(tmp_path / "others", scope="transductive")
+    metrics = ready.run(tmp_path / "out", models)
+    ours = metrics[metrics["method"].str.startswith("mcsp")]
+    assert set(ours["method"]) == {"mcsp (transductive)"} and ours["protocol"].str.contains("saw test subjects").all()
+    assert not metrics.loc[metrics["method"] == "phenotype", "protocol"].str.contains("saw").any()
+    for name in ("comparisons.tsv",):
+        assert "mcsp" not in set(read_tsv(tmp_path / "out" / name)["method"])
+    mixed = [*models[:2], *ready.models[2:]]
+    with pytest.raises(McspError, match="one pretrain.scope"):
+        ready.run(tmp_path / "mixed", mixed)
+
+
+def test_a_task_with_one_class_is_one_clear_line(ready, tmp_path):
+    with pytest.raises(McspError, match="one class only"):
+        ready.run(
+            tmp_path / "out", ready.altered(tmp_path / "o", task={"case": ["XYZ"], "control": ["control"]}), Task(case=["XYZ"])
+        )
+
+
+def test_a_perfect_method_is_not_called_no_better(monkeypatch):
+    """DeLong has no variance there; the permutation test has the word."""
+    y = np.arange(40) % 2
+    uid = [f"a/sub-{i:02d}" for i in range(40)]
+    methods = {"mcsp": y * 0.8 + 0.1, "phenotype": np.full(40, 0.5)}
+    means = pd.concat([pd.DataFrame({"method": m, "fold": 0, "uid": uid, "y": y, "p": p}) for m, p in methods.items()])
+    table = stage.comparison_rows("t", means, "mcsp", EvaluateOptions(n_bootstrap=20, n_permutations=400))
+    row = table[table["metric"] == "auroc"].iloc[0]
+    assert row["test"] == "permutation" and row["verdict"] == "better" and row["difference"] == 0.5
+
+
+def test_the_interval_of_a_difference_follows_the_confidence():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    uid = [f"a/sub-{i:02d}" for i in range(60)]
+    methods = {"mcsp": y * 0.3 + rng.random(60) * 0.6, "phenotype": rng.random(60)}
+    means = pd.concat([pd.DataFrame({"method": m, "fold": 0, "uid": uid, "y": y, "p": p}) for m, p in methods.items()])
+    widths = []
+    for confidence in (0.8, 0.95):
+        options = EvaluateOptions(n_bootstrap=50, n_permutations=20, confidence=confidence)
+        row = stage.comparison_rows("t", means, "mcsp", options).iloc[0]
+        widths.append(row["high"] - row["low"])
+    assert widths[1] / widths[0] == pytest.approx(1.959964 / 1.281552, rel=1e-5)
+
+
+def test_a_site_without_anybody_of_the_task_is_passed_over(stored_study, tmp_path):
+    cohort = read_table(stored_study.cohort)
+    site = cohort["site"] == "mri1"
+    cohort.loc[site, "labels"] = "MDD"
+    options = SplitOptions(protocol="leave-one-site-out", n_folds=6)
+    folds = frozen_folds.make_splits(cohort, options)
+    y = task_labels(cohort, TASK)
+    rows = stage.rival_predictions(stored_study.stores, cohort, folds, y)
+    assert set(rows.loc[rows["method"] == "phenotype", "uid"]) == set(y.index)
+    assert rows["fold"].nunique() == 5
+
+
+def test_the_summary_has_a_line_per_task_and_method_and_names_failures(ready, tmp_path, capsys):
+    for name in ("asd", "again"):
+        ready.run(tmp_path / name)
+    files = [tmp_path / name / "metrics.tsv" for name in ("asd", "again")]
+    out = tmp_path / "summary.tsv"
+    summary.run(metrics=files, comparisons=[path.with_name("comparisons.tsv") for path in files], out=out)
+    table = read_tsv(out)
+    assert len(table) == 10 and out.with_suffix(".json").is_file()
+    one = table.drop_duplicates("method").set_index("method")
+    assert one.loc["mcsp", "verdict"].startswith("FAILS") and one.loc["linear FC", "verdict"] == "beats phenotype"
+    assert pd.isna(one.loc["phenotype", "verdict"])
+    values = read_tsv(files[0]).set_index(["method", "metric"])
+    assert one.loc["mcsp", "auroc"] == values.loc["mcsp", "auroc"]["value"]
+    shown = capsys.readouterr().out
+    assert "FAILS" in shown and "beats phenotype" in shown and "linear FC + band power" in shown
