@@ -25,9 +25,16 @@ STATUS_COLUMNS = {
 }
 
 
+def plain_label(text: str) -> str:
+    """Subject label for comparison: without 'sub-' and leading zeros ('sub-0051' and '51' are one subject)."""
+    return text.strip().removeprefix("sub-").lstrip("0") or "0"
+
+
 def shard_of(subject: str, n_shards: int) -> int:
-    """Shard of a subject: a hash of the label alone, so that adding a subject moves no other."""
-    return int.from_bytes(hashlib.sha256(subject.encode()).digest()[:8], "big") % n_shards
+    """Shard of a subject: a hash of the plain label alone, so that adding a subject moves no other, and a subject whose
+    table writes '51' for 'sub-0051' is in one place.
+    """
+    return int.from_bytes(hashlib.sha256(plain_label(subject).encode()).digest()[:8], "big") % n_shards
 
 
 class Outcome(NamedTuple):

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
+from mcsp.bids.contents import shard_hashes
 from mcsp.code import code_version
 from mcsp.cohort import DOMAINS
-from mcsp.shards import shard_of
 from mcsp.study import Study, check_paths, options_json, parse_study, read_yaml
 
 # The module behind each rule: its code, and all that it imports, is the rule's version.
@@ -93,7 +88,7 @@ class Plan:
         return options_json(getattr(self.study, stage))
 
     def dataset_options(self, name: str) -> str:
-        """A dataset's options as JSON, without the number of shards, which Snakemake sees in the file names."""
+        """A dataset's options as one line of JSON."""
         return options_json(self.study.datasets[name])
 
     def task_options(self, name: str) -> str:
@@ -199,28 +194,11 @@ class Plan:
         return [self.root / "figures" / name for name in names]
 
     def listing(self, name: str, shard: str) -> str:
-        """Hash of who is in a shard: subject directories and rows of the phenotype table. A new subject changes one
-        shard's hash, so Snakemake reruns that shard's chain only. Simulated datasets are tracked by their manifest.
+        """Hash of who and what is in a shard. A new subject or file changes one shard's hash, so Snakemake reruns that
+        shard's chain only. Simulated datasets are tracked by their manifest.
         """
         return "" if name in self.simulated else self._listings[name][int(shard)]
 
     @cached_property
     def _listings(self) -> dict[str, list[str]]:
-        return {name: _shard_hashes(dataset) for name, dataset in self.study.datasets.items() if dataset.kind != "simulate"}
-
-
-def _shard_hashes(dataset: BaseModel) -> list[str]:
-    root, phenotype = Path(dataset.path), dataset.phenotype
-    lines: dict[int, list[str]] = defaultdict(list)
-    if dataset.kind == "bids":
-        for place in (root, Path(dataset.derivatives) if dataset.derivatives else root / "derivatives" / "fmriprep"):
-            found = sorted(p.name for p in place.glob("sub-*") if p.is_dir()) if place.is_dir() else []
-            for label in found:
-                lines[shard_of(label.removeprefix("sub-"), dataset.n_shards)].append(f"{place}/{label}")
-    table = Path(phenotype.table) if phenotype.table else root / "participants.tsv"
-    if table.is_file():
-        with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
-            for row in csv.DictReader(file, delimiter="," if table.suffix == ".csv" else "\t"):
-                label = (row.get(phenotype.subject) or "").removeprefix("sub-")
-                lines[shard_of(label, dataset.n_shards)].append(repr(sorted((k or "", str(v)) for k, v in row.items())))
-    return [hashlib.sha256("\n".join(sorted(lines[i])).encode()).hexdigest()[:16] for i in range(dataset.n_shards)]
+        return {name: shard_hashes(dataset) for name, dataset in self.study.datasets.items() if dataset.kind != "simulate"}

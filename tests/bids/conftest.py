@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eeg_bids import write_eeg_bids
+from tests.eeg_bids import write_eeg_bids
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from small_datasets import write_bold, write_participants
 
 from mcsp.bids.check import check_bold, run, store_bytes
 from mcsp.options.atlas import AtlasOptions
@@ -14,6 +13,7 @@ from mcsp.options.datasets import BidsDataset, Phenotype
 from mcsp.options.eeg import EegOptions
 from mcsp.options.fmri import FmriOptions
 from mcsp.store import StoreWriter, read_tsv
+from tests.bids.small_datasets import write_bold, write_participants
 
 
 def check(datasets, out=None, fmri=None, eeg=None):

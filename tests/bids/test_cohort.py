@@ -4,12 +4,12 @@ import shutil
 
 import pandas as pd
 import pytest
-from small_datasets import ingest_all, make_cohort, write_bold, write_participants
 
 from mcsp.errors import McspError
 from mcsp.options.datasets import BidsDataset, Phenotype
 from mcsp.shards import Outcome, write_status
 from mcsp.store import read_json, read_table
+from tests.bids.small_datasets import ingest_all, make_cohort, write_bold, write_participants
 
 LABELS = Phenotype(labels={"group": {"control": ["control"], "asd": ["ASD"]}})
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from small_datasets import ingest_all, write_bold, write_participants
 
 from mcsp.bids.recordings import fingerprint, header_t_r, nifti_header
 from mcsp.errors import McspError
@@ -16,6 +15,7 @@ from mcsp.options.simulate import SimulatedDataset
 from mcsp.shards import shard_of
 from mcsp.study import parse_study, read_yaml
 from mcsp.workflow import overlay
+from tests.bids.small_datasets import ingest_all, write_bold, write_participants
 
 PROJECT = Path(__file__).resolve().parents[2]
 LABELS = Phenotype(labels={"group": {"control": ["control"], "asd": ["ASD"]}})

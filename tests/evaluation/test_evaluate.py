@@ -91,14 +91,17 @@ def test_tables_tell_of_every_test_subject_once(ready, tmp_path):
         "mcsp", "phenotype", "linear FC + band power", "linear FC", "linear band power",
     ]  # fmt: skip
     ours = predictions[predictions["method"] == "mcsp"]
-    assert len(ours) == 2 * len(cohort) and not ours.duplicated(["uid", "seed"]).any()
+    assert len(ours) == 2 * len(cohort)
+    assert not ours.duplicated(["uid", "seed"]).any()
     tested = folds[folds["part"] == "test"].set_index("uid")["fold"]
     assert (predictions["fold"] == predictions["uid"].map(tested)).all()
-    assert (predictions["y"] == predictions["uid"].map(y)).all() and predictions["p"].between(0, 1).all()
+    assert (predictions["y"] == predictions["uid"].map(y)).all()
+    assert predictions["p"].between(0, 1).all()
     only = cohort.set_index("uid")["has_fmri"] & ~cohort.set_index("uid")["has_eeg"]
     assert set(predictions.loc[predictions["uid"].map(only), "modalities"]) == {"fmri"}
     n = metrics.drop_duplicates("method").set_index("method")["n"]
-    assert n["mcsp"] == n["phenotype"] == len(cohort) and n["linear FC"] == cohort["has_fmri"].sum()
+    assert n["mcsp"] == n["phenotype"] == len(cohort)
+    assert n["linear FC"] == cohort["has_fmri"].sum()
 
 
 def test_metrics_are_those_of_the_mean_probability_over_seeds(ready, tmp_path):
@@ -110,8 +113,10 @@ def test_metrics_are_those_of_the_mean_probability_over_seeds(ready, tmp_path):
     within = [roc_auc_score(own["y"], own["p"]) for _, own in mean.groupby("fold")]
     assert row["fold_mean"] == pytest.approx(np.mean(within), abs=1e-5)
     assert row["fold_sd"] == pytest.approx(np.std(within, ddof=1), abs=1e-5)
-    assert (metrics["low"] <= metrics["high"]).all() and (metrics["fold_low"] <= metrics["fold_high"]).all()
-    assert row["chance"] == 0.5 and metrics.loc["mcsp", "brier"]["chance"] == pytest.approx(0.25, abs=0.01)
+    assert (metrics["low"] <= metrics["high"]).all()
+    assert (metrics["fold_low"] <= metrics["fold_high"]).all()
+    assert row["chance"] == 0.5
+    assert metrics.loc["mcsp", "brier"]["chance"] == pytest.approx(0.25, abs=0.01)
 
 
 def test_a_probability_is_the_frozen_classifiers_own(ready, tmp_path):
@@ -128,7 +133,9 @@ def test_the_planted_effect_is_found_and_the_verdict_says_so(ready, tmp_path):
     assert metrics.loc["linear FC + band power", "auroc"]["value"] > 0.85
     pairs = read_tsv(tmp_path / "out" / "comparisons.tsv").set_index(["method", "rival", "metric"])
     against = pairs.loc["linear FC + band power", "phenotype", "auroc"]
-    assert against["verdict"] == "better" and against["p_holm"] >= against["p"] and against["low"] > 0
+    assert against["verdict"] == "better"
+    assert against["p_holm"] >= against["p"]
+    assert against["low"] > 0
     assert pairs.loc["mcsp", "phenotype", "auroc"]["verdict"] == "not told apart"  # its weights are random
     means = stage.pooled(read_table(tmp_path / "out" / "predictions.parquet"))
     both = means.pivot(index="uid", columns="method", values="p")[["linear FC", "phenotype"]].dropna()
@@ -185,12 +192,13 @@ def test_transductive_pretraining_is_marked_everywhere(ready, tmp_path):
     models = ready.altered(tmp_path / "others", scope="transductive")
     metrics = ready.run(tmp_path / "out", models)
     ours = metrics[metrics["method"].str.startswith("mcsp")]
-    assert set(ours["method"]) == {"mcsp (transductive)"} and ours["protocol"].str.contains("saw test subjects").all()
+    assert set(ours["method"]) == {"mcsp (transductive)"}
+    assert ours["protocol"].str.contains("saw test subjects").all()
     assert not metrics.loc[metrics["method"] == "phenotype", "protocol"].str.contains("saw").any()
     for name in ("comparisons.tsv",):
         assert "mcsp" not in set(read_tsv(tmp_path / "out" / name)["method"])
     mixed = [*models[:2], *ready.models[2:]]
-    with pytest.raises(McspError, match="one pretrain.scope"):
+    with pytest.raises(McspError, match=r"one pretrain\.scope"):
         ready.run(tmp_path / "mixed", mixed)
 
 
@@ -209,7 +217,9 @@ def test_a_perfect_method_is_not_called_no_better(monkeypatch):
     means = pd.concat([pd.DataFrame({"method": m, "fold": 0, "uid": uid, "y": y, "p": p}) for m, p in methods.items()])
     table = stage.comparison_rows("t", means, "mcsp", EvaluateOptions(n_bootstrap=20, n_permutations=400))
     row = table[table["metric"] == "auroc"].iloc[0]
-    assert row["test"] == "permutation" and row["verdict"] == "better" and row["difference"] == 0.5
+    assert row["test"] == "permutation"
+    assert row["verdict"] == "better"
+    assert row["difference"] == 0.5
 
 
 def test_the_interval_of_a_difference_follows_the_confidence():
@@ -245,11 +255,15 @@ def test_the_summary_has_a_line_per_task_and_method_and_names_failures(ready, tm
     out = tmp_path / "summary.tsv"
     summary.run(metrics=files, comparisons=[path.with_name("comparisons.tsv") for path in files], out=out)
     table = read_tsv(out)
-    assert len(table) == 10 and out.with_suffix(".json").is_file()
+    assert len(table) == 10
+    assert out.with_suffix(".json").is_file()
     one = table.drop_duplicates("method").set_index("method")
-    assert one.loc["mcsp", "verdict"].startswith("FAILS") and one.loc["linear FC", "verdict"] == "beats phenotype"
+    assert one.loc["mcsp", "verdict"].startswith("FAILS")
+    assert one.loc["linear FC", "verdict"] == "beats phenotype"
     assert pd.isna(one.loc["phenotype", "verdict"])
     values = read_tsv(files[0]).set_index(["method", "metric"])
     assert one.loc["mcsp", "auroc"] == values.loc["mcsp", "auroc"]["value"]
     shown = capsys.readouterr().out
-    assert "FAILS" in shown and "beats phenotype" in shown and "linear FC + band power" in shown
+    assert "FAILS" in shown
+    assert "beats phenotype" in shown
+    assert "linear FC + band power" in shown

@@ -130,7 +130,8 @@ def test_intervals_cover_the_truth_as_often_as_promised(by_fold):
 def test_intervals_depend_on_the_seed_alone_and_narrow_with_subjects():
     y, p = sample()
     first = bootstrap(y, p, 200, 0, 0.95)
-    assert first == bootstrap(y, p, 200, 0, 0.95) and first != bootstrap(y, p, 200, 1, 0.95)
+    assert first == bootstrap(y, p, 200, 0, 0.95)
+    assert first != bootstrap(y, p, 200, 1, 0.95)
     assert set(first) == set(METRICS)
     width = np.diff(first["auroc"])[0]
     assert np.diff(bootstrap(np.tile(y, 9), np.tile(p, 9), 200, 0, 0.95)["auroc"])[0] < width / 2

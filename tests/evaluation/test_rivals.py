@@ -59,7 +59,8 @@ def test_changed_test_subjects_leave_the_fitted_rival_bit_identical(kind):
             if people["uid"].iloc[i] in own:
                 own[people["uid"].iloc[i]] = np.full(12, 1e6)
     after = fitted()
-    assert len(before) == len(after) and all(np.array_equal(a, b) for a, b in zip(before, after))
+    assert len(before) == len(after)
+    assert all(np.array_equal(a, b) for a, b in zip(before, after))
     people.iloc[0, people.columns.get_loc("age")] = 1e6  # and the comparison sees a change of training data
     for own in features.values():
         own.update({uid: own[uid] + 1 for uid in list(own)[:1]})
@@ -71,7 +72,8 @@ def test_rivals_find_what_is_there():
     train, test = np.arange(140), np.arange(140, 200)
     for rival in (Phenotype(), Linear("linear", features)):
         p = rival.fit(people.iloc[train], y[train]).predict(people.iloc[test])
-        assert ((p >= 0) & (p <= 1)).all() and auroc(y[test], p) > 0.7
+        assert ((p >= 0) & (p <= 1)).all()
+        assert auroc(y[test], p) > 0.7
 
 
 @pytest.mark.parametrize("kind", ["phenotype", "linear"])
@@ -140,7 +142,9 @@ def test_the_strength_is_tuned_on_training_families_only(monkeypatch):
     monkeypatch.setattr(LogisticRegression, "fit", lambda self, x, y, *a, **k: seen.append(len(x)) or original(self, x, y))
     Linear("one", {"fmri": features["fmri"]}).fit(people.iloc[:50], y[:50])
     n_train = people["uid"].iloc[:50].isin(features["fmri"]).sum()
-    assert len(seen) > 5 and max(seen) == n_train and sum(n == n_train for n in seen) == 1
+    assert len(seen) > 5
+    assert max(seen) == n_train
+    assert sum(n == n_train for n in seen) == 1
 
 
 def test_edges_are_the_upper_triangle():

@@ -11,7 +11,16 @@ import pytest
 
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import (
-    PARTS, assert_sound, content_hash, guard, load_splits, make_splits, part, run, splits_hash, strata_of,
+    PARTS,
+    assert_sound,
+    content_hash,
+    guard,
+    load_splits,
+    make_splits,
+    part,
+    run,
+    splits_hash,
+    strata_of,
 )  # fmt: skip
 from mcsp.options.training import SplitOptions
 from mcsp.store import write_table
@@ -44,9 +53,11 @@ def test_folds_are_disjoint_whole_and_keep_families_together(seed):
     splits = make_splits(cohort, SplitOptions(seed=seed))
     for _, own in splits.groupby("fold"):
         uids = {name: set(own.loc[own["part"] == name, "uid"]) for name in PARTS}
-        assert set.union(*uids.values()) == set(cohort["uid"]) and sum(map(len, uids.values())) == len(cohort)
+        assert set.union(*uids.values()) == set(cohort["uid"])
+        assert sum(map(len, uids.values())) == len(cohort)
         families = {name: set(cohort.loc[cohort["uid"].isin(uids[name]), "family"]) for name in PARTS}
-        assert not families["train"] & families["test"] and not families["train"] & families["val"]
+        assert not families["train"] & families["test"]
+        assert not families["train"] & families["val"]
         assert not families["val"] & families["test"]
     assert sorted(splits.loc[splits["part"] == "test", "uid"]) == sorted(cohort["uid"])
 
@@ -69,7 +80,8 @@ def test_rare_strata_are_merged_into_wider_ones():
     cohort = people(60, relatives=False).assign(site="big", dataset="a", labels="control")
     cohort.loc[:1, "site"] = "tiny"
     stratum = strata_of(cohort, 5)
-    assert set(stratum[:2]) == {"a|control"} and set(stratum[2:]) == {"a|big|control"}
+    assert set(stratum[:2]) == {"a|control"}
+    assert set(stratum[2:]) == {"a|big|control"}
 
 
 @pytest.mark.parametrize("share", [0.05, 0.15, 0.3, 0.4, 0.45])
@@ -95,14 +107,15 @@ def test_leave_one_site_out_tests_each_site_alone():
     for _, own in splits.groupby("fold"):
         site = own["uid"].map(sites)
         tested = set(site[own["part"] == "test"])
-        assert len(tested) == 1 and not tested & set(site[own["part"] != "test"])
+        assert len(tested) == 1
+        assert not tested & set(site[own["part"] != "test"])
 
 
 @pytest.mark.parametrize(
     ("cohort", "options", "message"),
     [
         (people(4, relatives=False), SplitOptions(n_folds=5), "more than the 4 families"),
-        (people(40).assign(site="one", dataset="a"), SplitOptions(protocol="leave-one-site-out", n_folds=2), "there are 1 sites"),
+        (people(40).assign(site="one", dataset="a"), SplitOptions(protocol="leave-one-site-out", n_folds=2), "are 1 sites"),
         (people(40, relatives=False).assign(family="one"), SplitOptions(n_folds=2), "more than the 1 families"),
         (people(60), SplitOptions(protocol="leave-one-site-out", n_folds=3), "recorded at several sites"),
     ],
@@ -117,7 +130,8 @@ def test_frozen_folds_are_read_back_with_their_record(frozen):
     splits = load_splits(frozen)
     record = json.loads(frozen.with_suffix(".json").read_text())
     assert content_hash(splits) == splits_hash(frozen) == record["Splits"]["sha256"]
-    assert record["Splits"]["protocol"] == "kfold" and record["Splits"]["n_folds"] == 3
+    assert record["Splits"]["protocol"] == "kfold"
+    assert record["Splits"]["n_folds"] == 3
     assert {"fold", "uid", "part", "family"} <= set(record)
     before = frozen.read_bytes(), frozen.with_suffix(".json").read_bytes()
     run(cohort=frozen.with_name("cohort.parquet"), options=SplitOptions(n_folds=3), out=frozen)
@@ -209,7 +223,8 @@ def test_unsound_folds_are_refused(spoil, message):
 def test_parts_and_their_guard():
     splits = make_splits(people(), SplitOptions(n_folds=3))
     train, test = part(splits, 0, "train", "val"), part(splits, 0, "test")
-    assert train == sorted(train) and not set(train) & set(test)
+    assert train == sorted(train)
+    assert not set(train) & set(test)
     guard(splits, 0, train, "train", "val")
     with pytest.raises(McspError, match="leakage"):
         guard(splits, 0, [*train, test[0]], "train", "val")

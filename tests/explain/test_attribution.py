@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from linear_toys import SHAPES, toy_batch, toy_reference, toy_weights, weighted_sum
 
 from mcsp.explain.attribution import METHODS, integrated_gradients, smoothgrad
 from mcsp.model.batch import Batch
 from mcsp.options.results import ExplainOptions
+from tests.explain.linear_toys import SHAPES, toy_batch, toy_reference, toy_weights, weighted_sum
 
 OPTIONS = ExplainOptions(n_steps=32, n_samples=4)
 

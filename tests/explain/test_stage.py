@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.conftest import StoredStudy, write_stored_study
 from torch import nn
 
 from mcsp.cohort import task_labels
@@ -23,6 +22,7 @@ from mcsp.options.tasks import Task
 from mcsp.options.training import SplitOptions
 from mcsp.store import read_table, read_tsv
 from mcsp.training.data import Subjects, fit_scalers
+from tests.conftest import StoredStudy, write_stored_study
 
 TASK = Task(case=["ASD"], control=["control"])
 OPTIONS = ExplainOptions(n_steps=8, n_samples=4, max_subjects=20)

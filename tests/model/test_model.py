@@ -32,7 +32,10 @@ def make_batch(n=5, seed=0):
             value = torch.triu(value - 0.5, 1)
             value = value + value.transpose(-1, -2)
         x[tuple(name.split("/"))] = value
-    present = {"fmri": torch.tensor([True, True, False, True, True][:n]), "eeg": torch.tensor([True, False, True, True, True][:n])}
+    present = {
+        "fmri": torch.tensor([True, True, False, True, True][:n]),
+        "eeg": torch.tensor([True, False, True, True, True][:n]),
+    }
     return Batch(x, present, {"fmri": torch.tensor([20, 13, 0, 8, 20][:n]), "eeg": torch.full((n,), 7)})
 
 
@@ -119,7 +122,7 @@ def test_loading_is_strict(classifier, tmp_path, damage):
         path.write_bytes(path.read_bytes()[:-100])
     elif damage == "config":
         (tmp_path / "config.json").unlink()
-    with pytest.raises(McspError, match="not a whole (MCSP|Classifier) model"):
+    with pytest.raises(McspError, match=r"not a whole (MCSP|Classifier) model"):
         (MCSP if damage == "kind" else Classifier).from_pretrained(tmp_path)
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tiny_study import Simulated, simulate
 
 from mcsp.atlas import run as write_atlas
 from mcsp.options.atlas import AtlasOptions
+from tests.simulate.tiny_study import Simulated, simulate
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import pytest
 from nilearn.interfaces.fmriprep import load_confounds
 from nilearn.maskers import NiftiLabelsMasker
 from scipy.signal import welch
-from tiny_study import DATASET, OPTIONS, simulate
 
 from mcsp.atlas import load_atlas
 from mcsp.errors import McspError
@@ -22,6 +21,7 @@ from mcsp.simulate.bold import MOTION
 from mcsp.simulate.participants import draw_participants, draw_traits, generator, group_sizes
 from mcsp.simulate.signals import DT, SETTLE, alpha_envelopes, convolve_hrf
 from mcsp.store import read_json
+from tests.simulate.tiny_study import DATASET, OPTIONS, simulate
 
 SMALL = DATASET.model_copy(update={"n_subjects": 3, "fmri_duration": 40.0, "eeg_duration": 10.0, "voxel_size": 12.0})
 

@@ -98,8 +98,8 @@ def test_a_strong_planted_effect_is_found_in_unseen_subjects_with_any_modality(t
     folds.run(cohort=study.cohort, options=SplitOptions(n_folds=3), out=frozen)
     long = options.model_copy(update={"epochs": 15})
     pretrain.run(
-        stores=study.stores, cohort=study.cohort, splits=frozen, fold=0, options=long, out=tmp_path / "p", history=tmp_path / "p/history.tsv",
-        threads=2,
+        stores=study.stores, cohort=study.cohort, splits=frozen, fold=0, options=long, threads=2,
+        out=tmp_path / "p", history=tmp_path / "p/history.tsv",
     )  # fmt: skip
     tune(study, frozen, tmp_path / "p", tmp_path / "f", FinetuneOptions(epochs=40))
     model, cohort = Classifier.from_pretrained(tmp_path / "f"), read_table(study.cohort)

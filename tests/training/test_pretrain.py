@@ -18,7 +18,8 @@ from mcsp.training.embed import retrieval
 
 def train(study, frozen, options, out, fold=0):
     pretrain.run(
-        stores=study.stores, cohort=study.cohort, splits=frozen, fold=fold, options=options, out=out, history=out / "history.tsv", threads=1
+        stores=study.stores, cohort=study.cohort, splits=frozen, fold=fold, options=options, threads=1,
+        out=out, history=out / "history.tsv",
     )  # fmt: skip
     return (out / "model.safetensors").read_bytes()
 

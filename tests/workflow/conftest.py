@@ -34,7 +34,7 @@ class Checkout:
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Rules that a dry run would run, and how often."""
-        text = self.snakemake("-n", "--quiet", "host", *arguments)
+        text = self.snakemake("--quiet", "host", "-n", *arguments)
         table = re.search(r"Job stats:\njob +count\n-+ +-+\n(.*?)\ntotal", text, re.DOTALL)
         return {name: int(n) for name, n in (line.split() for line in table[1].splitlines())} if table else {}
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from mcsp.bids.phenotype import SIMULATED_TABLE, cell, person, plain_label, read_phenotype, simulated_person
-from mcsp.bids.recordings import derivatives_of, roi_files
+from mcsp.bids.contents import derivatives_of, roi_files
+from mcsp.bids.phenotype import SIMULATED_TABLE, cell, person, read_phenotype, simulated_person
 from mcsp.errors import McspError
 from mcsp.options.datasets import BidsDataset, Phenotype, RoiDataset
 from mcsp.options.simulate import SimulatedDataset
+from mcsp.shards import plain_label
 
 SAFE_LABEL = re.compile(r"[A-Za-z0-9_+.-]+")
 AnyDataset = BidsDataset | RoiDataset | SimulatedDataset

@@ -9,14 +9,10 @@ import pandas as pd
 
 from mcsp.errors import McspError
 from mcsp.options.datasets import CONTROL, Phenotype
+from mcsp.shards import plain_label
 
 # The columns that the simulator writes. Its labels need no map: 'ADHD+ASD' means both.
 SIMULATED_TABLE = Phenotype(site="site", family="family", labels={"diagnosis": {}})
-
-
-def plain_label(text: str) -> str:
-    """Subject label for comparison: without 'sub-' and leading zeros ('sub-0051' and '51' are one subject)."""
-    return text.strip().removeprefix("sub-").lstrip("0") or "0"
 
 
 def _plain_value(text: str) -> str:

@@ -15,14 +15,15 @@ import bids2table
 import nibabel as nib
 import pandas as pd
 
-from mcsp.bids.phenotype import plain_label
+from mcsp.bids.contents import derivatives_of, roi_files
 from mcsp.errors import Exclusion, McspError
 from mcsp.options.datasets import BidsDataset, RoiDataset
 from mcsp.options.simulate import SimulatedDataset
+from mcsp.shards import plain_label
 
 COLUMNS = [
     "uid", "modality", "kind", "path", "session", "run", "task", "t_r", "sfreq", "line_freq", "confounds", "mask", "montage",
-    "size", "fingerprint", "exclude_rois",
+    "size", "fingerprint",
 ]  # fmt: skip
 EEG_SUFFIXES = (".vhdr", ".edf", ".bdf", ".set")
 BOLD_SUFFIXES = (".nii.gz", ".nii")
@@ -229,12 +230,6 @@ def _eeg(row: dict, electrodes: list[dict], line_freq: float | None) -> dict:
     }
 
 
-def derivatives_of(dataset: BidsDataset | SimulatedDataset, root: Path) -> Path:
-    """Directory of the preprocessed BOLD of a dataset at `root`."""
-    own = dataset.derivatives if isinstance(dataset, BidsDataset) else None
-    return Path(own) if own else root / "derivatives" / "fmriprep"
-
-
 def bids_recordings(
     uid_of: dict[str, str], dataset: BidsDataset | SimulatedDataset, root: Path
 ) -> tuple[list[dict], list[Unusable]]:
@@ -292,21 +287,6 @@ def _unprocessed(
     return sorted(lines + [(uid_of[sub], "fmri", RAW_ONLY) for sub in wanted - have - set(spaces)])
 
 
-def roi_files(dataset: RoiDataset, root: Path) -> dict[str, list[tuple[str, Path]]]:
-    """Ready series by the subject's label for comparison: (label as written in the file's name, path)."""
-    before, after = dataset.pattern.split("{subject}", 1)
-    between = "".join("[^/]*" if c == "*" else "[^/]" if c == "?" else re.escape(c) for c in before)
-    behind = "".join("[^/]*" if c == "*" else "[^/]" if c == "?" else re.escape(c) for c in after)
-    # Greedy before the label, so that '*_' takes 'UM_1_' whole; the label itself is what is left.
-    whole = re.compile(f"{between}(?P<label>[^/]+?){behind}")
-    files = defaultdict(list)
-    for path in sorted(root.glob(dataset.pattern.replace("{subject}", "*"))):
-        match = whole.fullmatch(path.relative_to(root).as_posix())
-        if match:
-            files[plain_label(match["label"])].append((match["label"], path))
-    return files
-
-
 def roi_t_r(dataset: RoiDataset, site: str, path: Path) -> float:
     """Repetition time in s of a ready series: by its site or, where a site had several, the beginning of the file's name.
 
@@ -343,8 +323,7 @@ def roi_recordings(
         except Exclusion as error:
             unusable.append((uid, "fmri", str(error)))
             continue
-        row = {"uid": uid, "modality": "fmri", "kind": "roi", "path": str(path.resolve()), "t_r": t_r}
-        found.append({**row, "exclude_rois": json.dumps(dataset.exclude_rois)})
+        found.append({"uid": uid, "modality": "fmri", "kind": "roi", "path": str(path.resolve()), "t_r": t_r})
     return found, unusable
 
 
@@ -361,8 +340,8 @@ def recordings_table(rows: list[dict]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=COLUMNS)
     for column in ("t_r", "sfreq", "line_freq"):
         table[column] = table[column].astype(float)
-    for column in ("confounds", "mask", "montage", "exclude_rois"):
-        table[column] = table[column].fillna("[]" if column == "exclude_rois" else "").astype(str)
+    for column in ("confounds", "mask", "montage"):
+        table[column] = table[column].fillna("").astype(str)
     for column in ("session", "run", "task"):
         table[column] = table[column].astype(object).where(table[column].notna(), None)
     order = table.assign(

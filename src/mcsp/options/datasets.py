@@ -62,7 +62,6 @@ class RoiDataset(_Dataset):
     t_r: float | dict[str, float] = Field(
         description="Repetition time in s, or one per site; for a site with several, one per beginning of its files' names"
     )
-    exclude_rois: list[str] = Field([], description="ROI columns to leave out, by name")
     motion: str | None = Field(None, description="Phenotype column of the mean framewise displacement in mm")
 
     @model_validator(mode="after")
