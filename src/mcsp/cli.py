@@ -565,13 +565,14 @@ def page(
 @app.command()
 def report(
     snakefile: Annotated[Path, typer.Option(help="The workflow's Snakefile.")],
+    study: Annotated[str, typer.Option(help="The whole study as JSON.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
-    configfile: Annotated[list[Path] | None, typer.Option(help="Study file.")] = None,
 ) -> None:
     """Everything in one self-contained HTML file, through Snakemake's report."""
     from mcsp.report.snakemake import run
 
-    run(snakefile=snakefile, configfiles=configfile or [], out=out)
+    values = json.loads(study)
+    run(snakefile=snakefile, source=values.pop("source"), study=values, out=out)
 
 
 @app.command()
@@ -586,7 +587,7 @@ def show(
     root = load_plan(study, results).root
     table = root / "evaluate" / "summary.tsv"
     if not table.is_file():
-        raise McspError(f"{table}: not there: run `snakemake --configfile {study}` first")
+        raise McspError(f"{table}: not there: run `snakemake --cores 2 --configfile {study}` first")
     show_summary(table)
     print(root / "report.html")
 

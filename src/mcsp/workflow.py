@@ -57,7 +57,8 @@ def study_of(config: Mapping[str, Any], fallback: Path, configfiles: Iterable[st
     """The study that Snakemake's `config` describes, and the name of its file. Without any dataset in it, the study
     in `fallback`. Raises McspError.
     """
-    source = Path(list(configfiles)[-1]).name
+    given = [Path(path).name for path in configfiles]
+    source = next((name for name in given if name != "config.yaml"), "config.yaml")  # the defaults are always there
     if not config.get("datasets"):
         config, source = overlay(config, read_yaml(fallback)), fallback.name
     study = parse_study(config, source)

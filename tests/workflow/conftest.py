@@ -23,7 +23,7 @@ class Checkout:
 
     def snakemake(self, *arguments: str, study: str = "config/studies/tiny.yaml", check: bool = True) -> str:
         """Run Snakemake here as a user would; returns all it printed."""
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", study, *arguments]
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", study]
         env = {**os.environ, "XDG_CACHE_HOME": str(self.root / ".cache")}
         done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, env=env, check=False)
         text = done.stdout + done.stderr

@@ -97,7 +97,7 @@ def test_reruns_touch_what_changed_and_what_follows_only(checkout):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on(checkout):
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config/studies/tiny.yaml", "fmri"]
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "fmri", "--configfile", "config/studies/tiny.yaml"]
     run = subprocess.Popen(
         command, cwd=checkout.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

@@ -57,11 +57,11 @@ rule report:
         runtime=grow(20),
     params:
         snakefile=str(BASE / "Snakefile"),
-        config=[f"--configfile={path}" for path in workflow.configfiles[1:]],
+        study=PLAN.page_options(SOURCE),
     message:
         "Report: {output}"
     shell:
-        "mcsp report --snakefile {params.snakefile:q} --out {output:q} {params.config:q} > {log:q} 2>&1"
+        "mcsp report --snakefile {params.snakefile:q} --study {params.study:q} --out {output:q} > {log:q} 2>&1"
 
 
 localrules:
