@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +70,10 @@ def displacement(table: pd.DataFrame) -> np.ndarray:
 
 def select(table: pd.DataFrame, strategy: str) -> np.ndarray | None:
     """Confounds (T, K) of a strategy, None for 'none'. The first value of derivatives, which is n/a, is taken from the
-    second row, as nilearn's `load_confounds` does. Raises Exclusion when a column is missing or not finite.
+    second row, as nilearn's `load_confounds` does; of aCompCor, as there, all components where fewer than six are kept.
+    Raises Exclusion when a column is missing or not finite.
     """
-    columns = STRATEGIES[strategy]
+    columns = [c for c in STRATEGIES[strategy] if c in table or not re.fullmatch(r"a_comp_cor_0[1-9]", c)]
     if not columns:
         return None
     missing = [c for c in columns if c not in table]

@@ -56,8 +56,10 @@ def envelope_correlation(analytic: np.ndarray) -> np.ndarray:
         orthogonal = np.abs((analytic * unit).imag)
         orthogonal[seed] = 0
         orthogonal -= orthogonal.mean(axis=1, keepdims=True)
-        norm = np.linalg.norm(orthogonal, axis=1) * spread[seed]
-        r[seed] = np.divide(orthogonal @ centred[seed], norm, out=np.zeros(n_channels), where=norm > 1e-20)
+        length = np.linalg.norm(orthogonal, axis=1)
+        # What is left of a copy of the seed is rounding: it correlates with nothing.
+        real = (length > 1e-9 * np.linalg.norm(magnitude, axis=1)) & (spread[seed] > 0)
+        r[seed] = np.divide(orthogonal @ centred[seed], length * spread[seed], out=np.zeros(n_channels), where=real)
     r = (r + r.T) / 2
     np.fill_diagonal(r, 0)
     return r

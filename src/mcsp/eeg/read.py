@@ -77,8 +77,10 @@ def read_eeg(path: Path, electrodes: Path | None, montage: str, max_duration: fl
         raise Exclusion(f"{path.name}: can't be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})") from error
     table = _channels_table(path)
     if table is not None:
-        other = table.loc[table["type"].str.upper() != "EEG", "name"]
-        raw.drop_channels([c for c in other if c in raw.ch_names], on_missing="ignore")
+        other = set(table.loc[table["type"].str.upper() != "EEG", "name"])
+        if other >= set(raw.ch_names):
+            raise Exclusion(f"{path.name}: no EEG channel by its channels.tsv")
+        raw.drop_channels([c for c in raw.ch_names if c in other])
         if "status" in table:
             raw.info["bads"] = [c for c in table.loc[table["status"] == "bad", "name"] if c in raw.ch_names]
     try:

@@ -174,7 +174,14 @@ def run(
         ),
     }
     bodies = [
-        {"id": id_, "name": name, "text": texts.get(id_, ""), "figures": by_section.get(id_, []), "tables": tables.get(id_, [])}
+        {
+            "id": id_,
+            "name": name,
+            "text": texts.get(id_, ""),
+            "figures": by_section.get(id_, []),
+            "tables": tables.get(id_, []),
+            "pre": "",
+        }
         for id_, name in SECTIONS.items()
         if id_ != "answer"
     ]

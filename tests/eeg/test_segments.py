@@ -1,0 +1,165 @@
+"""From continuous EEG to segments: against MNE and closed forms, and bad recordings."""
+
+import mne
+import numpy as np
+import pytest
+
+from mcsp.eeg.segments import cut_segments, filter_raw, find_bad_channels, preprocess, reject_missing, scale_of, to_montage
+from mcsp.errors import Exclusion
+from mcsp.montage import template_montage
+from mcsp.options.eeg import CHANNELS_19, EegOptions
+
+OPTIONS = EegOptions(n_segments=20)
+PLACES = template_montage("standard_1020").get_positions()["ch_pos"]
+
+
+def smooth_field(names, seed=0):
+    """Weights of a smooth field over the head, from two dipole-like sources."""
+    places = np.array([PLACES[name] for name in names])
+    unit = places / np.linalg.norm(places, axis=1, keepdims=True)
+    axes = np.random.default_rng(seed).normal(size=(2, 3))
+    return unit @ axes.T
+
+
+def make_raw(names=CHANNELS_19, sfreq=250.0, duration=40.0, seed=0, noise=2e-6):
+    rng = np.random.default_rng(seed)
+    t = np.arange(int(sfreq * duration)) / sfreq
+    sources = np.stack([np.sin(2 * np.pi * 10 * t), np.sin(2 * np.pi * 6 * t + 1)])
+    data = 20e-6 * smooth_field(names) @ sources + noise * rng.normal(size=(len(names), len(t)))
+    raw = mne.io.RawArray(data, mne.create_info(list(names), sfreq, "eeg"), verbose="error")
+    return raw.set_montage(mne.channels.make_dig_montage({n: PLACES[n] for n in names}, coord_frame="head"))
+
+
+def amplitude(data, sfreq, hz):
+    t = np.arange(data.shape[-1]) / sfreq
+    return 2 * np.abs((data * np.exp(-2j * np.pi * hz * t)).mean(axis=-1))
+
+
+def test_pass_band_stays_line_and_drift_go():
+    raw = make_raw(sfreq=500.0, duration=60.0)
+    t = raw.times
+    raw._data += 50e-6 * np.sin(2 * np.pi * 50 * t) + 100e-6 * np.sin(2 * np.pi * 0.05 * t)
+    before = raw.get_data()
+    filter_raw(raw, OPTIONS, 50.0)
+    after = raw.get_data()
+    inside = slice(5000, -5000)
+    for hz in (6, 10):
+        np.testing.assert_allclose(amplitude(after[:, inside], 500, hz), amplitude(before[:, inside], 500, hz), rtol=0.01)
+    assert amplitude(after[:, inside], 500, 50).max() < 0.2e-6
+    assert amplitude(after[:, inside], 500, 0.05).max() < 0.02 * 100e-6  # MNE's transition band ends at 0.25 Hz
+
+
+@pytest.mark.parametrize("line_freq", [np.nan, 60.0])
+def test_rates_that_hold_no_hum_need_no_notch(line_freq):
+    raw = make_raw(sfreq=100.0)
+    filter_raw(raw, OPTIONS, line_freq)
+    assert np.isfinite(raw.get_data()).all()
+
+
+@pytest.mark.parametrize("sfreq", [128.0, 250.0, 500.0])
+def test_another_net_and_rate_give_the_same_field_on_the_montage(sfreq):
+    """A smooth field seen by 60 other electrodes, mapped to the 19: close to the field at those 19."""
+    others = [n for n in PLACES if n not in CHANNELS_19 and n not in ("T3", "T4", "T5", "T6", "A1", "A2", "M1", "M2")][::1]
+    raw = make_raw(others, sfreq, noise=0.2e-6)
+    data = preprocess(raw, OPTIONS, 50.0)
+    assert data.shape == (19, (40 * 250))
+    truth = 20e-6 * smooth_field(CHANNELS_19)[:, 0]
+    got = amplitude(data[:, 1000:-1000], 250, 10)
+    reference = 20e-6 * smooth_field(others)[:, 0].mean()
+    assert np.corrcoef(got, np.abs(truth - reference))[0, 1] > 0.95
+
+
+def test_a_recording_with_all_channels_keeps_its_own():
+    raw = make_raw([*CHANNELS_19[::-1], "FCz", "AFz"])
+    own = raw.copy().pick(CHANNELS_19).reorder_channels(CHANNELS_19).get_data()
+    np.testing.assert_array_equal(to_montage(raw, OPTIONS).get_data(), own)
+
+
+def test_splines_are_mnes():
+    raw = make_raw(["FC1", "FC2", "CP1", "CP2", "AF3", "AF4", "PO3", "PO4", "FT9", "FT10"])
+    target = mne.channels.make_dig_montage({n: PLACES[n] for n in CHANNELS_19}, coord_frame="head")
+    expected = raw.copy().interpolate_to(target, method="spline").get_data()
+    np.testing.assert_allclose(to_montage(raw, OPTIONS).get_data(), expected)
+
+
+def test_average_reference():
+    np.testing.assert_allclose(preprocess(make_raw(), OPTIONS, 50.0).mean(axis=0), 0, atol=1e-12)
+
+
+def test_bad_channels_are_found_and_interpolated():
+    raw = make_raw()
+    rng = np.random.default_rng(1)
+    clean = preprocess(make_raw(), OPTIONS, 50.0)
+    raw._data[3] = 0.0  # flat
+    raw._data[16] = 4e-3 * rng.normal(size=raw.n_times)  # loose
+    raw._data[7, 100] = np.nan
+    mended = preprocess(raw, OPTIONS, 50.0)
+    for channel in (3, 16, 7):
+        assert np.corrcoef(mended[channel], clean[channel])[0, 1] > 0.8
+    np.testing.assert_array_equal(
+        find_bad_channels(np.vstack([rng.normal(0, 1e-5, (9, 500)), np.zeros((1, 500))]), list("abcdefghij")), ["j"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda d: d[:8].fill(np.nan), r"8 of 19 channels have missing values \(NaN\)"),
+        (lambda d: d[:8].fill(0.0), r"8 of 19 channels are bad \(Fp1, Fp2, F7, F3, Fz\)"),
+        (lambda d: d.fill(0.0), "19 of 19 channels are bad"),
+        (lambda d: np.multiply(d, 1e6, out=d), "not EEG, or in wrong units"),
+    ],
+)
+def test_recordings_beyond_repair_are_excluded_with_a_reason(spoil, message):
+    raw = make_raw()
+    spoil(raw._data)
+    with pytest.raises(Exclusion, match=message):
+        preprocess(raw, OPTIONS, 50.0)
+
+
+def test_missing_values_stay_in_their_channel():
+    raw = make_raw()
+    raw._data[2, 50:60] = np.inf
+    reject_missing(raw, 0.3)
+    assert raw.info["bads"] == [raw.ch_names[2]]
+    assert np.isfinite(raw.get_data()).all()
+
+
+def test_segments_are_the_first_clean_ones_in_order():
+    data = np.arange(19 * 5000, dtype=float).reshape(19, 5000) * 1e-9
+    data[4, 250] = 1.0  # spoils the second segment of 200
+    cut = cut_segments(data, OPTIONS)
+    assert cut.shape == (20, 19, 200)
+    np.testing.assert_array_equal(cut[0], data[:, :200])
+    np.testing.assert_array_equal(cut[1], data[:, 400:600])
+
+
+def test_the_paper_s_cut_of_a_whole_recording():
+    """25,000 samples are 125 segments of 200, side by side."""
+    data = np.random.default_rng(0).normal(0, 1e-5, (19, 25000))
+    cut = cut_segments(data, EegOptions())
+    np.testing.assert_array_equal(cut.transpose(1, 0, 2).reshape(19, -1), data)
+    with pytest.raises(Exclusion, match="too short: 124 of 125 clean segments"):
+        cut_segments(data[:, :-1], EegOptions())
+
+
+def test_short_recordings_by_choice():
+    data = np.random.default_rng(0).normal(0, 1e-5, (19, 2000))
+    with pytest.raises(Exclusion, match=r"too short: 10 of 20 clean segments of 0\.8 s in 8 s: record longer, or set"):
+        cut_segments(data, OPTIONS)
+    overlap = OPTIONS.model_copy(update={"short": "overlap"})
+    cut = cut_segments(data, overlap)
+    assert cut.shape == (20, 19, 200)
+    np.testing.assert_array_equal(cut[0], data[:, :200])
+    np.testing.assert_array_equal(cut[-1], data[:, -200:])
+    starts = [int(np.flatnonzero(data[0] == segment[0, 0])[0]) for segment in cut]
+    assert np.ptp(np.diff(starts)) <= 10  # evenly spread, to the step of 10
+    with pytest.raises(Exclusion, match="too short even for overlapping"):
+        cut_segments(data[:, :1000], overlap)
+
+
+def test_the_scale_is_a_robust_standard_deviation():
+    data = np.random.default_rng(0).normal(0, 7e-6, (20, 19, 200))
+    assert scale_of(data) == pytest.approx(7e-6, rel=0.02)
+    data[0] = 1.0
+    assert scale_of(data) == pytest.approx(7e-6, rel=0.1)
