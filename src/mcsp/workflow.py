@@ -111,7 +111,7 @@ class Plan:
 
     def page_options(self, source: str) -> str:
         """The whole study as JSON, for the summary page, and the name of its file."""
-        return json.dumps({"source": source, **self.study.model_dump(mode="json")}, sort_keys=True)
+        return json.dumps({"source": source, **self.study.model_dump(mode="json")})
 
     @property
     def simulated(self) -> list[str]:

@@ -53,7 +53,7 @@ def run(*, maps: Path, verdicts: Path, task_name: str, out: Path, options: Figur
     for line, domain in zip(axes, domains):
         everything = own[(own["domain"] == domain) & (own["kind"] == "channel")].set_index("name")["mean"]
         image = _topography(line[0], everything * len(everything), float(everything.max() * len(everything)))
-        line[0].set_title(textwrap.fill(f"{domain}: {standing(judged, method, 'eeg', domain)}", 28), fontsize=7)
+        line[0].set_title(textwrap.fill(f"{domain}: {standing(judged, method, 'eeg', domain)}", 24), fontsize=7)
         figure.colorbar(image, ax=line[0], shrink=0.6)
         parts = both[both["domain"] == domain]
         peak = float(parts["mean"].max() * len(parts)) if len(parts) else 1.0
@@ -66,7 +66,7 @@ def run(*, maps: Path, verdicts: Path, task_name: str, out: Path, options: Figur
             image = _topography(panel, series, peak)
             panel.set_title(band, fontsize=8)
         if len(parts):
-            figure.colorbar(image, ax=line[-1], shrink=0.6)
+            figure.colorbar(image, ax=line[-1], shrink=0.6, label="relevance, 1 = even")
     n = int(np.nanmax(own["n"]))
     caption = (
         f"{task_name}: model-relevant EEG channels by {method.replace('_', ' ')}, {n} explained test subjects over "

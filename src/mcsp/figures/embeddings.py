@@ -52,9 +52,8 @@ def run(*, embeddings: Path, cohort: Path, out: Path, options: FigureOptions) ->
             own = rows[(rows["modality"] == modality) & (rows["stage"] == stage)]
             for i, value in enumerate(sorted(rows[colour_by].unique())):
                 dots = own[own[colour_by] == value]
-                line[column].scatter(
-                    dots["x"], dots["y"], s=12, marker="os^vDP*X"[i % 8], color=PALETTE[i % 8], label=value, linewidths=0
-                )
+                marker = "os^vDP*X"[(i + i // 8) % 8]  # the ninth has the first one's colour, but not its shape
+                line[column].scatter(dots["x"], dots["y"], s=12, marker=marker, color=PALETTE[i % 8], label=value, linewidths=0)
             name = {"fmri": "fMRI", "eeg": "EEG"}[modality]
             line[column].set_title(
                 f"{name}, {'before' if stage == 'untrained' else 'after'}, by {colour_by}", loc="left", fontsize=8
@@ -65,7 +64,7 @@ def run(*, embeddings: Path, cohort: Path, out: Path, options: FigureOptions) ->
         line[0].set_ylabel("component 2")
     for place, column in (("outside lower left", 0), ("outside lower right", 2)):
         handles, labels = max((line[column].get_legend_handles_labels() for line in axes), key=lambda pair: len(pair[1]))
-        figure.legend(handles, labels, loc=place, ncol=4)
+        figure.legend(handles, labels, loc=place, ncol=3, columnspacing=1, handletextpad=0.2)
     caption = (
         f"{rows['uid'].nunique()} test subjects of fold 0 in the plane of the two first principal components of "
         "their embeddings (the three "

@@ -7,10 +7,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from nilearn import plotting
 
 from mcsp.atlas import Atlas, load_atlas
-from mcsp.figures.style import PALETTE, new_figure, nothing, save, say
+from mcsp.figures.style import PALETTE, nothing, save, say
 from mcsp.figures.verdict import best_method, standing
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_tsv
@@ -28,7 +29,7 @@ N_EDGES = 40
 DOMAINS = ("spatial", "temporal", "spectral")
 
 
-def _regions(axes, values: pd.Series, atlas: Atlas, title: str) -> None:
+def _regions(axes, bar, values: pd.Series, atlas: Atlas, title: str) -> None:
     places = {name: place for name, place in zip(atlas.names, atlas.coordinates) if not np.isnan(place).any()}
     known = [name for name in values.index if name in places]
     if len(known) < 3:
@@ -52,17 +53,35 @@ def _regions(axes, values: pd.Series, atlas: Atlas, title: str) -> None:
         colorbar=False,
         annotate=False,
     )
-    _scale(axes, low, high, "relevance, 1 = even")
+    _scale(bar, low, high, "relevance, 1 = even")
     axes.set_title(title, loc="left", fontsize=8)
 
 
 def _scale(axes, low: float, high: float, label: str) -> None:
-    """A colour bar below a brain."""
+    """The colour bar of the brain above."""
     mappable = plt.cm.ScalarMappable(plt.Normalize(low, high), "viridis_r")
-    axes.figure.colorbar(mappable, ax=axes, orientation="horizontal", shrink=0.4, aspect=30, pad=0.02, label=label)
+    axes.set_axis_on()
+    axes.figure.colorbar(mappable, cax=axes, orientation="horizontal", label=label)
 
 
-def _edges(axes, edges: pd.DataFrame, atlas: Atlas, title: str) -> None:
+def _panels(options: FigureOptions) -> tuple[Figure, list, list]:
+    """A figure of 2 x 2 panels, each with room for a colour bar below. nilearn draws brains where a panel stands when it
+    is called, so that no layout may move it afterwards.
+    """
+    width = options.width_mm / 25.4
+    figure = plt.figure(figsize=(width, 0.72 * width))
+    figure.set_layout_engine("none")
+    panels, bars = [], []
+    for row in range(2):
+        for column in range(2):
+            left, bottom = 0.01 + 0.5 * column, 0.585 - 0.485 * row
+            panels.append(figure.add_axes((left, bottom, 0.47, 0.34)))
+            bars.append(figure.add_axes((left + 0.11, bottom - 0.01, 0.25, 0.012)))
+            bars[-1].set_axis_off()
+    return figure, panels, bars
+
+
+def _edges(axes, bar, edges: pd.DataFrame, atlas: Atlas, title: str) -> None:
     rows = {name: i for i, name in enumerate(atlas.names)}
     known = ~np.isnan(atlas.coordinates).any(axis=1)
     if known.sum() < 3:
@@ -94,7 +113,7 @@ def _edges(axes, edges: pd.DataFrame, atlas: Atlas, title: str) -> None:
         edge_kwargs={"linewidth": 0.9},
         colorbar=False,
     )
-    _scale(axes, low, high, "share of relevance, per mille")
+    _scale(bar, low, high, "share of relevance, per mille")
     axes.set_title(title, loc="left", fontsize=8)
 
 
@@ -105,20 +124,20 @@ def run(*, maps: Path, verdicts: Path, atlas: Path, task_name: str, out: Path, o
     if method is None:
         return nothing(out, f"{task_name}: no fMRI in this study", options)
     own = table[(table["method"] == method) & (table["modality"] == "fmri")]
-    figure, axes = new_figure(options, 0.62, nrows=2, ncols=2)
-    for panel, domain in zip(axes.flat, DOMAINS):
+    figure, panels, bars = _panels(options)
+    for panel, bar, domain in zip(panels, bars, DOMAINS):
         part = own[(own["domain"] == domain) & (own["kind"] == "roi")]
         if part.empty:
             say(panel, f"no {domain} domain in the model")
             continue
         title = f"{domain.capitalize()}: regions\n{standing(judged, method, 'fmri', domain)}"
-        _regions(panel, part.set_index("name")["mean"], regions, title)
+        _regions(panel, bar, part.set_index("name")["mean"], regions, title)
     edges = own[own["kind"] == "edge"].sort_values("mean", ascending=False, kind="stable")
     if edges.empty:
-        say(axes[1, 1], "no spatial domain in the model")
+        say(panels[3], "no spatial domain in the model")
     else:
         standing_text = standing(judged, method, "fmri", "spatial")
-        _edges(axes[1, 1], edges, regions, f"Spatial: {min(N_EDGES, len(edges))} strongest edges\n{standing_text}")
+        _edges(panels[3], bars[3], edges, regions, f"Spatial: {min(N_EDGES, len(edges))} strongest edges\n{standing_text}")
     rows = pd.concat([own[own["kind"] == "roi"], edges])[list(COLUMNS)]
     caption = (
         f"{task_name}: model-relevant regions and connections by {method.replace('_', ' ')}, {int(own['n'].max())} "
