@@ -32,9 +32,9 @@ class Checkout:
             raise AssertionError(f"{text[-4000:]}\n{logs[-6000:]}")
         return text
 
-    def planned(self, *arguments: str) -> dict[str, int]:
+    def planned(self, *arguments: str, study: str = "config/studies/tiny.yaml") -> dict[str, int]:
         """Rules that a dry run would run, and how often."""
-        text = self.snakemake("--quiet", "host", "-n", *arguments)
+        text = self.snakemake("--quiet", "host", "-n", *arguments, study=study)
         table = re.search(r"Job stats:\njob +count\n-+ +-+\n(.*?)\ntotal", text, re.DOTALL)
         return {name: int(n) for name, n in (line.split() for line in table[1].splitlines())} if table else {}
 

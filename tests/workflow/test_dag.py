@@ -69,6 +69,21 @@ def test_rules_are_complete():
                 assert rule.count('"mcsp ') == 1, f"{path.name}: one mcsp call per rule"
 
 
+def test_series_of_a_study_with_a_pattern_are_planned(checkout, tmp_path):
+    """The braces of the pattern are no wildcard; `--config` says where the data lies, for one run."""
+    data = tmp_path / "abide"
+    (data / "cpac/filt_noglobal/rois_ho").mkdir(parents=True)
+    (data / "cpac/filt_noglobal/rois_ho/NYU_0050952_rois_ho.1D").write_text("#2001\n1\n")
+    (data / "p.csv").write_text("SUB_ID,SITE_ID,AGE_AT_SCAN,SEX,DX_GROUP,func_mean_fd\n50952,NYU,10,1,1,0.1\n")
+    place = f"datasets={{abide: {{path: {data}, phenotype: {{table: {data}/p.csv}}}}}}"
+    planned = checkout.planned("--config", place, study="config/studies/abide-roi.yaml")
+    assert planned["ingest_shard"] == planned["fmri_shard"] == 8
+    assert planned["pretrain_fold"] == 5
+    assert "eeg_shard" not in planned
+    text = checkout.snakemake("-n", study="config/studies/abide-roi.yaml", check=False)
+    assert "abide-roi.yaml: datasets.abide.path = data/abide_pcp" in text
+
+
 @pytest.mark.slow
 def test_reruns_touch_what_changed_and_what_follows_only(checkout):
     checkout.snakemake("connectivity", "spectra")

@@ -14,7 +14,7 @@ rule atlas:
         runtime=grow(30),
     params:
         code=PLAN.code("atlas"),
-        options=PLAN.options("atlas"),
+        options=lambda wildcards: PLAN.options("atlas"),
     message:
         "Atlas {STUDY.atlas.name}"
     shell:

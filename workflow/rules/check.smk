@@ -17,7 +17,7 @@ rule check:
         runtime=grow(60),
     params:
         code=PLAN.code("check"),
-        study=PLAN.check_options(),
+        study=lambda wildcards: PLAN.check_options(),
         listing=[PLAN.listing(name, shard) for name, shard in PLAN.shards],
     message:
         "Checking headers, sidecars and pairing of every input"
@@ -41,7 +41,7 @@ rule prefetch:
         runtime=grow(60),
     params:
         code=PLAN.code("prefetch"),
-        options=PLAN.options("atlas"),
+        options=lambda wildcards: PLAN.options("atlas"),
     message:
         "Downloading what later stages need"
     shell:

@@ -9,6 +9,10 @@ shell.prefix(
 )
 
 
+# Options with text of the user's in them (paths, patterns, titles) go into params through a function: Snakemake would
+# take a pair of braces in a plain string for a wildcard.
+
+
 def grow(amount):
     """A resource that doubles, triples, ... with each attempt."""
     return lambda wildcards, attempt: amount * attempt

@@ -28,7 +28,7 @@ rule page:
     params:
         results=above("cohort", 2),
         code=PLAN.code("page"),
-        study=PLAN.page_options(SOURCE),
+        study=lambda wildcards: PLAN.page_options(SOURCE),
         figures=PLAN.figures(),
     message:
         "Summary page: {output}"
@@ -57,7 +57,7 @@ rule report:
         runtime=grow(20),
     params:
         snakefile=str(BASE / "Snakefile"),
-        study=PLAN.page_options(SOURCE),
+        study=lambda wildcards: PLAN.page_options(SOURCE),
     message:
         "Report: {output}"
     shell:

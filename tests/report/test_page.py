@@ -1,0 +1,72 @@
+"""The summary page: what it says of good and of failed results, and its words on methods."""
+
+import pandas as pd
+import pytest
+
+from mcsp.report.methods import methods_text
+from mcsp.report.page import answer, caveats
+from mcsp.study import parse_study
+
+METRICS = pd.DataFrame(
+    {
+        "method": ["mcsp", "linear FC", "phenotype"],
+        "metric": "auroc",
+        "value": [0.7, 0.9, 0.6],
+        "low": 0.5,
+        "high": 0.95,
+        "n": 50,
+        "n_case": 20,
+    }
+)
+
+
+def comparisons(phenotype, linear):
+    return pd.DataFrame(
+        {"method": "mcsp", "rival": ["phenotype", "linear FC"], "metric": "auroc", "verdict": [phenotype, linear]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("phenotype", "linear", "good", "words"),
+    [
+        ("better", "better", True, ("Beats phenotype", "better than the simple rival (linear FC: 0.90)")),
+        ("not told apart", "worse", False, ("Fails: does not beat phenotype", "worse than the simple rival")),
+        ("worse", "not told apart", False, ("Fails: worse than phenotype", "not told apart from the simple rival")),
+    ],
+)
+def test_an_answer_says_how_it_stands(phenotype, linear, good, words):
+    told = answer("ASD", METRICS, comparisons(phenotype, linear))
+    assert told["good"] is good
+    assert words[0] in told["against"]
+    assert words[1] in told["rival"]
+    assert (told["value"], told["n"], told["n_case"]) == (0.7, 50, 20)
+
+
+def test_caveats_follow_the_results():
+    study = {"splits": {"protocol": "kfold"}}
+    unproven = caveats(study, pd.DataFrame({"score": [], "verdict": []}), [{"good": True}])
+    assert any("maps are unproven" in line for line in unproven)
+    assert not any("failure" in line for line in unproven)
+    judged = pd.DataFrame({"score": ["relevance mass"] * 3, "verdict": ["pass", "fail", "fail"]})
+    failed = caveats({"splits": {"protocol": "leave-one-site-out"}}, judged, [{"good": False}])
+    assert any("1 of 3 checks" in line for line in failed)
+    assert any("taken as a failure" in line for line in failed)
+    assert not any("same sites" in line for line in failed)
+
+
+def test_methods_follow_the_study():
+    phenotype = {"labels": {"dx": {"1": ["ASD"], "0": ["control"]}}}
+    study = parse_study(
+        {
+            "study": "x",
+            "datasets": {"a": {"kind": "bids", "path": "/nowhere", "phenotype": phenotype}},
+            "tasks": {"asd": {"case": ["ASD"]}},
+            "eeg": {"n_segments": 77},
+            "pretrain": {"scope": "transductive", "epochs": 13},
+        }
+    ).model_dump(mode="json")
+    text = methods_text(study, pd.DataFrame({"has_fmri": [True], "has_eeg": [True]}))
+    for words in ("cut into 77 segments of 0.8 s", "for 13 epochs per fold (transductive", "24motion+wmcsf", "0.01-0.1 Hz"):
+        assert words in text
+    text = methods_text(study, pd.DataFrame({"has_fmri": [True], "has_eeg": [False]}))
+    assert "EEG was filtered" not in text
