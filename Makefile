@@ -22,7 +22,7 @@ demo: setup
 	@$(VENV)/bin/mcsp show $(STUDY)
 
 test: setup
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: setup
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 figure_app = typer.Typer(help="Draw one figure again from existing results, in seconds.", no_args_is_help=True)
 app.add_typer(figure_app, name="figure")
+bench_app = typer.Typer(help="What things cost: time, memory, jobs.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 
 Json = Annotated[str, typer.Option("--options", help="The stage's options as JSON; {} takes the defaults.")]
 Threads = Annotated[int, typer.Option(min=1, help="Worker processes, or threads in training.")]
@@ -602,16 +604,29 @@ def schema(
     print(default_config() if defaults else json.dumps(json_schema(), indent=2), end="\n" if not defaults else "")
 
 
-@app.command()
-def bench(
+@bench_app.command("stages")
+def bench_stages(
     study: Annotated[Path, typer.Argument(help="Study file of a finished run.")] = Path("config/studies/demo.yaml"),
     results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),
 ) -> None:
     """Wall time, CPU time and peak memory of every stage of a finished run."""
-    from mcsp.bench import run
+    from mcsp.bench import print_stage_costs
     from mcsp.workflow import load_plan
 
-    run(benchmarks=load_plan(study, results).root / "benchmarks")
+    print_stage_costs(benchmarks=load_plan(study, results).root / "benchmarks")
+
+
+@bench_app.command("dry-run")
+def bench_dry_run(
+    subjects: Annotated[int, typer.Option(min=1, help="Subjects of the made-up study.")] = 10_000,
+    datasets: Annotated[int, typer.Option(min=1, help="Datasets they are spread over.")] = 4,
+    shards: Annotated[int, typer.Option(min=1, max=999, help="Shards of each dataset.")] = 25,
+    snakefile: Annotated[Path, typer.Option(help="The workflow's Snakefile.")] = Path("Snakefile"),
+) -> None:
+    """How long Snakemake plans a large study, and how many jobs it plans."""
+    from mcsp.bench import dry_run
+
+    print(json.dumps(dry_run(snakefile=snakefile.resolve(), n_subjects=subjects, n_datasets=datasets, n_shards=shards)))
 
 
 def _version(wanted: bool) -> None:

@@ -1,12 +1,50 @@
 """The tiny simulated study, from its first rule to its last."""
 
 import json
+import re
+import shutil
+import subprocess
+import sys
+from urllib.parse import urlsplit
 
 import pytest
 
 from mcsp.store import Store, read_table, read_tsv
 
-pytestmark = pytest.mark.slow
+# One worker runs the whole module: the study is made once.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("finished")]
+
+
+def browse(address, folder):
+    """(document after its scripts ran, lines of the browser's console, hosts that were asked for) of a page."""
+    folder.mkdir(exist_ok=True)
+    browser = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    if not browser:
+        pytest.skip("no chromium here: install it to have the report opened in a browser")
+    log = folder / "net.json"
+    done = subprocess.run(
+        [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+            "--disable-component-update", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--enable-logging=stderr", f"--user-data-dir={folder}/profile", f"--log-net-log={log}",
+            "--virtual-time-budget=10000", "--dump-dom", address,
+        ],
+        capture_output=True, text=True, timeout=180, check=True,
+    )  # fmt: skip
+    console = [
+        line for line in done.stderr.splitlines() if "CONSOLE" in line and "should not be used in production" not in line
+    ]
+    urls = re.findall(r'"url":"(https?://[^"]+)"', log.read_text(errors="replace"))
+    return done.stdout, console, {urlsplit(url).hostname for url in urls}
+
+
+def open_quietly(page, folder):
+    """Document of a page that writes nothing to the console and asks no host that an empty page does not ask too."""
+    _, _, own = browse("data:text/html,empty", folder / "empty")
+    document, console, hosts = browse(page.as_uri(), folder / "page")
+    assert console == []
+    assert hosts <= own, hosts - own
+    return document
 
 
 def test_report_is_one_self_contained_file(finished):
@@ -14,6 +52,20 @@ def test_report_is_one_self_contained_file(finished):
     assert len(html) > 500_000
     for name in ("summary.html", "performance.svg", "fmri-map-asd.svg", "eeg-topography-asd.svg", "metrics.tsv"):
         assert name in html
+
+
+def test_report_opens_in_a_browser_without_errors_or_network(finished, tmp_path):
+    document = open_quietly(finished.results / "report.html", tmp_path)
+    for words in ("A tiny simulated study", "Start here", "Biomarkers", "Performance", "Cohort", "Training"):
+        assert words in document
+
+
+def test_summary_opens_in_a_browser_without_errors_or_network(finished, tmp_path):
+    document = open_quietly(finished.results / "report/summary.html", tmp_path)
+    for words in ("SIMULATED DATA: duo, mri", "The question", "The answer", "AUROC [", "tiny.yaml", "Verdicts on the methods"):
+        assert words in document
+    assert document.count("<img ") == 7
+    assert 'src="data:image/png;base64,' in document
 
 
 def test_a_second_run_does_nothing(finished):
@@ -33,8 +85,7 @@ def test_damaged_recordings_are_excluded_with_their_reason(finished):
     assert set(exclusions["stage"]) == {"fmri", "eeg"}
     assert exclusions["reason"].str.len().min() > 10
     assert (exclusions["state"] == "excluded").all()
-    truncated = exclusions[exclusions["stage"] == "fmri"].iloc[0]
-    assert "cut" in truncated["reason"]
+    truncated = exclusions[exclusions["reason"].str.contains("cut off or damaged")].iloc[0]
     cohort = read_table(finished.results / "cohort/subjects.parquet").set_index("uid")
     row = cohort.loc[truncated["uid"]]
     assert not row["has_fmri"]
@@ -66,9 +117,6 @@ def test_pretraining_was_inductive_and_says_so(finished):
 
 
 def test_status_tells_what_is_done(finished):
-    import subprocess
-    import sys
-
     command = [sys.executable, str(finished.root / "src/mcsp"), "status", "config/studies/tiny.yaml"]
     done = subprocess.run(command, cwd=finished.root, capture_output=True, text=True, check=True)
     assert "asd" in done.stdout
