@@ -126,6 +126,8 @@ def _line(error: Mapping[str, Any], source: str) -> str:
     if error["type"] == "missing":
         return f"{source}: {shown} is missing: give it a value"
     message = error["msg"].removeprefix("Value error, ")
+    if not location:
+        return f"{source}: {message}"  # of several fields at once, which the message names
     text = json.dumps(value, default=str) if not isinstance(value, dict | Options) else ""
     given = f" = {text}" if text and len(text) <= 60 else ""
     return (

@@ -46,6 +46,8 @@ def list_subjects(name: str, dataset: AnyDataset, root: Path) -> Listing:
 
     Raises McspError when it is not there, holds nobody, or its phenotype table can't be used.
     """
+    if isinstance(dataset, SimulatedDataset) and not root.is_dir():
+        raise McspError(f"datasets.{name}: {root}: not simulated yet: run `snakemake simulate` first")
     if not root.is_dir():
         raise McspError(f"datasets.{name}: {root}: no such directory: mend datasets.{name}.path")
     phenotype = SIMULATED_TABLE if isinstance(dataset, SimulatedDataset) else dataset.phenotype
