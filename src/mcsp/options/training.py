@@ -68,7 +68,7 @@ class PretrainOptions(Options):
 
 class FinetuneOptions(Options):
     epochs: PositiveInt = 60
-    patience: PositiveInt = Field(15, description="Epochs without a better validation AUROC until training stops")
+    patience: PositiveInt = Field(15, description="Epochs without a lower validation loss until training stops")
     batch_size: int = Field(32, ge=2)
     lr: PositiveFloat = 1e-3
     encoder_lr_scale: float = Field(
