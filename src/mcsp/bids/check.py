@@ -280,7 +280,8 @@ def show(problems: pd.DataFrame, forecast: pd.DataFrame) -> None:
         who = (
             f"{dataset}: {own['file'].iloc[0]}" if pd.isna(uid) else uid if len(own) == 1 else f"{uid} and {len(own) - 1} more"
         )
-        console.print(f"{severity}: {who}: {kind}", markup=False, highlight=False, soft_wrap=True)
+        text = own["problem"].iloc[0] if len(own) == 1 else kind
+        console.print(f"{severity}: {who}: {text}", markup=False, highlight=False, soft_wrap=True)
     table = Table(title="Forecast")
     for column in forecast:
         table.add_column(column, justify="left" if column == "dataset" else "right")
