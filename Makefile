@@ -18,7 +18,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	touch $@
 
 demo: setup
-	$(VENV)/bin/snakemake --cores $(CORES) --configfile $(STUDY) --rerun-incomplete --keep-going
+	$(VENV)/bin/snakemake --cores $(CORES) --configfile $(STUDY) --rerun-incomplete --keep-going --quiet host reason
 	@$(VENV)/bin/mcsp show $(STUDY)
 
 test: setup

@@ -171,6 +171,19 @@ def cohort(
 
 
 @app.command()
+def tasks(
+    cohort: Cohort,
+    options: Annotated[str, typer.Option(help="The tasks as JSON.")],
+    out: Annotated[Path, typer.Option(help="Cases and controls to write (TSV).")],
+) -> None:
+    """Count cases and controls of each task; a task with one class stops here."""
+    from mcsp.bids.tasks import run
+    from mcsp.options.tasks import Task
+
+    run(cohort=cohort, tasks=_parse(dict[str, Task], options), out=out)
+
+
+@app.command()
 def status(
     study: Annotated[Path, typer.Argument(help="Study file.")] = Path("config/studies/demo.yaml"),
     results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),

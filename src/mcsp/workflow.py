@@ -21,6 +21,7 @@ ENTRIES = {
     "prefetch": "mcsp.fetch.prefetch",
     "ingest": "mcsp.bids.ingest",
     "cohort": "mcsp.bids.cohort",
+    "tasks": "mcsp.bids.tasks",
     "fmri": "mcsp.fmri.stage",
     "eeg": "mcsp.eeg.stage",
     "connectivity": "mcsp.domains.connectivity",
@@ -91,6 +92,10 @@ class Plan:
     def dataset_options(self, name: str) -> str:
         """A dataset's options as one line of JSON."""
         return options_json(self.study.datasets[name])
+
+    def all_tasks(self) -> str:
+        """The options of all tasks as one line of JSON."""
+        return json.dumps({name: task.model_dump(mode="json") for name, task in self.study.tasks.items()})
 
     def task_options(self, name: str) -> str:
         """A task's options as JSON."""

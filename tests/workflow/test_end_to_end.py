@@ -72,6 +72,16 @@ def test_a_second_run_does_nothing(finished):
     assert "Nothing to be done" in finished.snakemake()
 
 
+def test_another_task_is_no_reason_to_train_the_encoders_again(finished):
+    study = finished.root / "config/studies/two.yaml"
+    text = (finished.root / "config/studies/tiny.yaml").read_text()
+    study.write_text(text.replace("tasks:\n", "tasks:\n  second: {case: [ASD]}\n"))
+    planned = finished.planned(study=str(study))
+    assert planned["finetune_fold"] == 2
+    assert planned["evaluate_task"] == planned["explain_task"] == 1
+    assert not {"simulate_dataset", "ingest_shard", "fmri_shard", "cohort", "splits", "pretrain_fold"} & set(planned)
+
+
 def test_every_figure_has_vector_bitmap_source_and_caption(finished):
     stems = {p.stem for p in (finished.results / "figures").glob("*.svg")}
     assert stems == {"cohort", "training", "embeddings", "performance", "curves-asd", "fmri-map-asd", "eeg-topography-asd"}

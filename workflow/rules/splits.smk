@@ -33,6 +33,31 @@ rule cohort:
         "--out {output.cohort:q} --exclusions {output.exclusions:q} > {log:q} 2>&1"
 
 
+rule tasks:
+    """Cases and controls of each task; one with a single class stops here, before anything is trained."""
+    input:
+        cohort=rules.cohort.output.cohort,
+    output:
+        R / "cohort/tasks.tsv",
+    log:
+        R / "logs/cohort/tasks.log",
+    benchmark:
+        R / "benchmarks/cohort/tasks.tsv"
+    conda:
+        ENVS / "core.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(1500),
+        runtime=grow(20),
+    params:
+        code=PLAN.code("tasks"),
+        options=lambda wildcards: PLAN.all_tasks(),
+    message:
+        "Cases and controls"
+    shell:
+        "mcsp tasks --cohort {input.cohort:q} --options {params.options:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule splits:
     """Target: the frozen folds."""
     input:

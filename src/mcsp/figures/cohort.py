@@ -58,9 +58,8 @@ def run(*, cohort: Path, exclusions: Path, out: Path, options: FigureOptions) ->
         say(axes[2], "nothing was excluded")
     axes[2].set_title("Exclusions", loc="left")
     caption = (
-        f"Cohort of {len(people)} subjects from {people['dataset'].nunique()} datasets and "
-        f"{(people['dataset'] + people['site']).nunique()} sites: modalities and labels, and {len(left_out)} "
-        "exclusions of recordings "
-        "or subjects with their reasons. A subject that loses one modality stays with the other."
+        f"Cohort of {len(people)} subjects (datasets: {people['dataset'].nunique()}, sites: "
+        f"{(people['dataset'] + people['site']).nunique()}): modalities and labels, and {len(left_out)} exclusions of "
+        "recordings or subjects with their reasons. A subject that loses one modality stays with the other."
     )
     save(figure, out, pd.DataFrame(rows, columns=list(COLUMNS)), COLUMNS, caption, options)
