@@ -89,6 +89,13 @@ class Plan:
         """A stage's options as one line of JSON."""
         return options_json(getattr(self.study, stage))
 
+    def figure_options(self) -> str:
+        """The options of figures as JSON; their note names the simulated datasets, so that no picture goes without it."""
+        options = self.study.figures
+        which = "" if len(self.simulated) == len(self.study.datasets) else f": {', '.join(self.simulated)}"
+        notes = [options.note, f"SIMULATED DATA{which}" if self.simulated else None]
+        return options_json(options.model_copy(update={"note": ". ".join(filter(None, notes)) or None}))
+
     def dataset_options(self, name: str) -> str:
         """A dataset's options as one line of JSON."""
         return options_json(self.study.datasets[name])

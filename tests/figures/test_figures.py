@@ -13,7 +13,7 @@ from mcsp.options.results import FigureOptions
 from mcsp.store import read_json, read_table, read_tsv
 from tests.figures import made_up
 
-OPTIONS = FigureOptions(dpi=60)
+OPTIONS = FigureOptions(dpi=60, note="SIMULATED DATA: made up")
 
 
 def draw(kind, folder, out):
@@ -48,6 +48,8 @@ def test_the_same_data_give_the_same_bytes_and_all_files(kind, tmp_path):
     pixels = np.asarray(Image.open(tmp_path / "a" / f"{kind}.png").convert("RGB"))
     assert (pixels[[0, -1]] == 255).mean() > 0.9  # nothing runs over the upper or lower edge
     assert (pixels != 255).mean() > 0.01
+    assert (pixels[:, -7:-1] < 200).any()  # the note, along the right edge
+    assert "SIMULATED DATA: made up." in (tmp_path / "a" / f"{kind}.caption.txt").read_text()
     source = read_tsv(tmp_path / "a" / f"{kind}.tsv")
     assert len(source)
     assert set(read_json(tmp_path / "a" / f"{kind}.json")) == set(source)

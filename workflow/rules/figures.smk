@@ -17,7 +17,7 @@ rule figure_cohort:
         runtime=grow(20),
     params:
         code=PLAN.code("figure_cohort"),
-        options=PLAN.options("figures"),
+        options=lambda wildcards: PLAN.figure_options(),
         stem=subpath(output.svg, strip_suffix=".svg"),
     message:
         "Figure {output.svg}"
@@ -44,7 +44,7 @@ rule figure_training:
         runtime=grow(20),
     params:
         code=PLAN.code("figure_training"),
-        options=PLAN.options("figures"),
+        options=lambda wildcards: PLAN.figure_options(),
         stem=subpath(output.svg, strip_suffix=".svg"),
     message:
         "Figure {output.svg}"
@@ -71,7 +71,7 @@ rule figure_embeddings:
         runtime=grow(20),
     params:
         code=PLAN.code("figure_embeddings"),
-        options=PLAN.options("figures"),
+        options=lambda wildcards: PLAN.figure_options(),
         stem=subpath(output.svg, strip_suffix=".svg"),
     message:
         "Figure {output.svg}"
@@ -98,7 +98,7 @@ rule figure_performance:
         runtime=grow(20),
     params:
         code=PLAN.code("figure_performance"),
-        options=PLAN.options("figures"),
+        options=lambda wildcards: PLAN.figure_options(),
         stem=subpath(output.svg, strip_suffix=".svg"),
     message:
         "Figure {output.svg}"
@@ -124,7 +124,7 @@ rule figure_curves:
         runtime=grow(20),
     params:
         code=PLAN.code("figure_curves"),
-        options=PLAN.options("figures"),
+        options=lambda wildcards: PLAN.figure_options(),
         stem=subpath(output.svg, strip_suffix=".svg"),
     message:
         "Figure {output.svg}"
@@ -153,7 +153,7 @@ rule figure_fmri_map:
         runtime=grow(20),
     params:
         code=PLAN.code("figure_fmri_map"),
-        options=PLAN.options("figures"),
+        options=lambda wildcards: PLAN.figure_options(),
         stem=subpath(output.svg, strip_suffix=".svg"),
     message:
         "Figure {output.svg}"
@@ -181,7 +181,7 @@ rule figure_eeg_topography:
         runtime=grow(20),
     params:
         code=PLAN.code("figure_eeg_topography"),
-        options=PLAN.options("figures"),
+        options=lambda wildcards: PLAN.figure_options(),
         stem=subpath(output.svg, strip_suffix=".svg"),
     message:
         "Figure {output.svg}"

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from mcsp.options.results import FigureOptions
 from mcsp.store import atomic_path, write_tsv
@@ -49,7 +50,13 @@ def new_figure(options: FigureOptions, height: float, **layout) -> tuple[Figure,
 def save(
     figure: Figure, stem: Path, source: pd.DataFrame, descriptions: Mapping[str, str], caption: str, options: FigureOptions
 ) -> None:
-    """Write `stem`.svg, .png, .tsv with .json, .caption.txt."""
+    """Write `stem`.svg, .png, .tsv with .json, .caption.txt; `options.note` stands in the figure and in the caption."""
+    if options.note:
+        strip = 0.12 / figure.get_figwidth()  # in, right of everything else
+        if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+            figure.get_layout_engine().set(rect=(0, 0, 1 - strip, 1))
+        figure.text(1 - 0.1 * strip, 0.55, options.note, rotation=90, ha="right", va="center", fontsize=6, color=GREY)
+        caption = f"{caption.strip()} {options.note}."
     for suffix, metadata in ((".svg", {"Date": None, "Creator": "mcsp"}), (".png", {"Software": "mcsp"})):
         with atomic_path(stem.with_name(stem.name + suffix)) as temporary:
             figure.savefig(temporary, dpi=options.dpi, metadata=metadata)

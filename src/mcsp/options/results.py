@@ -28,3 +28,6 @@ class ExplainOptions(Options):
 class FigureOptions(Options):
     dpi: PositiveInt = 200
     width_mm: float = Field(180, gt=20, description="Full width of a journal page in mm")
+    note: str | None = Field(
+        None, description="Small print beside every figure and in its caption; simulated data is named there by itself"
+    )
