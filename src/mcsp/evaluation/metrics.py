@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import stats
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 EPS = 1e-12
 
@@ -46,13 +45,21 @@ def f1(y: np.ndarray, p: np.ndarray) -> float:
 
 
 def auroc(y: np.ndarray, p: np.ndarray) -> float:
-    """Area under the ROC curve; NaN with one class."""
-    return float(roc_auc_score(y, p)) if 0 < y.mean() < 1 else float("nan")
+    """Area under the ROC curve (Mann-Whitney's U over midranks); NaN with one class."""
+    m, n = int((y == 1).sum()), int((y == 0).sum())
+    if not m or not n:
+        return float("nan")
+    return float((stats.rankdata(p)[y == 1].sum() - m * (m + 1) / 2) / (m * n))
 
 
 def auprc(y: np.ndarray, p: np.ndarray) -> float:
-    """Average precision; NaN without cases."""
-    return float(average_precision_score(y, p)) if y.any() else float("nan")
+    """Average precision over the distinct thresholds, not interpolated; NaN without cases."""
+    if not y.any():
+        return float("nan")
+    order = np.argsort(-p, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(p[order]) != 0, True))  # of each run of equal probabilities
+    found = np.cumsum(y[order])[last]
+    return float(np.sum(np.diff(found, prepend=0) * found / (last + 1)) / y.sum())
 
 
 def brier(y: np.ndarray, p: np.ndarray) -> float:
@@ -79,31 +86,60 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
-def bootstrap(
-    y: np.ndarray, p: np.ndarray, n: int, seed: int, confidence: float, names: Sequence[str] = tuple(METRICS)
-) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of the named metrics over subjects, resampled within each class.
+def per_fold(y: np.ndarray, p: np.ndarray, fold: np.ndarray, name: str) -> list[float]:
+    """A metric within each fold; folds whose test subjects are of one class are left out."""
+    return [METRICS[name](y[fold == k], p[fold == k]) for k in np.unique(fold) if 0 < y[fold == k].mean() < 1]
 
-    `y` (N) 0 or 1, `p` (N) probabilities. The draws depend on the seed and N only, so methods are resampled alike.
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def bootstrap(
+    y: np.ndarray,
+    p: np.ndarray,
+    n: int,
+    seed: int,
+    confidence: float,
+    names: Sequence[str] = tuple(METRICS),
+    fold: np.ndarray | None = None,
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of the named metrics over subjects, resampled within each class; with `fold` (N), of their mean
+    over folds, resampled within each class of a fold.
+
+    `y` (N) 0 or 1, `p` (N) probabilities. The draws depend on the seed, N and the folds only, so methods are resampled
+    alike. NaN where no sample has a value.
     """
     rng = np.random.default_rng(seed)
-    groups = [np.flatnonzero(y == value) for value in (0, 1)]
+    strata = y if fold is None else 2 * np.unique(fold, return_inverse=True)[1] + y
+    groups = [np.flatnonzero(strata == value) for value in np.unique(strata)]
     draws = {name: np.empty(n) for name in names}
     for i in range(n):
         index = np.concatenate([rng.choice(group, len(group)) for group in groups])
         for name in names:
-            draws[name][i] = METRICS[name](y[index], p[index])
+            if fold is None:
+                draws[name][i] = METRICS[name](y[index], p[index])
+            else:
+                draws[name][i] = _mean(per_fold(y[index], p[index], fold[index], name))
     tail = (1 - confidence) / 2
-    return {name: tuple(float(v) for v in np.nanquantile(values, [tail, 1 - tail])) for name, values in draws.items()}
+    return {name: _quantiles(values, tail) for name, values in draws.items()}
+
+
+def _quantiles(values: np.ndarray, tail: float) -> tuple[float, float]:
+    known = values[~np.isnan(values)]
+    return tuple(float(v) for v in np.quantile(known, [tail, 1 - tail])) if len(known) else (float("nan"),) * 2
 
 
 def delong(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
     """(difference of AUROC a - b, its standard error, two-sided p) of two scores on the same subjects.
 
-    Source: DeLong et al. 1988; midranks as Sun & Xu 2014. With no variance at all p is 1.
+    Source: DeLong et al. 1988; midranks as Sun & Xu 2014. Error and p are NaN where the variance can't be told: with fewer
+    than two subjects of a class, or when different areas have none (a perfect score against a constant one).
     """
     cases, controls = y == 1, y == 0
     m, n = int(cases.sum()), int(controls.sum())
+    if min(m, n) < 2:
+        return auroc(y, a) - auroc(y, b), float("nan"), float("nan")
     areas, by_case, by_control = [], [], []
     for score in (a, b):
         joint = stats.rankdata(np.concatenate([score[cases], score[controls]]))
@@ -115,7 +151,8 @@ def delong(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[float, float, f
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     difference = areas[0] - areas[1]
     if variance <= EPS:
-        return difference, 0.0, 1.0
+        same = abs(difference) <= EPS
+        return float(difference), 0.0 if same else float("nan"), 1.0 if same else float("nan")
     error = float(np.sqrt(variance))
     return float(difference), error, float(2 * stats.norm.sf(abs(difference) / error))
 

@@ -20,6 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from mcsp.cohort import domain_meta, read_domain
 
 STRENGTHS = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]  # of the ridge penalty's inverse, tuned inside the training part
+FEATURES = {"fmri": "FC", "eeg": "band power"}  # what the linear rival reads of a modality
 POWER_BANDS = {"delta": (1.0, 4.0), "theta": (4.0, 8.0), "alpha": (8.0, 13.0), "beta": (13.0, 30.0)}
 
 
@@ -90,7 +91,7 @@ class Linear:
         return self
 
     def predict(self, people: pd.DataFrame) -> np.ndarray:
-        """Probability of being a case; 0.5 for a subject without any modality that was fitted."""
+        """Probability of being a case; NaN for a subject without any modality that was fitted."""
         total, count = np.zeros(len(people)), np.zeros(len(people))
         for modality, model in self.models.items():
             has = people["uid"].isin(self.features[modality]).to_numpy()
@@ -98,7 +99,14 @@ class Linear:
                 x = np.stack([self.features[modality][uid] for uid in people.loc[has, "uid"]])
                 total[has] += model.decision_function(x)
                 count[has] += 1
-        return 1 / (1 + np.exp(-total / np.maximum(count, 1)))
+        return np.where(count > 0, 1 / (1 + np.exp(-total / np.maximum(count, 1))), np.nan)
+
+    def parts(self) -> list[Linear]:
+        """The fitted model of each modality alone; none when there is one modality only."""
+        if len(self.features) < 2:
+            return []
+        own = {m: {m: self.models[m]} if m in self.models else {} for m in self.features}
+        return [Linear(f"linear {FEATURES[m]}", {m: values}, own[m]) for m, values in self.features.items()]
 
 
 def edge_features(fc: np.ndarray) -> np.ndarray:
@@ -121,5 +129,5 @@ def make_rivals(stores: Path, cohort: pd.DataFrame) -> list[Callable[[], Phenoty
     if cohort["has_eeg"].any():
         freqs = np.array(domain_meta(stores, cohort, "eeg", "spectral")["freqs"])
         features["eeg"] = read_domain(stores, cohort, "eeg", "spectral", lambda row: band_power(row, freqs))
-    name = "linear " + " + ".join({"fmri": "FC", "eeg": "band power"}[m] for m in features)
+    name = "linear " + " + ".join(FEATURES[m] for m in features)
     return [Phenotype, lambda: Linear(name, features)]

@@ -20,6 +20,7 @@ COLUMNS = {
     "family": "Relatives share it, and are in one part",
 }
 PARTS = ("train", "val", "test")
+N_BINS = 20  # steps of a twentieth of the training part, from which validation subjects are taken
 
 
 def _spread(strata: pd.Series, groups: pd.Series, n_bins: int, rng: np.random.Generator) -> pd.Series:
@@ -44,14 +45,12 @@ def _spread(strata: pd.Series, groups: pd.Series, n_bins: int, rng: np.random.Ge
 
 
 def strata_of(cohort: pd.DataFrame, smallest: int) -> pd.Series:
-    """Stratum of each subject: dataset x site x labels; rare ones (fewer than `smallest`) fall back to dataset x labels,
-    then to labels.
-    """
-    levels = [cohort["dataset"] + "|" + cohort["site"] + "|" + cohort["labels"], cohort["dataset"] + "|" + cohort["labels"]]
-    stratum = levels[0].copy()
-    for wider in (levels[1], cohort["labels"]):
-        rare = stratum.map(stratum.value_counts()) < smallest
-        stratum[rare] = wider[rare]
+    """Stratum of each subject: dataset x site x labels; where fewer than `smallest` share it, dataset x labels, then labels."""
+    within, site = cohort["dataset"] + "|" + cohort["labels"], cohort["dataset"] + "|" + cohort["site"] + "|" + cohort["labels"]
+    stratum = site.copy()
+    for narrow, wide in ((site, within), (within, cohort["labels"])):
+        rare = (stratum == narrow) & (narrow.map(narrow.value_counts()) < smallest)
+        stratum[rare] = wide[rare]
     return stratum
 
 
@@ -65,6 +64,12 @@ def make_folds(cohort: pd.DataFrame, options: SplitOptions) -> pd.Series:
                 f"splits.n_folds = {options.n_folds}, but there are {sites.nunique()} sites: "
                 f"set n_folds to {sites.nunique()} (one site each) or fewer (sites are grouped)"
             )
+        places = sites.groupby(cohort["family"]).nunique()
+        if (places > 1).any():
+            raise McspError(
+                f"family {places.idxmax()} was recorded at several sites: leave-one-site-out would split it: "
+                "use splits.protocol: kfold, or give its members one site"
+            )
         return _spread(cohort["dataset"], sites, options.n_folds, rng)
     if cohort["family"].nunique() < options.n_folds:
         raise McspError(
@@ -73,11 +78,29 @@ def make_folds(cohort: pd.DataFrame, options: SplitOptions) -> pd.Series:
     return _spread(strata_of(cohort, options.n_folds), cohort["family"], options.n_folds, rng)
 
 
+def _validation(rest: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.Index:
+    """Rows of `rest` that validate: of all runs of neighbouring bins, the one closest to `share` of each label and of all."""
+    bins = _spread(strata_of(rest, N_BINS), rest["family"], N_BINS, rng)
+    wanted = share * rest["labels"].value_counts()
+    best, chosen = np.inf, None
+    for start in range(N_BINS):
+        for width in range(1, N_BINS):
+            inside = (bins - start) % N_BINS < width
+            n = int(inside.sum())
+            if 0 < n < len(rest):
+                got = rest.loc[inside, "labels"].value_counts().reindex(wanted.index, fill_value=0)
+                off = abs(n - share * len(rest)) + float((got - wanted).abs().mean())
+                if off < best - 1e-9:
+                    best, chosen = off, bins.index[inside]
+            if n > share * len(rest):
+                break
+    return chosen
+
+
 def make_splits(cohort: pd.DataFrame, options: SplitOptions) -> pd.DataFrame:
     """Long table fold, uid, part, family. Validation subjects are a stratified share of each fold's training part."""
     cohort = cohort.sort_values("uid").reset_index(drop=True)
     folds = make_folds(cohort, options)
-    n_bins = max(2, round(1 / options.val_share))
     tables = []
     for fold in range(options.n_folds):
         part = pd.Series("train", index=cohort.index)
@@ -85,9 +108,7 @@ def make_splits(cohort: pd.DataFrame, options: SplitOptions) -> pd.DataFrame:
         rest = cohort[folds != fold]
         if rest["family"].nunique() < 2:
             raise McspError(f"fold {fold}: too few subjects to set validation subjects aside")
-        rng = np.random.default_rng([options.seed, 1, fold])
-        bins = _spread(strata_of(rest, n_bins), rest["family"], n_bins, rng)
-        part[bins.index[bins == 0]] = "val"
+        part[_validation(rest, options.val_share, np.random.default_rng([options.seed, 1, fold]))] = "val"
         tables.append(pd.DataFrame({"fold": fold, "uid": cohort["uid"], "part": part, "family": cohort["family"]}))
     return pd.concat(tables, ignore_index=True)
 
@@ -96,7 +117,14 @@ def assert_sound(splits: pd.DataFrame, source: Path | str = "splits") -> None:
     """Raises McspError when a subject stands twice in a fold, relatives are split, a part is empty, or (over the folds) a
     subject is tested more or less than once.
     """
+    strange = splits.loc[~splits["part"].isin(PARTS), "part"]
+    if len(strange):
+        raise McspError(f"{source}: part {strange.iloc[0]} is none of {', '.join(PARTS)}")
+    everyone = set(splits["uid"])
     for fold, own in splits.groupby("fold"):
+        absent = sorted(everyone - set(own["uid"]))
+        if absent:
+            raise McspError(f"{source}: fold {fold}: {absent[0]} has no part")
         twice = own.loc[own["uid"].duplicated(), "uid"]
         if len(twice):
             raise McspError(f"{source}: fold {fold}: {twice.iloc[0]} stands in two parts: leakage")
@@ -118,20 +146,25 @@ def content_hash(splits: pd.DataFrame) -> str:
 
 def run(*, cohort: Path, options: SplitOptions, out: Path) -> None:
     """Freeze the folds of a cohort: a table at `out`, and its hash, protocol and seed in a JSON beside it."""
-    splits = make_splits(read_table(cohort), options)
+    people = read_table(cohort)
+    splits = make_splits(people, options)
     assert_sound(splits, out)
     with atomic_path(out) as temporary:
         splits[list(COLUMNS)].to_csv(temporary, sep="\t", index=False, lineterminator="\n")
     record = {name: {"Description": text} for name, text in COLUMNS.items()}
-    record["Splits"] = {"sha256": content_hash(splits), **options.model_dump(mode="json")}
+    n_sites = int((people["dataset"] + "|" + people["site"]).nunique())
+    record["Splits"] = {"sha256": content_hash(splits), "n_sites": n_sites, **options.model_dump(mode="json")}
     write_json(out.with_suffix(".json"), record)
     counts = splits.groupby(["fold", "part"]).size().unstack()[list(PARTS)]
     print(counts.to_string())
 
 
 def read_record(path: Path) -> dict:
-    """What the JSON beside the folds says: `sha256`, `protocol`, `n_folds`, `seed`."""
-    return read_json(path.with_suffix(".json"))["Splits"]
+    """What the JSON beside the folds says: `sha256`, `protocol`, `n_folds`, `n_sites`, `seed`. Raises McspError without it."""
+    record = read_json(path.with_suffix(".json")).get("Splits", {})
+    if "sha256" not in record:
+        raise McspError(f"{path.with_suffix('.json')}: no hash of the folds: delete it and rerun `snakemake splits`")
+    return record
 
 
 def splits_hash(path: Path) -> str:
@@ -141,7 +174,10 @@ def splits_hash(path: Path) -> str:
 
 def load_splits(path: Path) -> pd.DataFrame:
     """Read frozen folds. Raises McspError when the table was changed since it was frozen, or is not sound."""
-    splits = pd.read_csv(path, sep="\t", dtype={"uid": str, "part": str, "family": str, "fold": int})
+    text = dict.fromkeys(("uid", "part", "family"), str)
+    splits = pd.read_csv(path, sep="\t", dtype=text, keep_default_na=False)
+    if not set(COLUMNS) <= set(splits) or not pd.api.types.is_integer_dtype(splits["fold"]):
+        raise McspError(f"{path}: no table of folds ({', '.join(COLUMNS)}): delete it and rerun `snakemake splits`")
     if content_hash(splits) != splits_hash(path):
         raise McspError(f"{path}: changed since it was frozen (hash differs): delete it and rerun `snakemake splits`")
     assert_sound(splits, path)
@@ -157,7 +193,9 @@ def part(splits: pd.DataFrame, fold: int, *parts: str) -> list[str]:
 
 
 def guard(splits: pd.DataFrame, fold: int, uids: Iterable[str], *allowed: str) -> None:
-    """Raises McspError when one of `uids`, or a relative of it, belongs to another part of the fold than `allowed`."""
+    """Raises McspError when one of `uids` belongs to another part of the fold than `allowed`. That relatives are in one part
+    is checked when the folds are read.
+    """
     own = splits[splits["fold"] == fold].set_index("uid")
     part_of = own["part"]
     wrong = [uid for uid in uids if part_of.get(uid) not in allowed]

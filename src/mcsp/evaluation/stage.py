@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 from rich.progress import track
+from scipy import stats
 
-from mcsp.cohort import task_labels
+from mcsp.cohort import MODALITIES, task_labels
 from mcsp.errors import McspError
-from mcsp.evaluation.metrics import METRICS, bootstrap, delong, holm, paired_permutation
-from mcsp.evaluation.rivals import make_rivals
+from mcsp.evaluation.metrics import METRICS, bootstrap, delong, holm, paired_permutation, per_fold
+from mcsp.evaluation.rivals import Linear, make_rivals
 from mcsp.evaluation.splits import guard, load_splits, part, read_record
 from mcsp.model.mcsp import Classifier
 from mcsp.options.results import EvaluateOptions
@@ -31,7 +32,10 @@ METRIC_COLUMNS = {
     "value": "Over the pooled test subjects of all folds",
     "low": "Lower end of the bootstrap interval over subjects",
     "high": "Upper end of the bootstrap interval over subjects",
+    "chance": "Value of a method that knows the classes' sizes only; n/a where that depends on its threshold",
     "fold_mean": "Mean over folds of the metric within each fold",
+    "fold_low": "Lower end of its bootstrap interval over subjects",
+    "fold_high": "Upper end of its bootstrap interval over subjects",
     "fold_sd": "Standard deviation over folds",
 }
 COMPARISON_COLUMNS = {
@@ -49,29 +53,48 @@ COMPARISON_COLUMNS = {
 }
 
 
-def mcsp_predictions(
-    models: Sequence[Path], stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, sha256: str, y: pd.Series
-) -> pd.DataFrame:
-    """Probabilities of the frozen classifiers for their folds' test subjects: fold, seed, uid, p, scope.
+def check_models(configs: Sequence[dict], splits: pd.DataFrame, sha256: str, task: Task) -> None:
+    """Raises McspError unless the classifiers are of these folds and this task, and each seed has one for every fold."""
+    for config in configs:
+        name = f"fold {config['fold']}, seed {config['seed']}"
+        if config["splits"]["sha256"] != sha256:
+            raise McspError(f"classifier of {name}: trained for other folds: rerun `snakemake finetune`")
+        if config["task"] != task.model_dump(mode="json"):
+            raise McspError(f"classifier of {name}: trained for another task: rerun `snakemake finetune`")
+    if len({config["scope"] for config in configs}) > 1:
+        raise McspError("classifiers with and without transductive pre-training: a study has one pretrain.scope")
+    wanted = sorted(set(splits["fold"]))
+    for seed in sorted({config["seed"] for config in configs}):
+        folds = sorted(config["fold"] for config in configs if config["seed"] == seed)
+        if folds != wanted:
+            raise McspError(f"classifiers of seed {seed} are of folds {folds}, not of {[int(k) for k in wanted]}, once each")
 
-    Raises McspError when a classifier was made for other folds.
+
+def mcsp_predictions(
+    models: Sequence[Classifier], stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series
+) -> pd.DataFrame:
+    """Probabilities of the frozen classifiers for their folds' test subjects: fold, seed, uid, p.
+
+    Raises McspError when a probability is not finite.
     """
     rows = []
-    for folder in track(models, description="classifiers"):
-        model = Classifier.from_pretrained(folder)
-        if model.config["splits"]["sha256"] != sha256:
-            raise McspError(f"{folder}: trained for other folds: rerun `snakemake finetune`")
-        fold = model.config["fold"]
+    for model in track(models, description="classifiers"):
+        fold, seed = model.config["fold"], model.config["seed"]
         uids = [uid for uid in part(splits, fold, "test") if uid in y.index]
         guard(splits, fold, uids, "test")
         for own, batch in Subjects(stores, cohort, uids, model.backbone.keys).everyone():
             p = model.predict_proba(batch).numpy()
-            rows += [(fold, model.config["seed"], uid, float(value), model.config["scope"]) for uid, value in zip(own, p)]
-    return pd.DataFrame(rows, columns=["fold", "seed", "uid", "p", "scope"])
+            if not np.isfinite(p).all():
+                raise McspError(f"classifier of fold {fold}, seed {seed}: probabilities are not finite: train it again")
+            rows += [(fold, seed, uid, float(value)) for uid, value in zip(own, p)]
+    return pd.DataFrame(rows, columns=["fold", "seed", "uid", "p"])
 
 
 def rival_predictions(stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series) -> pd.DataFrame:
-    """Probabilities of the rivals, fitted on each fold's training and validation subjects: method, fold, uid, p."""
+    """Probabilities of the rivals, fitted on each fold's training and validation subjects: method, fold, uid, p.
+
+    A fold that tests nobody of the task is passed over, and so is a subject without any modality that a rival reads.
+    """
     people = cohort.set_index("uid", drop=False)
     rows = []
     for make in make_rivals(stores, cohort):
@@ -79,9 +102,12 @@ def rival_predictions(stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, 
             train = [uid for uid in part(splits, fold, "train", "val") if uid in y.index]
             test = [uid for uid in part(splits, fold, "test") if uid in y.index]
             guard(splits, fold, train, "train", "val")
+            if not test:
+                continue
             rival = make().fit(people.loc[train], y.loc[train].to_numpy())
-            rows += [(rival.name, fold, uid, float(p)) for uid, p in zip(test, rival.predict(people.loc[test]))]
-    return pd.DataFrame(rows, columns=["method", "fold", "uid", "p"])
+            for one in (rival, *(rival.parts() if isinstance(rival, Linear) else [])):
+                rows += [(one.name, fold, uid, float(p)) for uid, p in zip(test, one.predict(people.loc[test]))]
+    return pd.DataFrame(rows, columns=["method", "fold", "uid", "p"]).dropna(subset="p")
 
 
 def pooled(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -89,20 +115,27 @@ def pooled(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions.groupby(["method", "fold", "uid", "y"], as_index=False)["p"].mean()
 
 
+def chance_level(metric: str, y: np.ndarray) -> float:
+    """What a method gets that knows the share of cases only, and says it of everybody."""
+    share = float(y.mean())
+    known = {"auroc": 0.5, "balanced_accuracy": 0.5, "accuracy": max(share, 1 - share), "auprc": share}
+    return {**known, "brier": share * (1 - share), "calibration_error": 0.0}.get(metric, float("nan"))
+
+
 def metric_rows(task: str, means: pd.DataFrame, protocols: dict[str, str], options: EvaluateOptions) -> pd.DataFrame:
     """All metrics of all methods."""
     rows = []
-    for method in protocols:
+    for method, protocol in protocols.items():
         own = means[means["method"] == method].sort_values("uid")
-        y, p = own["y"].to_numpy(), own["p"].to_numpy()
-        intervals = bootstrap(y, p, options.n_bootstrap, options.seed, options.confidence)
-        folds = [(f["y"].to_numpy(), f["p"].to_numpy()) for _, f in own.groupby("fold")]
+        y, p, fold = own["y"].to_numpy(), own["p"].to_numpy(), own["fold"].to_numpy()
+        draws = (y, p, options.n_bootstrap, options.seed, options.confidence)
+        pool, folds = bootstrap(*draws), bootstrap(*draws, fold=fold)
         for name, metric in METRICS.items():
-            by_fold = [metric(*fold) for fold in folds if 0 < fold[0].mean() < 1]
-            center = (
-                (np.mean(by_fold), np.std(by_fold, ddof=1) if len(by_fold) > 1 else np.nan) if by_fold else (np.nan, np.nan)
-            )
-            rows.append((task, method, protocols[method], len(y), int(y.sum()), name, metric(y, p), *intervals[name], *center))
+            within = per_fold(y, p, fold, name)
+            row = {"task": task, "method": method, "protocol": protocol, "n": len(y), "n_case": int(y.sum()), "metric": name}
+            row |= {"value": metric(y, p), "low": pool[name][0], "high": pool[name][1], "chance": chance_level(name, y)}
+            row |= {"fold_mean": np.mean(within) if within else np.nan, "fold_low": folds[name][0], "fold_high": folds[name][1]}
+            rows.append(row | {"fold_sd": np.std(within, ddof=1) if len(within) > 1 else np.nan})
     return pd.DataFrame(rows, columns=list(METRIC_COLUMNS))
 
 
@@ -121,8 +154,12 @@ def comparison_rows(task: str, means: pd.DataFrame, method: str, options: Evalua
         both = wide[[a, b]].dropna()
         y, first, second = y_of.loc[both.index].to_numpy(), both[a].to_numpy(), both[b].to_numpy()
         difference, error, p = delong(y, first, second)
-        half = 1.959964 * error
-        rows.append([task, a, b, "auroc", difference, difference - half, difference + half, p, "delong"])
+        half, test = stats.norm.ppf(0.5 + options.confidence / 2) * error, "delong"
+        low, high = difference - half, difference + half
+        if np.isnan(p):
+            p, test = paired_permutation(y, first, second, "auroc", options.n_permutations, options.seed), "permutation"
+            low, high = paired_interval(y, first, second, "auroc", options)
+        rows.append([task, a, b, "auroc", difference, low, high, p, test])
         metric = METRICS["balanced_accuracy"]
         p = paired_permutation(y, first, second, "balanced_accuracy", options.n_permutations, options.seed)
         low, high = paired_interval(y, first, second, "balanced_accuracy", options)
@@ -145,6 +182,26 @@ def paired_interval(y: np.ndarray, a: np.ndarray, b: np.ndarray, metric: str, op
     return tuple(float(v) for v in np.quantile(draws, [tail, 1 - tail]))
 
 
+def of_modalities(cohort: pd.DataFrame, modalities: set[str]) -> pd.DataFrame:
+    """The cohort as a model of these modalities sees it, so that rivals read the same recordings of the same subjects."""
+    hidden = {f"has_{m}": False for m in MODALITIES if m not in modalities}
+    seen = cohort.assign(**hidden)
+    return seen[seen[[f"has_{m}" for m in MODALITIES]].any(axis=1)].reset_index(drop=True)
+
+
+def modalities_of(cohort: pd.DataFrame) -> pd.Series:
+    """uid -> 'fmri', 'eeg' or 'fmri+eeg'."""
+    texts = ["+".join(m for m in MODALITIES if row[f"has_{m}"]) for row in cohort.to_dict("records")]
+    return pd.Series(texts, index=cohort["uid"].to_numpy())
+
+
+def protocol_text(record: dict) -> str:
+    """How test subjects were set aside, in words."""
+    if record["protocol"] == "leave-one-site-out" and record["n_folds"] < record["n_sites"]:
+        return f"leave-sites-out, {record['n_folds']} groups of {record['n_sites']} sites"
+    return f"{record['protocol']}, {record['n_folds']} folds"
+
+
 def run(
     *,
     stores: Path,
@@ -160,24 +217,27 @@ def run(
     threads: int,
 ) -> None:
     """Predict the test subjects of all folds with the frozen classifiers and with the rivals; write predictions
-    (method, fold, seed, uid, y, p), metrics and comparisons.
+    (method, fold, seed, uid, modalities, y, p), metrics and comparisons.
+
+    Raises McspError for classifiers of other folds or another task, and for a task with one class.
     """
     torch.set_num_threads(threads)
     table, folds, record = read_table(cohort), load_splits(splits), read_record(splits)
+    classifiers = [Classifier.from_pretrained(folder) for folder in models]
+    table = of_modalities(table, {m for model in classifiers for m, _ in model.backbone.keys})
     y = task_labels(table, task)
-    ours = mcsp_predictions(models, stores, table, folds, record["sha256"], y)
-    transductive = (ours["scope"] == "transductive").any()
+    check_models([model.config for model in classifiers], folds, record["sha256"], task)
+    transductive = classifiers[0].config["scope"] == "transductive"
     name = "mcsp (transductive)" if transductive else "mcsp"
-    rivals = rival_predictions(stores, table, folds, y)
-    rows = pd.concat([ours.assign(method=name), rivals.assign(seed=0)], ignore_index=True)
+    ours = mcsp_predictions(classifiers, stores, table, folds, y).assign(method=name)
+    rows = pd.concat([ours, rival_predictions(stores, table, folds, y).assign(seed=0)], ignore_index=True)
+    methods = list(dict.fromkeys(rows["method"]))
     rows["y"] = rows["uid"].map(y)
-    rows = rows[["method", "fold", "seed", "uid", "y", "p"]].sort_values(["method", "fold", "seed", "uid"])
+    rows["modalities"] = rows["uid"].map(modalities_of(table))
+    rows = rows[["method", "fold", "seed", "uid", "modalities", "y", "p"]].sort_values(["method", "fold", "seed", "uid"])
     means = pooled(rows)
     scope = "pre-training saw test subjects' recordings" if transductive else "inductive"
-    protocols = {
-        m: f"{record['protocol']}, {record['n_folds']} folds" + (f", {scope}" if m == name else "")
-        for m in rows["method"].unique()
-    }
+    protocols = {m: protocol_text(record) + (f", {scope}" if m == name else "") for m in methods}
     write_table(rows, predictions)
     results = metric_rows(task_name, means, protocols, options)
     write_tsv(results, metrics, METRIC_COLUMNS)
