@@ -90,10 +90,16 @@ class Plan:
         return options_json(getattr(self.study, stage))
 
     def figure_options(self) -> str:
-        """The options of figures as JSON; their note names the simulated datasets, so that no picture goes without it."""
+        """The options of figures as JSON; their note names simulated data and transductive pre-training, so that no picture
+        goes without it."""
         options = self.study.figures
         which = "" if len(self.simulated) == len(self.study.datasets) else f": {', '.join(self.simulated)}"
-        notes = [options.note, f"SIMULATED DATA{which}" if self.simulated else None]
+        transductive = self.study.pretrain.scope == "transductive"
+        notes = [
+            options.note,
+            f"SIMULATED DATA{which}" if self.simulated else None,
+            "TRANSDUCTIVE: pre-training saw test subjects" if transductive else None,
+        ]
         return options_json(options.model_copy(update={"note": ". ".join(filter(None, notes)) or None}))
 
     def dataset_options(self, name: str) -> str:

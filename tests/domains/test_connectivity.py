@@ -5,7 +5,7 @@ import pytest
 from nilearn.connectome import ConnectivityMeasure
 from scipy.signal import butter, hilbert, sosfiltfilt
 
-from mcsp.domains.connectivity import band_connectivity, correlation, envelope_correlation, fisher_z
+from mcsp.domains.connectivity import band_connectivity, correlation, end_to_end, envelope_correlation, fisher_z
 
 
 def test_correlation_is_nilearns():
@@ -95,3 +95,11 @@ def test_bands_are_told_apart():
     assert abs(z[1, 0, 2]) < 0.1
     assert max(abs(z[0, 0, 1]), abs(z[2, 0, 1])) < 0.1
     np.testing.assert_allclose(z, z.transpose(0, 2, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("starts", [[0, 200, 400], [0, 150, 300, 600], [0, 0, 10, 20], [5, 400, 405]])
+def test_samples_that_segments_share_stand_once(starts):
+    signal = np.random.default_rng(0).normal(size=(3, 1000)).astype(np.float32)
+    segments = np.stack([signal[:, s : s + 200] for s in starts])
+    covered = sorted({i for s in starts for i in range(s, s + 200)})
+    np.testing.assert_array_equal(end_to_end(segments), signal[:, covered])

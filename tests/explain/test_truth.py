@@ -93,3 +93,9 @@ def test_intervals_agree_with_scipy():
 def test_four_subjects_give_no_interval():
     assert all(np.isnan(end) for end in interval(np.ones(4), 0))
     assert not any(np.isnan(end) for end in interval(np.ones(5), 0))
+
+
+def test_ties_for_the_last_places_count_by_their_chance():
+    mask = np.arange(12) < 3
+    assert relevance_rank(np.zeros((1, 12)), mask)[0] == pytest.approx(0.25)
+    assert relevance_rank(np.array([[3.0, 1, 1, 1, 1] + [0] * 7]), mask)[0] == pytest.approx((1 + 2 * 2 / 4) / 3)

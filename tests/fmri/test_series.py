@@ -126,13 +126,36 @@ def test_scrubbed_frames_do_not_reach_the_others(tmp_path):
 
 @pytest.mark.parametrize("t_r", [0.8, 1.5, 2.0, 2.5, 3.0])
 def test_a_sinusoid_is_the_same_at_the_common_rate(t_r):
-    frames = np.arange(int(300 / t_r))
-    kept = np.delete(frames, [20, 21, 57]) if t_r < 2 else frames
-    hz = 0.05
+    kept, hz = np.arange(int(300 / t_r)), 0.05
     out = to_common_rate(np.sin(2 * np.pi * hz * kept * t_r)[:, None], kept, t_r, 2.0)
     expected = np.sin(2 * np.pi * hz * 2.0 * np.arange(len(out)))
     assert np.abs(out[3:-3, 0] - expected[3:-3]).max() < 0.05
-    assert abs((len(out) - 1) * 2.0 - (kept[-1] - kept[0]) * t_r) < 2.0
+    assert abs((len(out) - 1) * 2.0 - kept[-1] * t_r) < 2.0
+
+
+@pytest.mark.parametrize("t_r", [0.8, 2.0, 2.5])
+def test_no_frame_is_made_up_where_frames_were_scrubbed(t_r):
+    kept = np.delete(np.arange(200), np.r_[60:75, 100])
+    out = to_common_rate(np.sin(2 * np.pi * 0.05 * kept * t_r)[:, None], kept, t_r, 2.0)
+    times = 2.0 * np.arange(int(199 * t_r / 2.0) + 1)
+    measured = np.array([np.abs(kept * t_r - t).min() <= t_r / 2 + 1e-9 for t in times])
+    assert abs(len(out) - measured.sum()) <= 1
+    assert len(out) < len(times) - 14 * t_r / 2.0
+    assert np.abs(out).max() < 1.1  # a spline across the gap would overshoot
+
+
+def test_scrubbing_does_not_raise_connectivity():
+    """Independent regions; bursts of a third of the frames scrubbed: no more spurious correlation than so few frames give."""
+    rng = np.random.default_rng(0)
+    kept = np.flatnonzero(np.arange(240) % 18 >= 6)
+    filled, few = [], []
+    for _ in range(30):
+        white = rng.normal(size=(240, 6))
+        series = clean(white, detrend=True, standardize=None, low_pass=0.1, high_pass=0.01, t_r=2.0)
+        out = to_common_rate(series[kept], kept, 2.0, 2.0)
+        filled.append(np.abs(np.corrcoef(out.T)[np.triu_indices(6, 1)]).mean())
+        few.append(np.abs(np.corrcoef(series[kept].T)[np.triu_indices(6, 1)]).mean())
+    assert np.mean(filled) <= np.mean(few) + 1e-9
 
 
 def test_nothing_folds_back_from_a_faster_rate():

@@ -43,15 +43,19 @@ def test_an_answer_says_how_it_stands(phenotype, linear, good, words):
 
 
 def test_caveats_follow_the_results():
-    study = {"splits": {"protocol": "kfold"}}
+    rest = {"evaluate": {"confidence": 0.95}, "pretrain": {"scope": "inductive"}}
+    study = {"splits": {"protocol": "kfold"}, **rest}
     unproven = caveats(study, pd.DataFrame({"score": [], "verdict": []}), [{"good": True}])
     assert any("maps are unproven" in line for line in unproven)
     assert not any("failure" in line for line in unproven)
     judged = pd.DataFrame({"score": ["relevance mass"] * 3, "verdict": ["pass", "fail", "fail"]})
-    failed = caveats({"splits": {"protocol": "leave-one-site-out"}}, judged, [{"good": False}])
+    failed = caveats({"splits": {"protocol": "leave-one-site-out"}, **rest}, judged, [{"good": False}])
     assert any("1 of 3 checks" in line for line in failed)
     assert any("taken as a failure" in line for line in failed)
     assert not any("same sites" in line for line in failed)
+    seen = caveats({**study, "pretrain": {"scope": "transductive"}}, judged, [{"good": True}])
+    assert "Pre-training saw the test subjects' recordings" in seen[0]
+    assert "No subject was predicted by a model that had seen it" in failed[0]
 
 
 def test_methods_follow_the_study():

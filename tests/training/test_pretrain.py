@@ -11,7 +11,7 @@ from mcsp.cohort import store_path
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import load_splits, part
 from mcsp.options.training import PretrainOptions
-from mcsp.store import Store, StoreWriter, read_tsv
+from mcsp.store import Store, StoreWriter, read_table, read_tsv
 from mcsp.training import engine, pretrain
 from mcsp.training.embed import retrieval
 
@@ -64,6 +64,34 @@ def test_test_subjects_leave_no_trace_in_an_inductive_model(stored_study, frozen
     seen = options.model_copy(update={"scope": "transductive"})
     assert train(stored_study, frozen, seen, tmp_path / "c") != before
     assert json.loads((tmp_path / "c/config.json").read_text())["scope"] == "transductive"
+
+
+def test_batches_are_drawn_anew_in_each_epoch_and_validated_on_the_same(stored_study, frozen, options, tmp_path, monkeypatch):
+    seen = {"train": [], "val": []}
+    original = pretrain.Pretraining.losses
+
+    def spy(self, batch, seed):
+        part = "train" if self.training else "val"
+        seen[part].append((self.current_epoch, float(sum(x.double().sum() for x in batch.x.values()))))
+        return original(self, batch, seed)
+
+    monkeypatch.setattr(pretrain.Pretraining, "losses", spy)
+    train(stored_study, frozen, options.model_copy(update={"epochs": 3}), tmp_path)
+    epochs = [sorted(round(v, 3) for e, v in seen["train"] if e == k) for k in range(3)]
+    assert len(epochs[0]) > 1
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert sum(epochs[0]) == pytest.approx(sum(epochs[1]), rel=1e-4)  # the same subjects
+    validated = [[v for e, v in seen["val"] if e == k] for k in range(3)]
+    assert validated[0] == validated[1] == validated[2]
+
+
+def test_a_terms_mean_is_over_the_subjects_behind_it(stored_study, frozen, options, tmp_path):
+    still = options.model_copy(update={"epochs": 1, "lr": 1e-12, "batch_size": 200})
+    train(stored_study, frozen, still, tmp_path)
+    row = read_tsv(tmp_path / "history.tsv").query("split == 'train'").iloc[0]
+    n = (read_table(stored_study.cohort)["has_fmri"] & read_table(stored_study.cohort)["has_eeg"]).sum()
+    # untrained pairs cost about log(2n - 1); thinned by the subjects with one modality it would be a fraction of that
+    assert row["cm_spatial"] > 0.6 * np.log(n)
 
 
 def test_training_subjects_do_leave_a_trace(stored_study, frozen, options, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -65,9 +66,23 @@ def envelope_correlation(analytic: np.ndarray) -> np.ndarray:
     return r
 
 
+def end_to_end(segments: np.ndarray) -> np.ndarray:
+    """Continuous signal (C, n) of `segments` (segment, C, sample); what neighbours share, when they overlap, stands once.
+
+    Overlapping segments are copies of one recording, so their common samples are equal to the last bit.
+    """
+    width = segments.shape[-1]
+    parts = [segments[0]]
+    for before, after in pairwise(segments):
+        shifts = np.flatnonzero(before[0] == after[0, 0])
+        shift = next((s for s in shifts if np.array_equal(before[:, s:], after[:, : width - s])), width)
+        parts.append(after[:, width - shift :])
+    return np.concatenate(parts, axis=1)
+
+
 def band_connectivity(segments: np.ndarray, n_valid: int, bands: dict[str, tuple[float, float]], sfreq: float) -> np.ndarray:
     """Fisher-z orthogonalised envelope correlation (bands, C, C) of `segments` (segment, C, sample), put end to end."""
-    signal = segments[:n_valid].transpose(1, 0, 2).reshape(segments.shape[1], -1).astype(float)
+    signal = end_to_end(segments[:n_valid]).astype(float)
     out = []
     for low, high in bands.values():
         sos = butter(4, (low, min(high, 0.49 * sfreq)), btype="bandpass", fs=sfreq, output="sos")

@@ -56,7 +56,7 @@ def run(*, metrics: Sequence[Path], comparisons: Sequence[Path], out: Path) -> N
 
 def show(path: Path) -> None:
     """Print the table on the terminal."""
-    table = Table("task", "method", title="Test subjects, 95 % intervals over subjects")
+    table = Table("task", "method", title="Test subjects of all folds, intervals over subjects")
     for name in ("n", "AUROC", "balanced accuracy", "p against phenotype"):
         table.add_column(name, justify="right")
     table.add_column("")

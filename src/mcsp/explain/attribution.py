@@ -46,8 +46,8 @@ def _as_function(forward: Forward, keys: list[Key], modalities: list[str]) -> Ca
 def integrated_gradients(forward: Forward, batch: Batch, reference: Reference, options: ExplainOptions) -> dict[Key, Tensor]:
     """Integrated Gradients along the straight line from the training mean: (modality, domain) -> (B, ...), in logits.
 
-    Over all inputs of a subject they sum to logit(x) - logit(mean), up to the integral's error. Source: Sundararajan et
-    al. 2017.
+    Over all inputs of a subject they sum to logit(x) - logit(mean), up to the integral's error and to the graphs' choice of
+    edges, which is a step that no gradient sees. Source: Sundararajan et al. 2017.
     """
     keys, modalities = list(batch.x), list(batch.present)
     method = IntegratedGradients(_as_function(forward, keys, modalities))

@@ -80,11 +80,14 @@ def relevance_mass(shares: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def relevance_rank(shares: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Share (n,) of the |mask| most relevant entries that lie inside `mask`. Source: Arras et al. 2022, relevance rank
-    accuracy.
+    """Share (n,) of the |mask| most relevant entries that lie inside `mask`; entries that tie for the last places count by
+    their chance to get one. Source: Arras et al. 2022, relevance rank accuracy.
     """
-    top = np.argsort(-shares, axis=1, kind="stable")[:, : mask.sum()]
-    return mask[top].mean(axis=1)
+    k = int(mask.sum())
+    edge = -np.sort(-shares, axis=1)[:, k - 1 : k]  # relevance of the last place
+    above, tied = shares > edge, shares == edge
+    places = (k - above.sum(axis=1)) / tied.sum(axis=1)
+    return ((above & mask).sum(axis=1) + places * (tied & mask).sum(axis=1)) / k
 
 
 SCORES = {"relevance mass": relevance_mass, "relevance rank": relevance_rank}

@@ -18,8 +18,8 @@ COLUMNS = {
     "n": "Test subjects over all folds",
     "n_case": "Cases among them",
     "value": "Over pooled test subjects",
-    "low": "Lower end of the 95 % bootstrap interval over subjects",
-    "high": "Upper end of the 95 % bootstrap interval over subjects",
+    "low": "Lower end of the bootstrap interval over subjects",
+    "high": "Upper end of the bootstrap interval over subjects",
 }
 NAMES = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy"}
 
@@ -48,7 +48,7 @@ def run(*, metrics: Sequence[Path], out: Path, options: FigureOptions) -> None:
                 panel.plot(row["value"], place, marker, color=colours[method], markersize=5)
                 panel.text(1.02, place, f"{row['value']:.2f}", va="center", fontsize=7)
         panel.set_xlim(0, 1)
-        panel.set_xlabel(f"{NAMES[metric]} (95 % interval over subjects)")
+        panel.set_xlabel(f"{NAMES[metric]} (interval over subjects)")
     ticks = [i * (len(methods) + 1) + j for i in range(len(tasks)) for j in range(len(methods))]
     axes[0].set_yticks(ticks, [m for _ in tasks for m in methods])
     axes[0].invert_yaxis()
@@ -58,9 +58,8 @@ def run(*, metrics: Sequence[Path], out: Path, options: FigureOptions) -> None:
         axes[0].text(0.0, i * (len(methods) + 1) - 0.75, label, fontweight="bold", fontsize=8, va="center")
     axes[0].set_ylim(len(tasks) * (len(methods) + 1) - 1.4, -1.3)
     caption = (
-        "Test subjects of all folds, each predicted once by a model that never saw it. Points: pooled value; bars: "
-        "95 % bootstrap "
-        "interval over subjects; dotted: chance. Rivals: phenotype = age, sex, site and mean framewise "
+        "Test subjects of all folds, each predicted by the models of the fold that tests it. Points: pooled value; bars: "
+        "bootstrap interval over subjects; dotted: chance. Rivals: phenotype = age, sex, site and mean framewise "
         "displacement; linear = logistic "
         "regression on functional connectivity and band power."
     )

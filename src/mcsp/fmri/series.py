@@ -74,13 +74,16 @@ def to_common_rate(series: np.ndarray, kept: np.ndarray, t_r: float, common: flo
     """Series (K, R) at frames `kept` of repetition time `t_r`, at `common` s between frames: (N, R).
 
     Cubic spline through the frames that are left, from the first to the last; the series hold nothing above the lower
-    Nyquist frequency by then, so nothing folds back. Scrubbed frames inside the run are filled by the spline.
+    Nyquist frequency by then, so nothing folds back. A frame at the common rate whose nearest measured frame was scrubbed
+    is left out: filled-in frames would correlate with each other as far as the head moved (censoring, Power et al. 2014).
     """
     times = kept * t_r
     n = int(np.floor((times[-1] - times[0]) / common + 1e-6)) + 1
-    if np.isclose(t_r, common) and len(kept) == n:
+    wanted = times[0] + common * np.arange(n)
+    measured = np.isin(np.floor(wanted / t_r + 0.5).astype(int), kept)
+    if np.isclose(t_r, common):
         return series
-    return CubicSpline(times, series, axis=0)(times[0] + common * np.arange(n))
+    return CubicSpline(times, series, axis=0)(wanted[measured])
 
 
 def standard_length(series: np.ndarray, options: FmriOptions) -> tuple[np.ndarray, int]:

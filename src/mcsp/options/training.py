@@ -11,7 +11,9 @@ from mcsp.options import Options
 
 class SplitOptions(Options):
     protocol: Literal["kfold", "leave-one-site-out"] = "kfold"
-    n_folds: int = Field(5, ge=2, description="Folds of the kfold protocol")
+    n_folds: int = Field(
+        5, ge=2, description="Folds; with leave-one-site-out, groups of whole sites (as many as sites: one each)"
+    )
     val_share: float = Field(0.15, gt=0, lt=0.5, description="Share of the training part that chooses models")
     seed: int = Field(0, ge=0)
 

@@ -25,8 +25,8 @@ def methods_text(study: dict, people: pd.DataFrame) -> str:
     if people["has_eeg"].any():
         e = study["eeg"]
         sentences.append(
-            f"EEG was filtered at {e['high_pass']:g}-{e['low_pass']:g} Hz with a notch at the line frequency, bad "
-            "channels were interpolated, and "
+            f"EEG was filtered at {e['high_pass']:g}-{e['low_pass']:g} Hz with a notch at line frequencies inside "
+            "that band, bad channels were interpolated, and "
             f"recordings re-referenced to the average, resampled to {e['sfreq']:g} Hz, mapped to "
             f"{len(e['ch_names'])} channels of {e['montage']}, and "
             f"cut into {e['n_segments']} segments of {e['segment_samples'] / e['sfreq']:g} s. Connectivity is "
@@ -35,8 +35,9 @@ def methods_text(study: dict, people: pd.DataFrame) -> str:
     p, m, s = study["pretrain"], study["pretrain"]["model"], study["splits"]
     weights = ", ".join(f"{name.upper()} {p['loss'][name]:g}" for name in ("id", "cd", "im", "cm"))
     sentences.append(
-        f"Subjects were split into {s['n_folds']} folds ({s['protocol']}, seed {s['seed']}), stratified by dataset, "
-        "site and label, relatives together; "
+        f"Subjects were split into {s['n_folds']} folds ({s['protocol']}, seed {s['seed']}), "
+        f"{'stratified by dataset, site and label, ' if s['protocol'] == 'kfold' else 'whole sites together, '}"
+        "relatives together; "
         f"{s['val_share']:.0%} of each training part chose models. MCSP (width {m['width']}, {len(m['modalities'])} "
         "modalities, "
         f"{len(m['domains'])} domains) was pre-trained without labels for {p['epochs']} epochs per fold "

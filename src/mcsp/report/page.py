@@ -92,10 +92,13 @@ def answer(title: str, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> dict
 
 def caveats(study: dict, verdicts: pd.DataFrame, answers: list[dict]) -> list[str]:
     """What a reader must know beside the answer."""
-    lines = [
-        "AUROC: 0.5 is guessing, 1 is perfect. Brackets: 95 % bootstrap interval over subjects. No subject was "
-        "predicted by a model that had seen it."
-    ]
+    unseen = (
+        "Pre-training saw the test subjects' recordings, though not their labels."
+        if study["pretrain"]["scope"] == "transductive"
+        else "No subject was predicted by a model that had seen it."
+    )
+    level = f"{study['evaluate']['confidence']:.0%}"
+    lines = [f"AUROC: 0.5 is guessing, 1 is perfect. Brackets: {level} bootstrap interval over subjects. {unseen}"]
     if any(not a["good"] for a in answers):
         lines.append(
             "Where imaging does not beat age, sex, site and head motion, the imaging result is to be taken as a failure."

@@ -88,6 +88,11 @@ class PairedSampler(Sampler[list[int]]):
         self.groups = [np.flatnonzero(both), np.flatnonzero(~both)]
         self.batch_size, self.seed, self.epoch = batch_size, seed, 0
 
+    @property
+    def sampler(self) -> PairedSampler:
+        """Itself: Lightning looks for `set_epoch` on the sampler inside a batch sampler, and nowhere else."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of each epoch."""
         self.epoch = epoch
@@ -105,9 +110,9 @@ class PairedSampler(Sampler[list[int]]):
             yield batches[i].tolist()
 
 
-def loader(subjects: Subjects, sampler: Sampler[list[int]]) -> DataLoader:
-    """Batches of subjects as the sampler draws them."""
-    return DataLoader(subjects, batch_sampler=sampler, collate_fn=subjects.collate)
+def loader(subjects: Subjects, batches: Sampler[list[int]] | list[list[int]]) -> DataLoader:
+    """Batches of subjects: as a sampler draws them, or (a list) the same ones each time."""
+    return DataLoader(subjects, batch_sampler=batches, collate_fn=subjects.collate)
 
 
 def fit_scalers(model, subjects: Subjects) -> None:

@@ -20,6 +20,7 @@ from mcsp.training.engine import step_seed
 COLUMNS = {
     "fold": "Fold; its test subjects are embedded",
     "stage": "untrained (initial weights) or pretrained",
+    "scope": "inductive, or transductive: pre-training saw these subjects' recordings",
     "domain": "Domain whose embeddings are compared; all: the three side by side",
     "query": "Modality that asks; the other one is searched",
     "n": "Subjects with both modalities, the size of the search",
@@ -105,11 +106,14 @@ def run(*, stores: Path, cohort: Path, splits: Path, models: Sequence[Path], out
         uids = part(folds, fold, "test")
         guard(folds, fold, uids, "test")
         subjects = Subjects(stores, table, uids, model.keys)
+        if not len(subjects):  # nobody in this fold's test part has a modality of the model
+            continue
         for stage, own in (("untrained", untrained(model, step_seed(fold, 9))), ("pretrained", model)):
             z, has = embed_subjects(own, subjects)
             rows += _rows(fold, stage, subjects.uids, z, has)
-            found += _retrievals(fold, stage, z, has)
-    write_table(pd.DataFrame(rows), out)
+            found += [{**row, "scope": model.config["scope"]} for row in _retrievals(fold, stage, z, has)]
+    columns = ["uid", "fold", "stage", "modality", "domain", "embedding"]
+    write_table(pd.DataFrame(rows, columns=columns), out)
     write_tsv(pd.DataFrame(found, columns=list(COLUMNS)), out.with_name("retrieval.tsv"), COLUMNS)
     if found:
         print(

@@ -26,22 +26,23 @@ class History(Callback):
     def __init__(self) -> None:
         self.rows: list[dict] = []
         self._sums: dict[str, dict[str, float]] = {"train": {}, "val": {}}
-        self._counts = {"train": 0, "val": 0}
+        self._counts: dict[str, dict[str, int]] = {"train": {}, "val": {}}
 
-    def add(self, split: str, terms: dict[str, torch.Tensor], size: int) -> None:
-        """Add one batch."""
+    def add(self, split: str, terms: dict[str, torch.Tensor], sizes: dict[str, int]) -> None:
+        """Add one batch; `sizes`: subjects behind each term, by which its mean is weighted."""
         for name, value in terms.items():
-            self._sums[split][name] = self._sums[split].get(name, 0.0) + float(value.detach()) * size
-        self._counts[split] += size
+            if sizes[name]:
+                self._sums[split][name] = self._sums[split].get(name, 0.0) + float(value.detach()) * sizes[name]
+                self._counts[split][name] = self._counts[split].get(name, 0) + sizes[name]
 
     def close(self, epoch: int, lr: float) -> dict[str, dict[str, float]]:
         """End an epoch: its means by split."""
         means = {}
         for split, sums in self._sums.items():
-            if self._counts[split]:
-                means[split] = {name: value / self._counts[split] for name, value in sums.items()}
+            if sums:
+                means[split] = {name: value / self._counts[split][name] for name, value in sums.items()}
                 self.rows.append({"epoch": epoch, "split": split, "lr": lr, **means[split]})
-            self._sums[split], self._counts[split] = {}, 0
+            self._sums[split], self._counts[split] = {}, {}
         return means
 
     def state_dict(self) -> dict:

@@ -83,7 +83,7 @@ class Finetuning(L.LightningModule):
         torch.manual_seed(step_seed(self.seed, 1, self.global_step))
         x, y = batch
         loss = self.loss(self.model(drop_modalities(x, self.options.modality_dropout)), y)
-        self.history.add("train", {"loss": loss}, len(y))
+        self.history.add("train", {"loss": loss}, {"loss": len(y)})
         return loss
 
     def validation_step(self, batch, index: int) -> None:
@@ -97,7 +97,7 @@ class Finetuning(L.LightningModule):
         terms = {"loss": self.loss(logits, y)}
         if 0 < y.mean() < 1:
             terms["auroc"] = torch.tensor(roc_auc_score(y.cpu(), logits.float().cpu()))
-        self.history.add("val", terms, len(y))
+        self.history.add("val", terms, dict.fromkeys(terms, len(y)))
         self.history.close(self.current_epoch, self.optimizers().param_groups[-1]["lr"])
 
     def configure_optimizers(self):
@@ -153,6 +153,8 @@ def labelled_parts(
         parts[name] = y.loc[uids]
     if parts["train"].nunique() < 2 or len(parts["val"]) == 0:
         raise McspError(f"fold {fold}: too few subjects of the task in its training part: use fewer folds, or more subjects")
+    if parts["val"].nunique() < 2:
+        print(f"warning: fold {fold}: validation subjects are of one class: a larger splits.val_share chooses epochs better")
     return parts
 
 
@@ -200,7 +202,7 @@ def run(
     kept, log = KeepBest(options.patience), History()
     sampler = PairedSampler(subjects["train"].has, options.batch_size, step_seed(seed, fold))
     module = Finetuning(model, options, weights, options.epochs * len(sampler), step_seed(seed, 3, fold), log)
-    val = loader(subjects["val"], PairedSampler(subjects["val"].has, options.batch_size, 0))
+    val = loader(subjects["val"], list(PairedSampler(subjects["val"].has, options.batch_size, 0)))
     fit(
         module, loader(subjects["train"], sampler), val, epochs=options.epochs, folder=out / "checkpoints",
         key=fingerprint(config), callbacks=[log, kept], threads=threads,

@@ -33,6 +33,17 @@ TERMS = {
 }
 
 
+def term_sizes(terms: dict[str, torch.Tensor], batch: Batch) -> dict[str, int]:
+    """Subjects behind each term; 0 where they are too few for it to be more than a constant."""
+    both = int(torch.stack(list(batch.present.values())).all(dim=0).sum())
+    sizes = {"total": len(batch)}
+    for name in terms.keys() - {"total"}:
+        kind, _, where = name.partition("_")
+        n = int(batch.present[where].sum()) if kind in ("id", "cd") else both
+        sizes[name] = n if n >= (3 if kind == "im" else 2) else 0
+    return sizes
+
+
 class Pretraining(L.LightningModule):
     """The losses of one step. Views and dropout are drawn from (seed, step), so a resumed run goes on as it would have."""
 
@@ -58,12 +69,13 @@ class Pretraining(L.LightningModule):
         seed = step_seed(self.options.seed, 1, self.global_step)
         torch.manual_seed(seed)
         terms = self.losses(batch, seed)
-        self.history.add("train", terms, len(batch))
+        self.history.add("train", terms, term_sizes(terms, batch))
         return terms["total"]
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """The same loss on validation subjects, with the same views in every epoch."""
-        self.history.add("val", self.losses(batch, step_seed(self.options.seed, 2, index)), len(batch))
+        terms = self.losses(batch, step_seed(self.options.seed, 2, index))
+        self.history.add("val", terms, term_sizes(terms, batch))
 
     def on_train_epoch_end(self) -> None:
         """Close the epoch's means."""
@@ -93,7 +105,7 @@ def _validation(cohort, splits, fold: int, stores: Path, keys, options: Pretrain
     uids = part(splits, fold, "val")
     guard(splits, fold, uids, "val")
     subjects = Subjects(stores, cohort, uids, keys)
-    return loader(subjects, PairedSampler(subjects.has, options.batch_size, options.seed)) if len(subjects) > 3 else None
+    return loader(subjects, list(PairedSampler(subjects.has, options.batch_size, options.seed))) if len(subjects) > 3 else None
 
 
 def run(
