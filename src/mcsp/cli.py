@@ -172,15 +172,16 @@ def cohort(
 
 @app.command()
 def tasks(
+    name: str,
     cohort: Cohort,
-    options: Annotated[str, typer.Option(help="The tasks as JSON.")],
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
     out: Annotated[Path, typer.Option(help="Cases and controls to write (TSV).")],
 ) -> None:
-    """Count cases and controls of each task; a task with one class stops here."""
+    """Count cases and controls of a task; one with a single class stops here."""
     from mcsp.bids.tasks import run
     from mcsp.options.tasks import Task
 
-    run(cohort=cohort, tasks=_parse(dict[str, Task], options), out=out)
+    run(cohort=cohort, name=name, task=_parse(Task, task), out=out)
 
 
 @app.command()

@@ -106,10 +106,6 @@ class Plan:
         """A dataset's options as one line of JSON."""
         return options_json(self.study.datasets[name])
 
-    def all_tasks(self) -> str:
-        """The options of all tasks as one line of JSON."""
-        return json.dumps({name: task.model_dump(mode="json") for name, task in self.study.tasks.items()})
-
     def task_options(self, name: str) -> str:
         """A task's options as JSON."""
         return options_json(self.study.tasks[name])

@@ -17,21 +17,23 @@ def cohort(tmp_path):
     return tmp_path / "subjects.parquet"
 
 
-def test_counts_by_task_and_dataset(cohort, tmp_path):
-    run(cohort=cohort, tasks={"asd": Task(case=["ASD"]), "adhd": Task(case=["ADHD"])}, out=tmp_path / "tasks.tsv")
-    assert read_tsv(tmp_path / "tasks.tsv").to_numpy().tolist() == [
-        ["asd", "a", 2, 0],
-        ["asd", "b", 0, 3],
-        ["adhd", "a", 1, 0],
-        ["adhd", "b", 1, 3],
-    ]
+def test_counts_by_dataset(cohort, tmp_path):
+    run(cohort=cohort, name="asd", task=Task(case=["ASD"]), out=tmp_path / "asd.tsv")
+    assert read_tsv(tmp_path / "asd.tsv").to_numpy().tolist() == [["a", 2, 0], ["b", 0, 3]]
 
 
-def test_one_class_only_is_a_line_for_each_task(cohort, tmp_path):
-    tasks = {"mdd": Task(case=["MDD"]), "asd": Task(case=["ASD"]), "x": Task(case=["ASD"], control=["well"])}
-    with pytest.raises(McspError) as error:
-        run(cohort=cohort, tasks=tasks, out=tmp_path / "tasks.tsv")
-    lines = str(error.value).splitlines()
-    assert lines[0].startswith("tasks.mdd: task has one class only: no subject left with case label(s) MDD")
-    assert lines[1].startswith("tasks.x: task has one class only: no subject left with control label(s) well")
-    assert not (tmp_path / "tasks.tsv").exists()
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (Task(case=["MDD"]), r"tasks\.x: task has one class only: no subject left with case label\(s\) MDD"),
+        (
+            Task(case=["ASD"], control=["well"]),
+            r"tasks\.x: task has one class only: no subject left with control label\(s\) well",
+        ),
+    ],
+)
+def test_one_class_only_is_one_line(cohort, tmp_path, task, message):
+    with pytest.raises(McspError, match=message) as error:
+        run(cohort=cohort, name="x", task=task, out=tmp_path / "x.tsv")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "x.tsv").exists()

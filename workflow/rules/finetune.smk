@@ -6,6 +6,7 @@ rule finetune_fold:
         splits=rules.splits.output,
         weights=rules.pretrain_fold.output.weights,
         config=rules.pretrain_fold.output.config,
+        counts=rules.task_counts.output,
     output:
         weights=R / "finetune/{task}/fold-{fold}_seed-{seed}/model.safetensors",
         config=R / "finetune/{task}/fold-{fold}_seed-{seed}/config.json",

@@ -4,7 +4,6 @@ rule pretrain_fold:
         stores=PLAN.stores(),
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
-        tasks=ancient(rules.tasks.output),  # checked first; another task is no reason to train again
     output:
         weights=R / "pretrain/fold-{fold}/model.safetensors",
         config=R / "pretrain/fold-{fold}/config.json",

@@ -33,16 +33,17 @@ rule cohort:
         "--out {output.cohort:q} --exclusions {output.exclusions:q} > {log:q} 2>&1"
 
 
-rule tasks:
-    """Cases and controls of each task; one with a single class stops here, before anything is trained."""
+rule task_counts:
+    """Cases and controls of a task; one with a single class stops here, while pre-training has hardly begun."""
     input:
         cohort=rules.cohort.output.cohort,
     output:
-        R / "cohort/tasks.tsv",
+        R / "cohort/task-{task}.tsv",
     log:
-        R / "logs/cohort/tasks.log",
+        R / "logs/tasks/{task}.log",
     benchmark:
-        R / "benchmarks/cohort/tasks.tsv"
+        R / "benchmarks/tasks/{task}.tsv"
+    priority: 10
     conda:
         ENVS / "core.yaml"
     threads: 1
@@ -51,11 +52,11 @@ rule tasks:
         runtime=grow(20),
     params:
         code=PLAN.code("tasks"),
-        options=lambda wildcards: PLAN.all_tasks(),
+        task=lambda wildcards: PLAN.task_options(wildcards.task),
     message:
-        "Cases and controls"
+        "Cases and controls of {wildcards.task}"
     shell:
-        "mcsp tasks --cohort {input.cohort:q} --options {params.options:q} --out {output:q} > {log:q} 2>&1"
+        "mcsp tasks {wildcards.task} --cohort {input.cohort:q} --task {params.task:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule splits:

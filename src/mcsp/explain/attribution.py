@@ -25,6 +25,10 @@ class Reference:
     mean: dict[Key, Tensor]
     spread: dict[Key, float]
 
+    def to(self, device: torch.device) -> Reference:
+        """The reference on another device."""
+        return Reference({key: value.to(device) for key, value in self.mean.items()}, self.spread)
+
 
 def _as_function(forward: Forward, keys: list[Key], modalities: list[str]) -> Callable[..., Tensor]:
     """The model as captum wants it: tensors in, logits out.

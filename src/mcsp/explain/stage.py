@@ -19,7 +19,7 @@ from mcsp.evaluation.splits import guard, load_splits, part, splits_hash
 from mcsp.explain.attribution import METHODS, Forward, Reference
 from mcsp.explain.summaries import Summary, names_of, summarise
 from mcsp.explain.truth import SCORES, interval, masks, planted
-from mcsp.model.batch import Key
+from mcsp.model.batch import Key, best_device
 from mcsp.model.mcsp import Classifier
 from mcsp.options.results import ExplainOptions
 from mcsp.options.tasks import Task
@@ -107,10 +107,11 @@ def explain_subjects(
     options: ExplainOptions,
 ) -> Iterator[tuple[str, Key, Summary]]:
     """(uid, domain, summaries) of every subject and each domain that it has."""
+    device = next(iter(reference.mean.values())).device
     for uids, batch in subjects.everyone(16):
-        found = METHODS[method](forward, batch, reference, options)
+        found = METHODS[method](forward, batch.to(device), reference, options)
         for key, values in found.items():
-            array = values.detach().double().numpy()
+            array = values.detach().cpu().double().numpy()
             for i, uid in enumerate(uids):
                 if bool(batch.present[key[0]][i]):
                     yield uid, key, summarise(*key, array[i], metas[key])
@@ -131,10 +132,11 @@ def explain_model(
     train, test = part(splits, fold, "train"), [uid for uid in part(splits, fold, "test") if uid in y.index]
     guard(splits, fold, test, "test")
     order = np.random.default_rng([options.seed, fold]).permutation(test)[: options.max_subjects].tolist()
-    reference = training_reference(stores, cohort, train, keys)
+    device = best_device()
+    reference = training_reference(stores, cohort, train, keys).to(device)
     found: list[list[Part]] = []
     for forward, chosen in ((model, order), (reset_weights(model, options.seed), order[:RESET_SUBJECTS])):
-        forward.requires_grad_(False)
+        forward.requires_grad_(False).to(device)
         subjects = Subjects(stores, cohort, sorted(chosen), keys)
         found.append(
             [

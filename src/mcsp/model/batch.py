@@ -10,6 +10,11 @@ from torch import Tensor
 Key = tuple[str, str]  # (modality, domain)
 
 
+def best_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @dataclass
 class Batch:
     """`x`: (modality, domain) -> (B, ...) inputs, zeros where a subject lacks the modality. `present`: modality -> (B,)

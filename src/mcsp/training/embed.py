@@ -11,7 +11,7 @@ import torch
 
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import guard, load_splits, part, splits_hash
-from mcsp.model.batch import Key
+from mcsp.model.batch import Key, best_device
 from mcsp.model.mcsp import MCSP
 from mcsp.store import read_table, write_table, write_tsv
 from mcsp.training.data import Subjects
@@ -45,9 +45,11 @@ def untrained(model: MCSP, seed: int) -> MCSP:
 def embed_subjects(model: MCSP, subjects: Subjects) -> tuple[dict[Key, np.ndarray], dict[str, np.ndarray]]:
     """(embeddings (N, dim) by modality and domain, presence (N) by modality) of all subjects, in their order."""
     z: dict[Key, list[np.ndarray]] = {key: [] for key in model.keys}
+    device = best_device()
+    model.to(device)
     for _, batch in subjects.everyone():
-        for key, values in model.embed(batch).items():
-            z[key].append(values.numpy())
+        for key, values in model.embed(batch.to(device)).items():
+            z[key].append(values.cpu().numpy())
     return {key: np.concatenate(parts) for key, parts in z.items()}, subjects.has
 
 
