@@ -89,6 +89,10 @@ class Plan:
         """A stage's options as one line of JSON."""
         return options_json(getattr(self.study, stage))
 
+    def finetune_options(self) -> str:
+        """The options of fine-tuning without the list of seeds: one more seed is no reason to train the others again."""
+        return json.dumps(self.study.finetune.model_dump(mode="json", exclude={"seeds"}), sort_keys=True)
+
     def figure_options(self) -> str:
         """The options of figures as JSON; their note names simulated data and transductive pre-training, so that no picture
         goes without it."""

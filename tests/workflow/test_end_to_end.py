@@ -82,6 +82,15 @@ def test_another_task_is_no_reason_to_train_the_encoders_again(finished):
     assert not {"simulate_dataset", "ingest_shard", "fmri_shard", "cohort", "splits", "pretrain_fold"} & set(planned)
 
 
+def test_another_seed_is_no_reason_to_train_the_first_again(finished):
+    study = finished.root / "config/studies/seeds.yaml"
+    text = (finished.root / "config/studies/tiny.yaml").read_text()
+    study.write_text(text.replace("finetune: {epochs: 3,", "finetune: {seeds: [0, 1], epochs: 3,"))
+    planned = finished.planned(study=str(study))
+    assert planned["finetune_fold"] == 2
+    assert not {"pretrain_fold", "splits"} & set(planned)
+
+
 def test_every_figure_has_vector_bitmap_source_and_caption(finished):
     stems = {p.stem for p in (finished.results / "figures").glob("*.svg")}
     assert stems == {"cohort", "training", "embeddings", "performance", "curves-asd", "fmri-map-asd", "eeg-topography-asd"}

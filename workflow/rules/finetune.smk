@@ -25,7 +25,7 @@ rule finetune_fold:
     params:
         stores=above("stores", 4),
         code=PLAN.code("finetune"),
-        options=PLAN.options("finetune"),
+        options=PLAN.finetune_options(),
         task=lambda wildcards: PLAN.task_options(wildcards.task),
         pretrained=lambda wildcards: PLAN.pretrained(wildcards.fold),
         out=lambda wildcards: R / "finetune" / wildcards.task / f"fold-{wildcards.fold}_seed-{wildcards.seed}",
