@@ -24,6 +24,12 @@ COLUMNS = {
 NAMES = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy"}
 
 
+def _label(rows: pd.DataFrame, task: str, method: str) -> str:
+    """A method's name, with its subjects where it can't speak of all."""
+    own = rows[rows["task"] == task].drop_duplicates("method").set_index("method")["n"]
+    return f"{method}, n = {own[method]}" if method in own and own[method] < own.max() else method
+
+
 def run(*, metrics: Sequence[Path], out: Path, options: FigureOptions) -> None:
     """AUROC and balanced accuracy of every method and task, chance as a line."""
     rows = pd.concat([read_tsv(path) for path in metrics], ignore_index=True)
@@ -50,10 +56,10 @@ def run(*, metrics: Sequence[Path], out: Path, options: FigureOptions) -> None:
         panel.set_xlim(0, 1)
         panel.set_xlabel(f"{NAMES[metric]} (interval over subjects)")
     ticks = [i * (len(methods) + 1) + j for i in range(len(tasks)) for j in range(len(methods))]
-    axes[0].set_yticks(ticks, [m for _ in tasks for m in methods])
+    axes[0].set_yticks(ticks, [_label(rows, task, method) for task in tasks for method in methods])
     axes[0].invert_yaxis()
     for i, task in enumerate(tasks):
-        own = rows[rows["task"] == task].iloc[0]
+        own = rows[rows["task"] == task].sort_values("n").iloc[-1]
         label = f"{task}: n = {own['n']} ({own['n_case']} cases)"
         axes[0].text(0.0, i * (len(methods) + 1) - 0.75, label, fontweight="bold", fontsize=8, va="center")
     axes[0].set_ylim(len(tasks) * (len(methods) + 1) - 1.4, -1.3)
