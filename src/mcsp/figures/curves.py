@@ -75,9 +75,11 @@ def run(*, predictions: Path, task_name: str, out: Path, options: FigureOptions)
     axes[1].axhline(first["y"].mean(), linestyle=":", color=GREY, linewidth=0.8)
     axes[1].set_ylim(0, 1.02)
     figure.legend(loc="outside lower center", ncol=len(methods), title="AUROC")
+    some = sorted(method for method, own in table.groupby("method") if len(own) < len(first))
+    apart = f" On the subjects that have their modality only: {', '.join(some)}." if some else ""
     caption = (
-        f"{task_name}: {len(first)} test subjects ({int(first['y'].sum())} cases) pooled over folds, probabilities "
-        "averaged over seeds. "
-        "Dotted lines: chance (ROC, precision-recall) and perfect calibration. Calibration in fifths of the probabilities."
+        f"{task_name}: {len(first)} test subjects ({int(first['y'].sum())} cases) pooled over folds, probabilities averaged "
+        "over seeds. Dotted lines: chance (ROC, precision-recall) and perfect calibration. Calibration in fifths of the "
+        f"probabilities.{apart}"
     )
     save(figure, out, pd.DataFrame(rows, columns=list(COLUMNS)), COLUMNS, caption, options)
