@@ -72,23 +72,22 @@ def test_a_second_run_does_nothing(finished):
     assert "Nothing to be done" in finished.snakemake()
 
 
-def test_another_task_is_no_reason_to_train_the_encoders_again(finished):
-    study = finished.root / "config/studies/two.yaml"
+@pytest.mark.parametrize(
+    ("old", "new", "also"),
+    [
+        ("tasks:\n", "tasks:\n  second: {case: [ASD]}\n", {"task_counts": 1, "evaluate_task": 1, "explain_task": 1}),
+        ("finetune: {epochs: 3,", "finetune: {seeds: [0, 1], epochs: 3,", {"evaluate_task": 1, "explain_task": 1}),
+    ],
+    ids=["task", "seed"],
+)
+def test_another_task_or_seed_trains_only_its_own_classifiers(finished, tmp_path, old, new, also):
     text = (finished.root / "config/studies/tiny.yaml").read_text()
-    study.write_text(text.replace("tasks:\n", "tasks:\n  second: {case: [ASD]}\n"))
-    planned = finished.planned(study=str(study))
+    assert old in text
+    (tmp_path / "more.yaml").write_text(text.replace(old, new))
+    planned = finished.planned(study=str(tmp_path / "more.yaml"))
     assert planned["finetune_fold"] == 2
-    assert planned["evaluate_task"] == planned["explain_task"] == 1
+    assert also.items() <= planned.items()
     assert not {"simulate_dataset", "ingest_shard", "fmri_shard", "cohort", "splits", "pretrain_fold"} & set(planned)
-
-
-def test_another_seed_is_no_reason_to_train_the_first_again(finished):
-    study = finished.root / "config/studies/seeds.yaml"
-    text = (finished.root / "config/studies/tiny.yaml").read_text()
-    study.write_text(text.replace("finetune: {epochs: 3,", "finetune: {seeds: [0, 1], epochs: 3,"))
-    planned = finished.planned(study=str(study))
-    assert planned["finetune_fold"] == 2
-    assert not {"pretrain_fold", "splits"} & set(planned)
 
 
 def test_every_figure_has_vector_bitmap_source_and_caption(finished):
