@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from mcsp.errors import Exclusion
+from mcsp.motion import MOTION
 
 # Columns of fMRIPrep before 1.2 under the names that it uses since.
 OLD_NAMES = {
@@ -23,17 +25,30 @@ OLD_NAMES = {
     "GlobalSignal": "global_signal",
     "FramewiseDisplacement": "framewise_displacement",
 }
-MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 FULL_MOTION = [f"{m}{s}" for m in MOTION for s in ("", "_derivative1", "_power2", "_derivative1_power2")]
 TISSUE = ["csf", "white_matter"]
 STRATEGIES: dict[str, list[str]] = {
     "24motion+wmcsf": FULL_MOTION + TISSUE,
     "24motion+wmcsf+gsr": [*FULL_MOTION, *TISSUE, "global_signal"],
-    "6motion": MOTION,
-    "6motion+wmcsf": MOTION + TISSUE,
+    "6motion": list(MOTION),
+    "6motion+wmcsf": [*MOTION, *TISSUE],
     "acompcor": [*FULL_MOTION, *(f"a_comp_cor_{i:02d}" for i in range(6))],
     "none": [],
 }
+
+
+def expand(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """`table` with the backward differences and squares of the columns `names` under fMRIPrep's names, where it lacks them.
+
+    The 24 parameters of Friston et al. 1996 (MRM 35:346) are the six of motion so expanded.
+    """
+    made = {}
+    for name in names:
+        derivative = table[name].diff()
+        made[f"{name}_derivative1"] = derivative
+        made[f"{name}_power2"] = table[name] ** 2
+        made[f"{name}_derivative1_power2"] = derivative**2
+    return pd.concat([table, pd.DataFrame({k: v for k, v in made.items() if k not in table})], axis=1)
 
 
 def read_confounds(path: Path) -> pd.DataFrame:
@@ -45,18 +60,7 @@ def read_confounds(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, sep="\t", na_values=["n/a"]).rename(columns=OLD_NAMES)
     except (ValueError, OSError) as error:
         raise Exclusion(f"{path.name}: confounds are not readable ({error})") from error
-    for name in MOTION:
-        if name in table:
-            derivative = table[name].diff()
-            wanted = {
-                f"{name}_derivative1": derivative,
-                f"{name}_power2": table[name] ** 2,
-                f"{name}_derivative1_power2": derivative**2,
-            }
-            for column, values in wanted.items():
-                if column not in table:
-                    table[column] = values
-    return table
+    return expand(table, [name for name in MOTION if name in table])
 
 
 def displacement(table: pd.DataFrame) -> np.ndarray:

@@ -16,8 +16,8 @@ from scipy.signal import welch
 
 from mcsp.atlas import load_atlas
 from mcsp.errors import McspError
+from mcsp.motion import MOTION
 from mcsp.options.simulate import SimulatedDataset, SimulateOptions
-from mcsp.simulate.bold import MOTION
 from mcsp.simulate.participants import draw_participants, draw_traits, generator, group_sizes
 from mcsp.simulate.signals import DT, SETTLE, alpha_envelopes, convolve_hrf
 from mcsp.store import read_json
@@ -126,7 +126,7 @@ def test_bold_is_zero_outside_the_brain_and_stored_small(study):
 def test_confounds_are_fmripreps(study):
     for label, path in runs(study).items():
         table = pd.read_csv(path.parent / f"{label}_task-rest_desc-confounds_timeseries.tsv", sep="\t", na_values=["n/a"])
-        motion = table[MOTION].to_numpy()
+        motion = table[list(MOTION)].to_numpy()
         change = np.abs(np.diff(motion, axis=0))
         power = change[:, :3].sum(axis=1) + 50 * change[:, 3:].sum(axis=1)  # Power et al. 2012
         assert np.isnan(table["framewise_displacement"][0])

@@ -8,6 +8,7 @@ from scipy.signal import welch
 from scipy.stats import skew, spearmanr
 
 from mcsp.atlas import load_atlas
+from mcsp.motion import framewise_displacement
 from mcsp.options.simulate import AmplitudeEffect, BandEffect, EdgeEffect, SimulatedSite
 from mcsp.simulate import forward, signals
 from mcsp.simulate.eeg import simulate_eeg
@@ -119,14 +120,14 @@ def test_bold_response_has_the_runs_length():
 def test_framewise_displacement_by_hand():
     motion = np.zeros((3, 6))
     motion[1] = [0.1, -0.2, 0.3, 0.001, 0.002, -0.003]
-    fd = signals.framewise_displacement(motion)
+    fd = framewise_displacement(motion)
     assert np.isnan(fd[0])
     np.testing.assert_allclose(fd[1:], 0.6 + 50 * 0.006)
 
 
 def test_motion_is_like_real_motion():
     """Median FD of resting adults lies near 0.1-0.3 mm, with occasional spikes."""
-    fd = [np.nanmean(signals.framewise_displacement(signals.motion_parameters(rng(i), 150, 2.0))) for i in range(60)]
+    fd = [np.nanmean(framewise_displacement(signals.motion_parameters(rng(i), 150, 2.0))) for i in range(60)]
     assert 0.1 < np.median(fd) < 0.35
     assert np.mean(np.array(fd) > 0.5) < 0.1
 

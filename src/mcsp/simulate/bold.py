@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from mcsp.atlas import Atlas
-from mcsp.simulate.signals import framewise_displacement, motion_parameters
+from mcsp.confounds import expand
+from mcsp.motion import MOTION, framewise_displacement
+from mcsp.simulate.signals import motion_parameters
 from mcsp.store import write_json
 
 SPACE = "MNI152NLin2009cAsym"
-MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 STEP = 0.25  # intensity of one unit of the 16-bit files
 ANATOMY_MM = 6.0
 
@@ -82,13 +83,8 @@ def confounds(rng: np.random.Generator, motion: np.ndarray, phys: np.ndarray, br
         columns[f"a_comp_cor_{i:02d}"] = phys[i % 2] / np.sqrt(n) + 0.02 * rng.normal(size=n)
     for i in range(max(1, int(2 * n * t_r / 128))):
         columns[f"cosine{i:02d}"] = np.cos(np.pi * (i + 1) * (2 * np.arange(n) + 1) / (2 * n)) * np.sqrt(2 / n)
-    for name, series in zip(MOTION, motion.T):
-        derivative = np.concatenate([[np.nan], np.diff(series)])
-        columns[name] = series
-        columns[f"{name}_derivative1"] = derivative
-        columns[f"{name}_power2"] = series**2
-        columns[f"{name}_derivative1_power2"] = derivative**2
-    return pd.DataFrame(columns)
+    columns.update(zip(MOTION, motion.T))
+    return expand(pd.DataFrame(columns), MOTION)
 
 
 def write_bold(

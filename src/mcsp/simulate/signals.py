@@ -16,7 +16,6 @@ SLOW = (0.01, 0.1)  # Hz, of network activity
 WAXING = (0.01, 0.08)  # Hz, of alpha power
 AMPLITUDE_BAND = (0.02, 0.05)  # Hz, where amplitude effects act
 SETTLE = 40.0  # s before a recording begins, so that the haemodynamic response has settled
-HEAD_RADIUS_MM = 50.0  # Power et al. 2012: rotations as arc length on a sphere of this radius
 
 Effect = EdgeEffect | AmplitudeEffect | BandEffect
 
@@ -141,13 +140,3 @@ def motion_parameters(rng: np.random.Generator, n_frames: int, t_r: float) -> np
         drift[frame:] += rng.normal(size=6) * scale * 0.4
         drift[frame] += rng.normal(size=6) * scale
     return drift + breathing
-
-
-def framewise_displacement(motion: np.ndarray) -> np.ndarray:
-    """Framewise displacement (T,) in mm, the first frame NaN. `motion` (T, 6): mm and rad.
-
-    Source: Power et al. 2012, NeuroImage 59:2142: sum of absolute differences, rotations on a sphere of 50 mm.
-    """
-    change = np.abs(np.diff(motion, axis=0))
-    change[:, 3:] *= HEAD_RADIUS_MM
-    return np.concatenate([[np.nan], change.sum(axis=1)])

@@ -1,0 +1,1 @@
+"""From raw BOLD and T1w to derivatives in the layout of fMRIPrep."""
