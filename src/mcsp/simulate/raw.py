@@ -147,8 +147,8 @@ def bold_run(
     noise: float = 1.0,
 ) -> nib.Nifti1Image:
     """Raw BOLD of a moving head. `roi` (R, N): regional signals every `roi_dt` s, in standard deviations (1 % of a voxel);
-    `motion` (T, 6): where the head is at each frame, by `rigid_matrix` about the grid's middle; `noise`: voxel noise in the units
-    of `roi`. Each slice holds the signal of its own time.
+    `motion` (T, 6): where the head is at each frame, by `rigid_matrix` about the grid's middle; `noise`: voxel noise in the
+    units of `roi`. Each slice holds the signal of its own time.
     """
     shape = (int(200 / voxel_size), int(232 / voxel_size), int(176 / voxel_size))
     centre = head.pose[:3, 3] + np.array([2.0, -18.0, 8.0])

@@ -1,0 +1,142 @@
+"""One shard of raw BOLD and T1w to derivatives, and a recordings table that says where they are.
+
+Derivatives of a dataset lie in one BIDS directory that all its shards share. What is there already for equal inputs, options
+and code is not made again, so a shard that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from mcsp import __version__
+from mcsp.bids.recordings import fingerprint, recordings_table, sidecar_of
+from mcsp.code import code_version
+from mcsp.errors import Exclusion
+from mcsp.options.embedded import EmbeddedOptions
+from mcsp.preprocess.anatomy import Anatomy
+from mcsp.preprocess.embedded import run_anatomy, run_bold
+from mcsp.preprocess.qc import write_page
+from mcsp.preprocess.space import SPACE
+from mcsp.shards import STATUS_COLUMNS, Outcome, work_through
+from mcsp.store import read_json, read_table, write_json, write_table, write_tsv
+
+STAGE = "preprocess-fmri"
+
+
+def raw_key(rows: Sequence[dict], options: EmbeddedOptions) -> str:
+    """Hash of all that a subject's derivatives depend on: raw files, sidecars, options, code."""
+    inputs = [(r["path"], r["fingerprint"], r["t_r"], r["t1w"], fingerprint(Path(r["t1w"])), sidecar_of(Path(r["path"]))) for r in rows]
+    parts = [inputs, options.model_dump(mode="json"), code_version("mcsp.preprocess.embedded")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _finished(stamp: Path, key: str) -> dict | None:
+    if not stamp.is_file():
+        return None
+    record = read_json(stamp)
+    whole = record.get("key") == key and all(Path(row["path"]).is_file() for row in record["rows"])
+    return record if whole else None
+
+
+def _runs(rows: Sequence[dict], out: Path, options: EmbeddedOptions) -> tuple[list[dict], list[str]]:
+    """(rows of the derivatives, reasons of the runs that can't be used). Raises Exclusion when none can."""
+    made, reasons = [], []
+    anatomies: dict[str, Anatomy] = {}
+    with TemporaryDirectory(prefix=".part-", dir=out) as scratch:
+        for row in rows:
+            try:
+                if row["t1w"] not in anatomies:
+                    stem = Path(row["t1w"]).name.split(".")[0].removesuffix("_T1w")
+                    anatomies[row["t1w"]] = run_anatomy(Path(row["t1w"]), out, stem, options, Path(scratch))
+                sidecar = sidecar_of(Path(row["path"]))
+                paths = run_bold({**row, "sidecar": sidecar}, anatomies[row["t1w"]], out, options)
+            except Exclusion as error:
+                reasons.append(str(error))
+                continue
+            files = {"path": paths["bold"], "confounds": paths["confounds"], "mask": paths["mask"]}
+            made.append({**row, "kind": "bold", "t1w": "", **{k: str(v.resolve()) for k, v in files.items()}})
+    if not made:
+        raise Exclusion("; ".join(dict.fromkeys(reasons)))
+    return made, reasons
+
+
+def embedded_subject(rows: list[dict], *, derivatives: Path, options: EmbeddedOptions, note: str | None) -> dict:
+    """Derivatives of one subject's raw runs: {'rows': of the recordings table, 'reasons': of runs that can't be used}.
+
+    A page says how it went, also when it failed. Raises Exclusion when no run can be used.
+    """
+    label = rows[0]["uid"].split("/")[1]
+    out, stamp = derivatives / label, derivatives / "stamps" / f"{label}.json"
+    key = raw_key(rows, options)
+    if record := _finished(stamp, key):
+        return record
+    stamp.unlink(missing_ok=True)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    try:
+        made, reasons = _runs(rows, out, options)
+    except Exclusion as error:
+        write_page(out, label, [str(error)], note)
+        raise
+    write_page(out, label, reasons, note)
+    record = {"key": key, "rows": made, "reasons": reasons}
+    write_json(stamp, record)
+    return record
+
+
+def describe(derivatives: Path, name: str, note: str | None) -> None:
+    """Write what makes the directory a BIDS derivative."""
+    made = {"Name": "mcsp preprocess (embedded route)", "Version": __version__, "Description": f"ANTs; template {SPACE}"}
+    title = f"Preprocessed BOLD of {name}" + (f" ({note})" if note else "")
+    write_json(
+        derivatives / "dataset_description.json",
+        {"Name": title, "BIDSVersion": "1.10.0", "DatasetType": "derivative", "GeneratedBy": [made]},
+    )
+    (derivatives / ".bidsignore").write_text("*.html\nstamps\nfigures\n*_desc-confounds_timeseries.*\n", encoding="utf-8")
+
+
+def run(
+    *,
+    dataset: str,
+    recordings: Path,
+    options: EmbeddedOptions,
+    derivatives: Path,
+    out: Path,
+    status: Path,
+    note: str | None,
+    threads: int,
+) -> None:
+    """Preprocess the raw BOLD of one shard into `derivatives` and write its recordings table at `out`: that of ingestion with
+    each raw run replaced by what was made of it. Subjects of whom nothing is left stand in `status` with the reason.
+    """
+    table = read_table(recordings)
+    raw = table["kind"] == "raw"
+    items = [(uid, rows.to_dict("records")) for uid, rows in table[raw].groupby("uid", sort=True)]
+    if items:
+        derivatives.mkdir(parents=True, exist_ok=True)
+        describe(derivatives, dataset, note)
+    work = partial(embedded_subject, derivatives=derivatives, options=options, note=note)
+    outcomes = list(work_through(work, items, threads=threads, label=f"preprocessing {dataset}"))
+    made = [row for outcome in outcomes if outcome.state == "done" for row in outcome.value["rows"]]
+    write_table(recordings_table([*table[~raw].to_dict("records"), *made]), out)
+    write_tsv(status_lines(dataset, table[~raw], outcomes), status, STATUS_COLUMNS)
+    print(f"{dataset}: {len(made)} runs of {len(items)} subjects with raw BOLD: a page per subject in {derivatives}")
+
+
+def status_lines(dataset: str, ready: pd.DataFrame, outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """Status of everybody with fMRI: who needed nothing is done; of who stays, a line for each run that can't be used."""
+    lines = [(o.key, dataset, STAGE, o.state, o.reason) for o in outcomes]
+    for outcome in outcomes:
+        reasons = outcome.value["reasons"] if outcome.state == "done" else []
+        lines += [(outcome.key, dataset, "preprocess", "excluded", " ".join(reason.split())) for reason in reasons]
+    others = sorted(set(ready.loc[ready["modality"] == "fmri", "uid"]) - {o.key for o in outcomes})
+    lines += [(uid, dataset, STAGE, "done", None) for uid in others]
+    return pd.DataFrame(lines, columns=list(STATUS_COLUMNS))
