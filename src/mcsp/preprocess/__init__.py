@@ -1,0 +1,1 @@
+"""From raw BOLD to preprocessed BOLD."""
