@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -191,6 +192,13 @@ def test_the_wrapper_reads_its_own_options_and_leaves_the_rest(dataset):
     assert read.bids_database_dir is None
     assert rest[:2] == ["--participant-label", "01"]
     assert rest[-5:] == ["--ignore", "fieldmaps", "slicetiming", "--dummy-scans", "4"]
+
+
+def test_the_default_version_is_the_one_whose_parsers_are_pinned():
+    version = FmriprepOptions().version
+    root = Path(__file__).resolve().parents[2]
+    assert f"fmriprep-docker=={version}" in (root / "requirements.lock").read_text().splitlines()
+    assert f"fmriprep=={version}" in (root / "requirements-fmriprep.lock").read_text().splitlines()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 64])
