@@ -10,10 +10,11 @@ STUDY ?= config/studies/demo.yaml
 setup: $(VENV)/.ready
 
 # The stamp names the lock it was made from: a new lock renews the environment, an equal one does nothing.
-$(VENV)/.ready: requirements.lock pyproject.toml
+$(VENV)/.ready: requirements.lock requirements-fmriprep.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'mcsp needs Python 3.11 or newer: make setup PYTHON=python3.12'; exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-fmriprep.lock
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -34,7 +35,7 @@ schema: setup
 	$(VENV)/bin/mcsp schema --defaults > config/config.yaml
 
 lock: setup
-	{ head -n 1 requirements.lock; $(VENV)/bin/python -m pip freeze --all --exclude-editable --exclude mcsp --exclude pip | sed 's/+cpu$$//'; } > requirements.new
+	{ head -n 1 requirements.lock; $(VENV)/bin/python -m pip freeze --all --exclude-editable --exclude mcsp --exclude pip | sed 's/+cpu$$//' | grep -vxFf requirements-fmriprep.lock; } > requirements.new
 	mv requirements.new requirements.lock
 
 clean:
