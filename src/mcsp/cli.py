@@ -392,6 +392,7 @@ def evaluate(
     predictions: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
     metrics: Annotated[Path, typer.Option(help="Metrics to write (TSV).")],
     comparisons: Annotated[Path, typer.Option(help="Paired comparisons to write (TSV).")],
+    harmonisation: Annotated[Path, typer.Option(help="Sites that ComBat knew, per fold, to write (TSV).")],
     threads: Threads = 1,
 ) -> None:
     """Open the test subjects once: frozen classifiers and rivals on the same folds."""
@@ -410,6 +411,7 @@ def evaluate(
         predictions=predictions,
         metrics=metrics,
         comparisons=comparisons,
+        harmonisation=harmonisation,
         threads=threads,
     )
 

@@ -37,12 +37,15 @@ class Ready:
     splits: Path
     models: list[Path]
 
-    def run(self, out: Path, models: list[Path] | None = None, task: Task = TASK) -> pd.DataFrame:
+    def run(
+        self, out: Path, models: list[Path] | None = None, task: Task = TASK, options: EvaluateOptions = OPTIONS
+    ) -> pd.DataFrame:
         """Run the stage into `out`; its metrics."""
         stage.run(
             stores=self.study.stores, cohort=self.study.cohort, splits=self.splits, task_name="asd", task=task,
-            models=models or self.models, options=OPTIONS, predictions=out / "predictions.parquet",
+            models=models or self.models, options=options, predictions=out / "predictions.parquet",
             metrics=out / "metrics.tsv", comparisons=out / "comparisons.tsv", threads=1,
+            harmonisation=out / "harmonisation.tsv",
         )  # fmt: skip
         return read_tsv(out / "metrics.tsv")
 
@@ -148,7 +151,9 @@ def test_two_runs_write_the_same_bytes(ready, tmp_path):
     ready.run(tmp_path / "one")
     ready.run(tmp_path / "two")
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == ["comparisons.json", "comparisons.tsv", "metrics.json", "metrics.tsv", "predictions.parquet"]
+    tables = ("comparisons", "harmonisation", "metrics")
+    assert names == [*(f"{table}.{suffix}" for table in tables for suffix in ("json", "tsv")), "predictions.parquet"]
+    assert read_tsv(tmp_path / "one" / "harmonisation.tsv").empty  # nothing is harmonised unless asked for
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -243,9 +248,51 @@ def test_a_site_without_anybody_of_the_task_is_passed_over(stored_study, tmp_pat
     options = SplitOptions(protocol="leave-one-site-out", n_folds=6)
     folds = frozen_folds.make_splits(cohort, options)
     y = task_labels(cohort, TASK)
-    rows = stage.rival_predictions(stored_study.stores, cohort, folds, y)
+    rows, _ = stage.rival_predictions(stored_study.stores, cohort, folds, y)
     assert set(rows.loc[rows["method"] == "phenotype", "uid"]) == set(y.index)
     assert rows["fold"].nunique() == 5
+
+
+def test_harmonised_rivals_stand_beside_the_others_on_the_same_folds(ready, tmp_path):
+    metrics = ready.run(tmp_path / "out", options=OPTIONS.model_copy(update={"harmonise": "combat"}))
+    plain = ready.run(tmp_path / "plain")
+    combat = metrics["method"].str.endswith(", ComBat")
+    pd.testing.assert_frame_equal(metrics[~combat].reset_index(drop=True), plain)
+    assert list(metrics.loc[combat, "method"].unique()) == [
+        "linear FC + band power, ComBat", "linear FC, ComBat", "linear band power, ComBat",
+    ]  # fmt: skip
+    assert metrics.loc[combat, "protocol"].str.contains("ComBat corrected 96 of 96 test recordings").all()
+    pairs = read_tsv(tmp_path / "out" / "comparisons.tsv").set_index(["method", "rival", "metric"])
+    for name in ("FC + band power", "FC", "band power"):
+        assert (f"linear {name}, ComBat", f"linear {name}", "auroc") in pairs.index
+        assert (f"linear {name}, ComBat", "phenotype", "auroc") in pairs.index
+    predictions = read_table(tmp_path / "out" / "predictions.parquet").set_index(["method", "uid"])
+    a, b = (predictions.loc[f"linear FC{end}"] for end in ("", ", ComBat"))
+    assert a["fold"].equals(b["fold"])
+    assert not np.allclose(a["p"], b["p"])
+    sites = read_tsv(tmp_path / "out" / "harmonisation.tsv")
+    cohort = read_table(ready.study.cohort)
+    assert set(sites["state"]) == {"fitted"}
+    for modality in ("fmri", "eeg"):
+        own = sites[sites["modality"] == modality]
+        assert own["n_test"].sum() == cohort[f"has_{modality}"].sum()
+        assert (own.groupby("fold")[["n_train", "n_test"]].sum().sum(axis=1) == cohort[f"has_{modality}"].sum()).all()
+        assert set(own["site"]) == set((cohort["dataset"] + "/" + cohort["site"])[cohort[f"has_{modality}"]])
+
+
+def test_left_out_sites_are_unseen_and_the_table_says_so(stored_study):
+    cohort = read_table(stored_study.cohort)
+    folds = frozen_folds.make_splits(cohort, SplitOptions(protocol="leave-one-site-out", n_folds=6))
+    y = task_labels(cohort, TASK)
+    _, sites = stage.rival_predictions(stored_study.stores, cohort, folds, y, "combat")
+    tested = sites["n_test"] > 0
+    assert (sites.loc[tested, "state"] == "unseen").all()
+    assert (sites.loc[tested, "n_train"] == 0).all()
+    assert (sites.loc[~tested, "state"] == "fitted").all()
+    n = cohort[["has_fmri", "has_eeg"]].to_numpy().sum()
+    assert stage.combat_text(sites) == (
+        f"ComBat corrected 0 of {n} test recordings; {n} are of sites unseen in training, and left as they are"
+    )
 
 
 def test_the_summary_has_a_line_per_task_and_method_and_names_failures(ready, tmp_path, capsys):

@@ -8,6 +8,7 @@ import pytest
 from scipy.signal import welch
 from sklearn.linear_model import LogisticRegression
 
+from mcsp.evaluation.combat import Combat
 from mcsp.evaluation.metrics import auroc
 from mcsp.evaluation.rivals import Linear, Phenotype, band_power, edge_features, make_rivals
 from mcsp.store import read_table
@@ -37,17 +38,20 @@ def artefact(model) -> list[np.ndarray]:
         found += [numbers[0].statistics_, numbers[1].mean_, numbers[1].scale_, *names.categories_]
         return [*found, last.coef_, last.intercept_, np.array(last.C)]
     for own in model.models.values():
-        found += [own[0].mean_, own[0].scale_, own[1].coef_, own[1].intercept_, np.array(own[1].C)]
+        scaler, last = own[-2:]
+        found += [scaler.mean_, scaler.scale_, last.coef_, last.intercept_, np.array(last.C)]
+        if model.combat:
+            found += [getattr(own[0].combat_, name) for name in ("mean", "betas", "variance", "gamma", "delta", "median")]
     return found
 
 
-@pytest.mark.parametrize("kind", ["phenotype", "linear"])
+@pytest.mark.parametrize("kind", ["phenotype", "linear", "combat"])
 def test_changed_test_subjects_leave_the_fitted_rival_bit_identical(kind):
     people, y, features = crowd()
     train, test = np.arange(50), np.arange(50, 80)
 
     def fitted():
-        rival = Phenotype() if kind == "phenotype" else Linear("linear", features)
+        rival = Phenotype() if kind == "phenotype" else Linear("linear", features, combat=kind == "combat")
         return artefact(rival.fit(people.iloc[train], y[train]))
 
     before = fitted()
@@ -145,6 +149,60 @@ def test_the_strength_is_tuned_on_training_families_only(monkeypatch):
     assert len(seen) > 5
     assert max(seen) == n_train
     assert sum(n == n_train for n in seen) == 1
+
+
+def test_combat_finds_what_is_there_under_strong_site_effects():
+    """Cases are most at one site, and sites differ by far more than cases from controls."""
+    people, y, features = crowd(400)
+    people["site"] = np.where(np.random.default_rng(1).random(400) < 0.3 + 0.4 * y, "x", "y")
+    features = {"fmri": features["fmri"]}
+    rng = np.random.default_rng(2)
+    shift, spread = {s: rng.normal(0, 10, 12) for s in "xy"}, {"x": 0.5, "y": 3.0}
+    for uid, values in features["fmri"].items():
+        features["fmri"][uid] = shift[people.loc[uid, "site"]] + spread[people.loc[uid, "site"]] * values
+    train, test = np.arange(250), np.arange(250, 400)
+    area, site = {}, (people["site"].iloc[test] == "x").to_numpy().astype(int)
+    for combat in (False, True):
+        p = Linear("linear", features, combat).fit(people.iloc[train], y[train]).predict(people.iloc[test])
+        has = np.isfinite(p)
+        area[combat] = auroc(y[test][has], p[has]), auroc(site[has], p[has])
+    assert area[True][0] > 0.7
+    assert area[False][1] > 0.75 > area[True][1]  # the plain model reads the site, the harmonised one hardly
+
+
+def test_combat_is_fitted_on_the_inner_training_subjects(monkeypatch):
+    people, y, features = crowd()
+    seen = []
+    original = Combat.fit
+    monkeypatch.setattr(Combat, "fit", lambda self, x, *rest: seen.append(len(x)) or original(self, x, *rest))
+    Linear("one", {"fmri": features["fmri"]}, combat=True).fit(people.iloc[:50], y[:50])
+    n_train = people["uid"].iloc[:50].isin(features["fmri"]).sum()
+    assert sum(n == n_train for n in seen) == 1
+    assert all(n < n_train for n in seen[:-1])
+
+
+def test_combat_reads_site_age_and_sex_of_each_subject():
+    """The pipeline's first step gives what ComBat gives when it is called with the same subjects."""
+    people, y, features = crowd()
+    people["sex"] = people["sex"].astype(object)
+    people.loc[people.index[:5], "sex"] = None
+    people.loc[people.index[3:9], "age"] = np.nan
+    people.loc[people.index[60:], "site"] = "elsewhere"
+    rival = Linear("one", {"fmri": features["fmri"]}, combat=True).fit(people.iloc[:50], y[:50])
+    own = people[people["uid"].isin(features["fmri"])]
+    train, x = own["uid"].isin(people["uid"].iloc[:50]).to_numpy(), np.stack([features["fmri"][uid] for uid in own["uid"]])
+    sex = own["sex"].map({"M": 1.0, "F": -1.0, None: 0.0}).fillna(0)
+    covariates = np.column_stack([own["age"], sex])
+    site = ("a/" + own["site"]).to_numpy()
+    model = Combat().fit(x[train], site[train], covariates[train])
+    new = rival.models["fmri"][0].transform(rival._read("fmri", own))
+    np.testing.assert_allclose(new, model.transform(x, site, covariates), rtol=1e-12)
+    table = rival.harmonised(people.iloc[50:]).set_index("site")
+    assert list(table.index) == ["a/elsewhere", "a/x", "a/y"]
+    assert list(table["state"]) == ["unseen", "fitted", "fitted"]
+    assert table["n_train"].to_dict() == {"a/elsewhere": 0, "a/x": model.n_train["a/x"], "a/y": model.n_train["a/y"]}
+    assert table["n_test"].sum() == (~train).sum()
+    assert Linear("one", features).fit(people.iloc[:50], y[:50]).harmonised(people).empty
 
 
 def test_edges_are_the_upper_triangle():

@@ -74,3 +74,6 @@ def test_methods_follow_the_study():
         assert words in text
     text = methods_text(study, pd.DataFrame({"has_fmri": [True], "has_eeg": [False]}))
     assert "EEG was filtered" not in text
+    assert "ComBat" not in text
+    study["evaluate"]["harmonise"] = "combat"
+    assert "harmonised over sites by ComBat" in methods_text(study, pd.DataFrame({"has_fmri": [True], "has_eeg": [False]}))

@@ -128,6 +128,14 @@ def test_predictions_cover_every_subject_once_per_method_from_its_test_fold(fini
     assert not predictions.duplicated(["method", "seed", "uid"]).any()
 
 
+def test_harmonised_rivals_name_their_sites(finished):
+    sites = read_tsv(finished.results / "evaluate/asd/harmonisation.tsv")
+    assert set(sites["modality"]) == {"fmri", "eeg"}
+    assert set(sites["state"]) <= {"fitted", "too few", "only site", "unseen"}
+    methods = set(read_tsv(finished.results / "evaluate/asd/metrics.tsv")["method"])
+    assert {"linear FC + band power", "linear FC + band power, ComBat"} <= methods
+
+
 def test_pretraining_was_inductive_and_says_so(finished):
     for fold in (0, 1):
         record = json.loads((finished.results / f"pretrain/fold-{fold}/config.json").read_text())

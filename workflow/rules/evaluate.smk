@@ -19,6 +19,7 @@ rule evaluate_task:
             labels={"task": "{task}", "table": "paired comparisons"},
             caption="../report/comparisons.rst",
         ),
+        harmonisation=R / "evaluate/{task}/harmonisation.tsv",
     log:
         R / "logs/evaluate/{task}.log",
     benchmark:
@@ -40,7 +41,8 @@ rule evaluate_task:
     shell:
         "mcsp evaluate {wildcards.task} --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} "
         "--task {params.task:q} --options {params.options:q} --predictions {output.predictions:q} --metrics {output.metrics:q} "
-        "--comparisons {output.comparisons:q} --threads {threads} {params.models:q} > {log:q} 2>&1"
+        "--comparisons {output.comparisons:q} --harmonisation {output.harmonisation:q} --threads {threads} "
+        "{params.models:q} > {log:q} 2>&1"
 
 
 rule evaluate:

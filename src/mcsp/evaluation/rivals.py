@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
@@ -18,9 +19,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from mcsp.cohort import domain_meta, read_domain
+from mcsp.evaluation.combat import Combat
 
 STRENGTHS = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]  # of the ridge penalty's inverse, tuned inside the training part
 FEATURES = {"fmri": "FC", "eeg": "band power"}  # what the linear rival reads of a modality
+COMBAT = ", ComBat"  # ends the name of a harmonised rival
 POWER_BANDS = {"delta": (1.0, 4.0), "theta": (4.0, 8.0), "alpha": (8.0, 13.0), "beta": (13.0, 30.0)}
 
 
@@ -42,6 +45,11 @@ def _logistic() -> LogisticRegression:
     return LogisticRegression(class_weight="balanced", max_iter=500)
 
 
+def site_of(people: pd.DataFrame) -> pd.Series:
+    """What tells sites apart: datasets may use the same name for different ones."""
+    return people["dataset"] + "/" + people["site"]
+
+
 @dataclass
 class Phenotype:
     """Logistic regression on age, sex, site and mean framewise displacement: what no imaging result may fall behind."""
@@ -52,7 +60,7 @@ class Phenotype:
     @staticmethod
     def _table(people: pd.DataFrame) -> pd.DataFrame:
         table = people[["age", "mean_fd"]].astype(float)
-        return table.assign(sex=people["sex"].fillna("unknown"), site=people["dataset"] + "/" + people["site"])
+        return table.assign(sex=people["sex"].fillna("unknown"), site=site_of(people))
 
     def fit(self, people: pd.DataFrame, y: np.ndarray) -> Phenotype:
         """Fit on training subjects."""
@@ -69,24 +77,55 @@ class Phenotype:
         return self.model.predict_proba(self._table(people))[:, 1]
 
 
+class Harmonise(TransformerMixin, BaseEstimator):
+    """ComBat as a pipeline's first step, so that the inner cross-validation too fits it on its training subjects only.
+    Columns: the site's number, age, sex, then the features.
+    """
+
+    def fit(self, x: np.ndarray, y: np.ndarray | None = None) -> Harmonise:
+        """Fit on training subjects. `y` is not used: ComBat must not see labels."""
+        self.combat_ = Combat().fit(x[:, 3:], x[:, 0], x[:, 1:3])
+        return self
+
+    def transform(self, x: np.ndarray) -> np.ndarray:
+        """Harmonised features."""
+        return self.combat_.transform(x[:, 3:], x[:, 0], x[:, 1:3])
+
+
 @dataclass
 class Linear:
-    """Logistic regression on features of each modality; the logits of those that a subject has are averaged."""
+    """Logistic regression on features of each modality; the logits of those that a subject has are averaged.
+
+    With `combat`, features are first harmonised over sites, with age and sex as covariates (unknown sex lies midway).
+    """
 
     name: str
     features: dict[str, dict[str, np.ndarray]]  # modality -> uid -> features
+    combat: bool = False
     models: dict[str, object] = field(default_factory=dict)
+    codes: dict[str, int] = field(default_factory=dict)  # training site -> its number
+
+    def _read(self, modality: str, people: pd.DataFrame) -> np.ndarray:
+        """Features (N, F) of people that have the modality; with ComBat, after three columns that it needs."""
+        x = np.stack([self.features[modality][uid] for uid in people["uid"]])
+        if not self.combat:
+            return x
+        site = site_of(people).map(self.codes).fillna(-1)
+        sex = people["sex"].map({"M": 1, "F": -1}).astype(float).fillna(0)
+        return np.column_stack([np.stack([site, people["age"], sex], axis=1).astype(x.dtype), x])
 
     def fit(self, people: pd.DataFrame, y: np.ndarray) -> Linear:
         """Fit on training subjects, one model per modality."""
         self.models = {}
-        for modality, values in self.features.items():
-            has = people["uid"].isin(values).to_numpy()
+        self.codes = {name: code for code, name in enumerate(sorted(set(site_of(people))))}
+        for modality in self.features:
+            has = people["uid"].isin(self.features[modality]).to_numpy()
             if len(set(y[has])) < 2:
                 continue
-            x = np.stack([values[uid] for uid in people.loc[has, "uid"]])
-            model = make_pipeline(StandardScaler(), _logistic())
+            steps = [Harmonise()] if self.combat else []
+            model = make_pipeline(*steps, StandardScaler(), _logistic())
             families = people.loc[has, "family"].to_numpy()
+            x = self._read(modality, people[has])
             self.models[modality] = _tuned(model, {"logisticregression__C": STRENGTHS}, x, y[has], families)
         return self
 
@@ -96,8 +135,7 @@ class Linear:
         for modality, model in self.models.items():
             has = people["uid"].isin(self.features[modality]).to_numpy()
             if has.any():
-                x = np.stack([self.features[modality][uid] for uid in people.loc[has, "uid"]])
-                total[has] += model.decision_function(x)
+                total[has] += model.decision_function(self._read(modality, people[has]))
                 count[has] += 1
         return np.where(count > 0, 1 / (1 + np.exp(-total / np.maximum(count, 1))), np.nan)
 
@@ -106,7 +144,20 @@ class Linear:
         if len(self.features) < 2:
             return []
         own = {m: {m: self.models[m]} if m in self.models else {} for m in self.features}
-        return [Linear(f"linear {FEATURES[m]}", {m: values}, own[m]) for m, values in self.features.items()]
+        name = {m: f"linear {FEATURES[m]}{COMBAT if self.combat else ''}" for m in self.features}
+        return [replace(self, name=name[m], features={m: x}, models=own[m]) for m, x in self.features.items()]
+
+    def harmonised(self, test: pd.DataFrame) -> pd.DataFrame:
+        """What ComBat knew of each site that it was fitted on or that tests: modality, site, n_train, n_test, state."""
+        rows = []
+        for modality, model in self.models.items() if self.combat else ():
+            combat = model[0].combat_
+            trained = {name: combat.n_train[code] for name, code in self.codes.items() if code in combat.n_train}
+            tested = site_of(test)[test["uid"].isin(self.features[modality]).to_numpy()].value_counts()
+            for name in sorted({*trained, *tested.index}):
+                state = combat.state(self.codes.get(name, -1))
+                rows.append((modality, name, trained.get(name, 0), int(tested.get(name, 0)), state))
+        return pd.DataFrame(rows, columns=["modality", "site", "n_train", "n_test", "state"])
 
 
 def edge_features(fc: np.ndarray) -> np.ndarray:
@@ -121,8 +172,10 @@ def band_power(amplitude: np.ndarray, freqs: np.ndarray) -> np.ndarray:
     return np.log(np.concatenate(bands) + 1e-12)
 
 
-def make_rivals(stores: Path, cohort: pd.DataFrame) -> list[Callable[[], Phenotype | Linear]]:
-    """Makers of the rivals that the cohort's modalities allow; each call gives an unfitted one."""
+def make_rivals(stores: Path, cohort: pd.DataFrame, harmonise: str = "none") -> list[Callable[[], Phenotype | Linear]]:
+    """Makers of the rivals that the cohort's modalities allow; each call gives an unfitted one. With `harmonise` 'combat'
+    the linear one comes twice, without and with ComBat.
+    """
     features: dict[str, dict[str, np.ndarray]] = {}
     if cohort["has_fmri"].any():
         features["fmri"] = read_domain(stores, cohort, "fmri", "spatial", edge_features)
@@ -130,4 +183,5 @@ def make_rivals(stores: Path, cohort: pd.DataFrame) -> list[Callable[[], Phenoty
         freqs = np.array(domain_meta(stores, cohort, "eeg", "spectral")["freqs"])
         features["eeg"] = read_domain(stores, cohort, "eeg", "spectral", lambda row: band_power(row, freqs))
     name = "linear " + " + ".join(FEATURES[m] for m in features)
-    return [Phenotype, lambda: Linear(name, features)]
+    rivals = [Phenotype, lambda: Linear(name, features)]
+    return [*rivals, lambda: Linear(name + COMBAT, features, combat=True)] if harmonise == "combat" else rivals

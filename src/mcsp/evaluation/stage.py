@@ -14,7 +14,7 @@ from scipy import stats
 from mcsp.cohort import MODALITIES, task_labels
 from mcsp.errors import McspError
 from mcsp.evaluation.metrics import METRICS, bootstrap, delong, holm, paired_permutation, per_fold
-from mcsp.evaluation.rivals import Linear, make_rivals
+from mcsp.evaluation.rivals import COMBAT, Linear, make_rivals
 from mcsp.evaluation.splits import guard, load_splits, part, read_record
 from mcsp.model.mcsp import Classifier
 from mcsp.options.results import EvaluateOptions
@@ -50,6 +50,15 @@ COMPARISON_COLUMNS = {
     "p_holm": "p corrected over this table (Holm)",
     "test": "delong, or permutation (methods swapped subject by subject)",
     "verdict": "better, worse, or not told apart, at 0.05 after correction",
+}
+HARMONISATION_COLUMNS = {
+    "fold": "Fold",
+    "modality": "fmri or eeg: each is harmonised on its own",
+    "site": "Dataset and site",
+    "n_train": "Training and validation subjects of the task with this modality: what ComBat was fitted on",
+    "n_test": "Test subjects of the task with this modality",
+    "state": "fitted; too few (training subjects), only site (there is nothing to harmonise it with) or unseen (no training "
+    "subject): subjects of these sites are left as they are",
 }
 
 
@@ -90,14 +99,17 @@ def mcsp_predictions(
     return pd.DataFrame(rows, columns=["fold", "seed", "uid", "p"])
 
 
-def rival_predictions(stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series) -> pd.DataFrame:
-    """Probabilities of the rivals, fitted on each fold's training and validation subjects: method, fold, uid, p.
+def rival_predictions(
+    stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series, harmonise: str = "none"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Probabilities of the rivals, fitted on each fold's training and validation subjects: method, fold, uid, p; and what
+    ComBat knew of the sites, as HARMONISATION_COLUMNS has it (empty without).
 
     A fold that tests nobody of the task is passed over, and so is a subject without any modality that a rival reads.
     """
     people = cohort.set_index("uid", drop=False)
-    rows = []
-    for make in make_rivals(stores, cohort):
+    rows, sites = [], []
+    for make in make_rivals(stores, cohort, harmonise):
         for fold in track(sorted(set(splits["fold"])), description="rival"):
             train = [uid for uid in part(splits, fold, "train", "val") if uid in y.index]
             test = [uid for uid in part(splits, fold, "test") if uid in y.index]
@@ -107,7 +119,10 @@ def rival_predictions(stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, 
             rival = make().fit(people.loc[train], y.loc[train].to_numpy())
             for one in (rival, *(rival.parts() if isinstance(rival, Linear) else [])):
                 rows += [(one.name, fold, uid, float(p)) for uid, p in zip(test, one.predict(people.loc[test]))]
-    return pd.DataFrame(rows, columns=["method", "fold", "uid", "p"]).dropna(subset="p")
+            if isinstance(rival, Linear) and rival.combat:
+                sites.append(rival.harmonised(people.loc[test]).assign(fold=fold))
+    known = pd.concat(sites, ignore_index=True) if sites else pd.DataFrame(columns=list(HARMONISATION_COLUMNS))
+    return pd.DataFrame(rows, columns=["method", "fold", "uid", "p"]).dropna(subset="p"), known
 
 
 def pooled(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -144,11 +159,14 @@ def _verdict(difference: float, p: float) -> str:
 
 
 def comparison_rows(task: str, means: pd.DataFrame, method: str, options: EvaluateOptions) -> pd.DataFrame:
-    """`method`, and each imaging rival, against the others on the subjects that both predicted."""
+    """Pairs of methods on the subjects that both predicted: `method` against each rival, imaging rivals against phenotype,
+    and with ComBat against without.
+    """
     wide = means.pivot(index="uid", columns="method", values="p").sort_index()
     y_of = means.drop_duplicates("uid").set_index("uid")["y"]
     pairs = [(method, rival) for rival in wide if rival != method]
     pairs += [(rival, "phenotype") for rival in wide if rival not in (method, "phenotype")]
+    pairs += [(rival, rival.removesuffix(COMBAT)) for rival in wide if rival.endswith(COMBAT)]
     rows = []
     for a, b in pairs:
         both = wide[[a, b]].dropna()
@@ -202,6 +220,14 @@ def protocol_text(record: dict) -> str:
     return f"{record['protocol']}, {record['n_folds']} folds"
 
 
+def combat_text(sites: pd.DataFrame) -> str:
+    """How many test recordings ComBat could correct, in words."""
+    n = {state: int(own.sum()) for state, own in sites.groupby("state")["n_test"]}
+    corrected, unseen, total = n.get("fitted", 0), n.get("unseen", 0), sum(n.values())
+    text = f"ComBat corrected {corrected} of {total} test recordings"
+    return text + (f"; {unseen} are of sites unseen in training, and left as they are" if unseen else "")
+
+
 def run(
     *,
     stores: Path,
@@ -214,10 +240,11 @@ def run(
     predictions: Path,
     metrics: Path,
     comparisons: Path,
+    harmonisation: Path,
     threads: int,
 ) -> None:
     """Predict the test subjects of all folds with the frozen classifiers and with the rivals; write predictions
-    (method, fold, seed, uid, modalities, y, p), metrics and comparisons.
+    (method, fold, seed, uid, modalities, y, p), metrics, comparisons, and the sites that were harmonised.
 
     Raises McspError for classifiers of other folds or another task, and for a task with one class.
     """
@@ -230,7 +257,8 @@ def run(
     transductive = classifiers[0].config["scope"] == "transductive"
     name = "mcsp (transductive)" if transductive else "mcsp"
     ours = mcsp_predictions(classifiers, stores, table, folds, y).assign(method=name)
-    rows = pd.concat([ours, rival_predictions(stores, table, folds, y).assign(seed=0)], ignore_index=True)
+    rivals, sites = rival_predictions(stores, table, folds, y, options.harmonise)
+    rows = pd.concat([ours, rivals.assign(seed=0)], ignore_index=True)
     methods = list(dict.fromkeys(rows["method"]))
     rows["y"] = rows["uid"].map(y)
     rows["modalities"] = rows["uid"].map(modalities_of(table))
@@ -238,9 +266,13 @@ def run(
     means = pooled(rows)
     scope = "pre-training saw test subjects' recordings" if transductive else "inductive"
     protocols = {m: protocol_text(record) + (f", {scope}" if m == name else "") for m in methods}
+    protocols |= {m: f"{protocols[m]}, {combat_text(sites)}" for m in methods if m.endswith(COMBAT)}
     write_table(rows, predictions)
     results = metric_rows(task_name, means, protocols, options)
     write_tsv(results, metrics, METRIC_COLUMNS)
     write_tsv(comparison_rows(task_name, means, name, options), comparisons, COMPARISON_COLUMNS)
+    write_tsv(sites[list(HARMONISATION_COLUMNS)], harmonisation, HARMONISATION_COLUMNS)
     shown = results[results["metric"].isin(["auroc", "balanced_accuracy"])]
     print(shown[["method", "metric", "n", "value", "low", "high", "fold_mean"]].to_string(index=False))
+    if len(sites):
+        print(combat_text(sites))

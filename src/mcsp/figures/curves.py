@@ -31,7 +31,8 @@ def run(*, predictions: Path, task_name: str, out: Path, options: FigureOptions)
     """Four panels from the pooled test predictions, mean over seeds."""
     table = read_table(predictions).groupby(["method", "uid", "y"], as_index=False)["p"].mean()
     methods = sorted(table["method"].unique(), key=lambda name: (not name.startswith("mcsp"), name))
-    figure, axes = new_figure(options, 0.3, ncols=4)
+    columns = len(methods) if len(methods) <= 5 else 3  # of the legend: more names don't fit beside each other
+    figure, axes = new_figure(options, 0.3 + 0.02 * (-(-len(methods) // columns) - 1), ncols=4)
     rows: list[tuple] = []
     for i, method in enumerate(methods):
         own = table[table["method"] == method].sort_values("uid")
@@ -74,7 +75,7 @@ def run(*, predictions: Path, task_name: str, out: Path, options: FigureOptions)
         panel.plot([0, 1], [0, 1], ":", color=GREY, linewidth=0.8)
     axes[1].axhline(first["y"].mean(), linestyle=":", color=GREY, linewidth=0.8)
     axes[1].set_ylim(0, 1.02)
-    figure.legend(loc="outside lower center", ncol=len(methods), title="AUROC")
+    figure.legend(loc="outside lower center", ncol=columns, title="AUROC")
     some = sorted(method for method, own in table.groupby("method") if len(own) < len(first))
     apart = f" On the subjects that have their modality only: {', '.join(some)}." if some else ""
     caption = (

@@ -67,6 +67,7 @@ def run(*, metrics: Sequence[Path], out: Path, options: FigureOptions) -> None:
         "Test subjects of all folds, each predicted by the models of the fold that tests it. Points: pooled value; bars: "
         "bootstrap interval over subjects; dotted: chance. Rivals: phenotype = age, sex, site and mean framewise "
         "displacement; linear = logistic "
-        "regression on functional connectivity and band power."
+        "regression on functional connectivity and band power; ComBat = after harmonising these over sites, fitted on training "
+        "subjects."
     )
     save(figure, out, rows, COLUMNS, caption, options)

@@ -13,6 +13,9 @@ class EvaluateOptions(Options):
     n_bootstrap: PositiveInt = Field(2000, description="Bootstrap samples of subjects for the intervals")
     n_permutations: PositiveInt = Field(2000, description="Permutations of the paired tests")
     confidence: float = Field(0.95, gt=0.5, lt=1)
+    harmonise: Literal["none", "combat"] = Field(
+        "none", description="combat: the linear rival also with its features harmonised over sites, as a method of its own"
+    )
     seed: int = Field(0, ge=0)
 
 

@@ -46,6 +46,11 @@ def methods_text(study: dict, people: pd.DataFrame) -> str:
         f"({len(study['finetune']['seeds'])} seed(s))."
     )
     e = study["evaluate"]
+    if e["harmonise"] == "combat":
+        sentences.append(
+            "The linear model was also fitted to features harmonised over sites by ComBat (empirical Bayes; age and sex kept), "
+            "fitted on training subjects of each fold; subjects of sites without training subjects were left as they were."
+        )
     sentences.append(
         f"Metrics are at subject level over the pooled test subjects; intervals are {e['confidence']:.0%} bootstrap "
         "intervals over subjects "
