@@ -130,6 +130,7 @@ def ingest(
     subjects: Annotated[Path, typer.Option(help="Subject table to write (Parquet).")],
     recordings: Annotated[Path, typer.Option(help="Recordings table to write (Parquet).")],
     status: StatusOut,
+    raw_too: Annotated[bool, typer.Option("--raw-too", help="Raw BOLD counts: it will be preprocessed.")] = False,
 ) -> None:
     """List subjects, labels and recordings of one shard of a dataset."""
     from mcsp.bids.ingest import run
@@ -140,6 +141,7 @@ def ingest(
         dataset=_parse(Dataset, dataset),
         path=path,
         shard=shard,
+        raw_too=raw_too,
         subjects=subjects,
         recordings=recordings,
         status=status,
@@ -195,6 +197,63 @@ def status(
 
     plan = load_plan(study, results)
     run(results=plan.root, datasets=list(plan.study.datasets), tasks=list(plan.study.tasks))
+
+
+@app.command()
+def preprocess(
+    study: Annotated[Path | None, typer.Argument(help="Study file, with --dry-run.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run for each subject, and run nothing.")] = False,
+    dataset: Annotated[str, typer.Option(help="Name of the dataset.")] = "",
+    recordings: Annotated[Path | None, typer.Option(help="Recordings of one shard (Parquet).")] = None,
+    route: Annotated[str, typer.Option(help="embedded or fmriprep.")] = "embedded",
+    options: Annotated[str, typer.Option(help="The route's options as JSON.")] = "{}",
+    bids_dir: Annotated[Path | None, typer.Option(help="Directory of the dataset.")] = None,
+    derivatives: Annotated[Path | None, typer.Option(help="Directory of the dataset's derivatives.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Recordings table to write (Parquet).")] = None,
+    status: Annotated[Path | None, typer.Option(help="Status table to write (TSV).")] = None,
+    note: Annotated[str, typer.Option(help="Printed on every subject's page.")] = "",
+    mem_mb: Annotated[int, typer.Option(min=1, help="Memory that a container may take, MB.")] = 16000,
+    threads: Threads = 1,
+) -> None:
+    """From raw BOLD and T1w to derivatives in fMRIPrep's layout: one shard, or, with --dry-run, what a study would run."""
+    from mcsp.options.embedded import EmbeddedOptions
+    from mcsp.options.fmriprep import FmriprepOptions
+
+    if dry_run:
+        from mcsp.preprocess.dry_run import show
+        from mcsp.workflow import load_plan
+
+        if study is None:
+            raise McspError(
+                "preprocess --dry-run: give a study file, e.g. `mcsp preprocess config/studies/mine.yaml --dry-run`"
+            )
+        plan = load_plan(study, Path("results"))
+        datasets = {
+            n: (d, plan.dataset_path(n), plan.root / "derivatives" / n)
+            for n, d in plan.study.datasets.items()
+            if d.kind != "roi"
+        }
+        print(show(plan.study.preprocess, plan.study.fmriprep, datasets), end="")
+        return
+    given = {
+        "--recordings": recordings, "--bids-dir": bids_dir, "--derivatives": derivatives, "--out": out, "--status": status,
+    }  # fmt: skip
+    if missing := [name for name, value in given.items() if value is None]:
+        raise McspError(f"preprocess: {', '.join(missing)} missing; for a look at a study: `mcsp preprocess STUDY --dry-run`")
+    from mcsp.preprocess.stage import run
+
+    run(
+        dataset=dataset,
+        recordings=recordings,
+        options=_parse(FmriprepOptions if route == "fmriprep" else EmbeddedOptions, options),
+        bids_dir=bids_dir,
+        derivatives=derivatives,
+        out=out,
+        status=status,
+        note=note or None,
+        mem_mb=mem_mb,
+        threads=threads,
+    )
 
 
 @app.command()

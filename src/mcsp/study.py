@@ -18,7 +18,9 @@ from mcsp.options.atlas import AtlasOptions
 from mcsp.options.datasets import Dataset
 from mcsp.options.domains import ConnectivityOptions, SpectraOptions
 from mcsp.options.eeg import EegOptions
+from mcsp.options.embedded import EmbeddedOptions
 from mcsp.options.fmri import FmriOptions
+from mcsp.options.fmriprep import FmriprepOptions
 from mcsp.options.results import EvaluateOptions, ExplainOptions, FigureOptions
 from mcsp.options.simulate import SimulateOptions
 from mcsp.options.tasks import Task
@@ -33,7 +35,13 @@ class Study(Options):
     datasets: dict[str, Dataset] = Field(min_length=1)
     tasks: dict[str, Task] = Field(min_length=1)
     atlas: AtlasOptions = AtlasOptions()
-    preprocess: Literal["none"] = Field("none", description="none: BOLD comes preprocessed (fMRIPrep layout)")
+    preprocess: Literal["none", "embedded", "fmriprep"] = Field(
+        "none",
+        description="What happens to subjects whose BOLD is raw only. none: they are left out; embedded: ANTs, on any machine; "
+        "fmriprep: fMRIPrep in a container. Preprocessed BOLD is used as it is in any case",
+    )
+    embedded: EmbeddedOptions = EmbeddedOptions()
+    fmriprep: FmriprepOptions = FmriprepOptions()
     simulate: SimulateOptions = SimulateOptions()
     fmri: FmriOptions = FmriOptions()
     eeg: EegOptions = EegOptions()

@@ -22,6 +22,7 @@ ENTRIES = {
     "ingest": "mcsp.bids.ingest",
     "cohort": "mcsp.bids.cohort",
     "tasks": "mcsp.bids.tasks",
+    "preprocess": "mcsp.preprocess.stage",
     "fmri": "mcsp.fmri.stage",
     "eeg": "mcsp.eeg.stage",
     "connectivity": "mcsp.domains.connectivity",
@@ -110,6 +111,41 @@ class Plan:
         """A dataset's options as one line of JSON."""
         return options_json(self.study.datasets[name])
 
+    def preprocess_options(self) -> str:
+        """Options of the study's route of preprocessing as one line of JSON."""
+        return "{}" if self.study.preprocess == "none" else self.options(self.study.preprocess)
+
+    @property
+    def preprocess_threads(self) -> int:
+        """Cores of a preprocessing job: for fMRIPrep those of one subject, else one per subject."""
+        return self.study.fmriprep.threads if self.study.preprocess == "fmriprep" else 2
+
+    @property
+    def preprocess_mem_mb(self) -> int:
+        """Memory of a preprocessing job, MB."""
+        return self.study.fmriprep.mem_mb if self.study.preprocess == "fmriprep" else 6000
+
+    def _is_preprocessed(self, name: str) -> bool:
+        dataset = self.study.datasets[name]
+        return self.study.preprocess != "none" and dataset.kind != "roi" and "fmri" in dataset.modalities
+
+    def preprocessed(self) -> list[Path]:
+        """Recordings tables of preprocessing; none without a route."""
+        return [self.fmri_recordings(name, shard) for name, shard in self.shards if self._is_preprocessed(name)]
+
+    def fmri_recordings(self, name: str, shard: str) -> Path:
+        """Recordings table that the fMRI stage of a shard reads."""
+        stage = "preprocess" if self._is_preprocessed(name) else "ingest"
+        return self.root / stage / name / f"shard-{shard}.recordings.parquet"
+
+    def simulated_note(self, name: str) -> str:
+        """What every picture of a simulated dataset says; '' for a real one."""
+        return "SIMULATED DATA" if name in self.simulated else ""
+
+    def raw_flag(self, name: str) -> str:
+        """Option of ingestion that counts raw BOLD, or nothing."""
+        return "--raw-too" if self._is_preprocessed(name) else ""
+
     def task_options(self, name: str) -> str:
         """A task's options as JSON."""
         return options_json(self.study.tasks[name])
@@ -125,7 +161,7 @@ class Plan:
             for name, dataset in self.study.datasets.items()
         }
         parts = {name: getattr(self.study, name).model_dump(mode="json") for name in ("fmri", "eeg", "atlas")}
-        return json.dumps({"datasets": datasets, **parts}, sort_keys=True)
+        return json.dumps({"datasets": datasets, "preprocess": self.study.preprocess, **parts}, sort_keys=True)
 
     def page_options(self, source: str) -> str:
         """The whole study as JSON, for the summary page, and the name of its file."""
@@ -181,7 +217,12 @@ class Plan:
     def statuses(self) -> list[Path]:
         """Status tables of all stages that write stores."""
         stages = [f"{stage}{m}" for m in ("fmri", "eeg") for stage in ("", "connectivity-", "spectra-")]
-        return [
+        before = [
+            self.root / "status" / name / "preprocess" / f"shard-{shard}.tsv"
+            for name, shard in self.shards
+            if self._is_preprocessed(name)
+        ]
+        return before + [
             self.root / "status" / name / stage / f"shard-{shard}.tsv"
             for stage in stages
             for name, shard in self.modality_shards(stage.rsplit("-", 1)[-1])

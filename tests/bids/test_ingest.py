@@ -34,7 +34,7 @@ def bids(root, **options):
         ("eeg_rest_fmri", 3, 0, "sub-32_task-rest_eeg.eeg: file is empty"),
         ("ds000001-fmriprep", 4, 0, "file is empty"),
         ("synthetic", 5, 30, ""),
-        ("ds116", 17, 0, "raw BOLD only: preprocess it (fMRIPrep), then point derivatives at the output"),
+        ("ds116", 17, 0, "raw BOLD only: set preprocess: embedded or fmriprep, or point derivatives at fMRIPrep's output"),
         ("eeg_matchingpennies", 7, 0, "_task-matchingpennies_eeg.eeg: file is empty"),
         ("eeg_cbm", 20, 0, "_task-protmap_eeg.edf: file is empty"),
         ("atlas-4S", 1, 0, "preprocessed BOLD in space MNIInfant+1, MNIInfant+2, boldref only, not in MNI152NLin2009cAsym"),

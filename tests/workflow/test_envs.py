@@ -17,7 +17,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 ENVS = sorted((PROJECT / "envs").glob("*.yaml"))
 PYPI = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 # What the modules of a rule import, by the environment that the rule names.
-IMPORTS = {"yaml": "pyyaml", "sklearn": "scikit-learn", "isal": "isal", "mne_bids": "mne-bids", "torch": "torch"}
+IMPORTS = {
+    "yaml": "pyyaml",
+    "ants": "antspyx",
+    "sklearn": "scikit-learn",
+    "isal": "isal",
+    "mne_bids": "mne-bids",
+    "torch": "torch",
+}
 
 
 def lock():

@@ -2,7 +2,7 @@ rule fmri_shard:
     """Average BOLD within the parcels, denoise, and write one shard of the temporal store."""
     input:
         **PLAN.atlas,
-        recordings=R / "ingest/{dataset}/shard-{shard}.recordings.parquet",
+        recordings=lambda wildcards: PLAN.fmri_recordings(wildcards.dataset, wildcards.shard),
     output:
         store=R / "store/{dataset}/fmri/temporal/shard-{shard}.arrow",
         status=R / "status/{dataset}/fmri/shard-{shard}.tsv",

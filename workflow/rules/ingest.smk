@@ -21,10 +21,11 @@ rule ingest_shard:
         dataset=lambda wildcards: PLAN.dataset_options(wildcards.dataset),
         path=lambda wildcards: PLAN.dataset_path(wildcards.dataset),
         listing=lambda wildcards: PLAN.listing(wildcards.dataset, wildcards.shard),
+        raw=lambda wildcards: PLAN.raw_flag(wildcards.dataset),
     message:
         "Ingesting {wildcards.dataset}, shard {wildcards.shard}"
     shell:
-        "mcsp ingest {wildcards.dataset} --dataset {params.dataset:q} --path {params.path:q} --shard {wildcards.shard} "
+        "mcsp ingest {wildcards.dataset} --dataset {params.dataset:q} --path {params.path:q} --shard {wildcards.shard} {params.raw} "
         "--subjects {output.subjects:q} --recordings {output.recordings:q} --status {output.status:q} > {log:q} 2>&1"
 
 

@@ -36,6 +36,7 @@ def run(
     dataset: AnyDataset,
     path: Path,
     shard: int,
+    raw_too: bool = False,
     subjects: Path,
     recordings: Path,
     status: Path,
@@ -43,7 +44,7 @@ def run(
     """Write the subject, recordings and status tables of one shard of dataset `name` at `path`.
 
     Subjects that can't be used stand in the subject table too; the status says why. Raises McspError when the dataset
-    as a whole can't be read.
+    as a whole can't be read. `raw_too`: raw BOLD will be preprocessed, so it counts.
     """
     listing = list_subjects(name, dataset, path)
     people: dict[str, dict] = {}
@@ -61,7 +62,7 @@ def run(
     if isinstance(dataset, RoiDataset):
         found, unusable = roi_recordings(uid_of, {uid: people[uid]["site"] for uid in uid_of.values()}, dataset, path)
     else:
-        found, unusable = bids_recordings(uid_of, dataset, path)
+        found, unusable = bids_recordings(uid_of, dataset, path, raw_too=raw_too)
     table = recordings_table(found)
     for uid, fd in mean_displacement(table).items():
         people[uid]["mean_fd"] = fd

@@ -23,13 +23,13 @@ from mcsp.shards import plain_label
 
 COLUMNS = [
     "uid", "modality", "kind", "path", "session", "run", "task", "t_r", "sfreq", "line_freq", "confounds", "mask", "montage",
-    "size", "fingerprint",
+    "t1w", "size", "fingerprint",
 ]  # fmt: skip
 EEG_SUFFIXES = (".vhdr", ".edf", ".bdf", ".set")
 BOLD_SUFFIXES = (".nii.gz", ".nii")
 RUN_ENTITIES = ("ses", "task", "acq", "ce", "rec", "dir", "run")
 T_R_RANGE = (0.2, 10.0)  # s
-RAW_ONLY = "raw BOLD only: preprocess it (fMRIPrep), then point derivatives at the output"
+RAW_ONLY = "raw BOLD only: set preprocess: embedded or fmriprep, or point derivatives at fMRIPrep's output"
 
 Unusable = tuple[str, str, str]  # uid, modality, reason
 
@@ -230,12 +230,28 @@ def _eeg(row: dict, electrodes: list[dict], line_freq: float | None) -> dict:
     }
 
 
+def raw_bold(rows: list[dict], t1w: list[dict]) -> dict:
+    """A raw run, of whose files (echoes, magnitude and phase) `rows` are, with the T1w to preprocess it with: of its own
+    session, else the first. Raises Exclusion when there is none.
+    """
+    magnitude = [row for row in rows if row["part"] in (None, "mag")] or rows
+    path = magnitude[0]["path"]
+    check_file(path)
+    if not t1w:
+        raise Exclusion(f"{path.name}: raw BOLD without a T1w: preprocessing needs one in anat/")
+    own = [row["path"] for row in t1w if row["ses"] == magnitude[0]["ses"]] or [row["path"] for row in t1w]
+    check_file(own[0])
+    nifti_header(path)
+    return {"kind": "raw", "modality": "fmri", "t_r": repetition_time(path), "t1w": str(own[0].resolve())}
+
+
 def bids_recordings(
-    uid_of: dict[str, str], dataset: BidsDataset | SimulatedDataset, root: Path
+    uid_of: dict[str, str], dataset: BidsDataset | SimulatedDataset, root: Path, *, raw_too: bool = False
 ) -> tuple[list[dict], list[Unusable]]:
     """(rows of the recordings table, (uid, modality, reason) of what can't be used) of the subjects in `uid_of`.
 
-    `uid_of`: label -> uid. The dataset may be raw, fMRIPrep's output, or raw with derivatives elsewhere.
+    `uid_of`: label -> uid. The dataset may be raw, fMRIPrep's output, or raw with derivatives elsewhere. `raw_too`: raw BOLD
+    of subjects without preprocessed BOLD counts, as it will be preprocessed.
     """
     raw, processed = Index(root, uid_of), Index(derivatives_of(dataset, root), uid_of)
     found: list[dict] = []
@@ -257,7 +273,15 @@ def bids_recordings(
             source = sources[key][0]["path"] if key in sources else None
             if not tasks or row["task"] in tasks:
                 attempt(row, "fmri", lambda row=row, source=source: _bold(row, source))
-        unusable += _unprocessed(sources, bold, [*raw.rows, *processed.rows], space, uid_of, tasks)
+        if raw_too:
+            anatomy = raw.select(suffix="T1w", desc=None, space=None, ext=BOLD_SUFFIXES)
+            waiting = {key: rows for key, rows in sources.items() if key[0] not in {sub for sub, _ in bold}}
+            for (sub, _), rows in sorted(waiting.items(), key=lambda item: str(item[1][0]["path"])):
+                own = [row for row in anatomy if row["sub"] == sub]
+                if not tasks or rows[0]["task"] in tasks:
+                    attempt(rows[0], "fmri", lambda rows=rows, own=own: raw_bold(rows, own))
+        else:
+            unusable += _unprocessed(sources, bold, [*raw.rows, *processed.rows], space, uid_of, tasks)
     if "eeg" in dataset.modalities:
         electrodes = raw.select(suffix="electrodes", datatype="eeg", ext=".tsv")
         line_freq = dataset.line_freq if isinstance(dataset, BidsDataset) else None
@@ -330,8 +354,8 @@ def roi_recordings(
 def recordings_table(rows: list[dict]) -> pd.DataFrame:
     """The recordings table: fixed columns and types, with size and fingerprint of each file.
 
-    Sorted by subject and modality, rest before other tasks, then by session and run. `confounds`, `mask` and `montage`
-    are '' where there is none.
+    Sorted by subject and modality, rest before other tasks, then by session and run. `confounds`, `mask`, `montage`
+    and `t1w` are '' where there is none.
     """
     for row in rows:
         path = Path(row["path"])
@@ -340,7 +364,7 @@ def recordings_table(rows: list[dict]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=COLUMNS)
     for column in ("t_r", "sfreq", "line_freq"):
         table[column] = table[column].astype(float)
-    for column in ("confounds", "mask", "montage"):
+    for column in ("confounds", "mask", "montage", "t1w"):
         table[column] = table[column].fillna("").astype(str)
     for column in ("session", "run", "task"):
         table[column] = table[column].astype(object).where(table[column].notna(), None)

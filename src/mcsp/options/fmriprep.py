@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mcsp.options import Options
 
@@ -69,6 +69,8 @@ class FmriprepOptions(Options):
         True,
         description="Skip fMRIPrep's own validation of the dataset, which it repeats for each subject",
     )
+    threads: PositiveInt = Field(8, description="Cores for a subject; a shard's subjects are run one after the other")
+    mem_mb: PositiveInt = Field(16000, description="Memory for a subject, MB; grows when a job is tried again")
     seed: int = Field(0, ge=0, description="Random seed; equal bits also need extra_args: [--omp-nthreads, '1']")
     timeout_hours: PositiveFloat = Field(48, description="A subject that takes longer is stopped and excluded")
     extra_args: list[str] = Field(

@@ -43,6 +43,10 @@ class SimulatedDataset(Options):
     eeg_duration: PositiveFloat = Field(110.0, description="EEG recording length in s")
     n_channels: Literal[19, 32, 64] = 19
     voxel_size: PositiveFloat = Field(6.0, description="BOLD voxel size in mm")
+    raw_bold: int = Field(
+        0, ge=0, description="Subjects whose fMRI comes as from the scanner: T1w of a head of its own, BOLD of it as it moves"
+    )
+    raw_voxel_size: PositiveFloat = Field(4.0, description="Voxel size of raw BOLD in mm")
     defects: Defects = Defects()
     licence: str = "simulated data: no restriction"
 

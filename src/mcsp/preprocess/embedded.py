@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import nibabel as nib
 import numpy as np
-import pandas as pd
 from isal import igzip
 
+from mcsp.errors import Exclusion
 from mcsp.options.embedded import EmbeddedOptions
-from mcsp.preprocess.anatomy import Anatomy, prepare, template
+from mcsp.preprocess.anatomy import Anatomy, prepare
 from mcsp.preprocess.functional import Functional, process, tissue_on
 from mcsp.preprocess.regressors import confounds, tissue_masks
 from mcsp.preprocess.space import SPACE, Image, warp
@@ -58,12 +57,12 @@ def write_anatomy(anatomy: Anatomy, folder: Path, stem: str) -> None:
 
 
 def write_functional(run: Functional, anatomy: Anatomy, folder: Path, stem: str, sources: Sequence[str]) -> dict[str, Path]:
-    """Write one run in MNI space with mask, reference and confounds; returns the paths of 'bold', 'mask' and 'confounds'."""
+    """Write one run in MNI space with mask, reference and confounds; returns 'path' (of the run), 'mask' and 'confounds'."""
     folder.mkdir(parents=True, exist_ok=True)
     base = folder / f"{stem}_space-{SPACE}"
     inside = run.brain.values > 0
     paths = {
-        "bold": Path(f"{base}_desc-preproc_bold.nii.gz"),
+        "path": Path(f"{base}_desc-preproc_bold.nii.gz"),
         "mask": Path(f"{base}_desc-brain_mask.nii.gz"),
         "confounds": folder / f"{stem}_desc-confounds_timeseries.tsv",
     }
@@ -80,7 +79,7 @@ def write_functional(run: Functional, anatomy: Anatomy, folder: Path, stem: str,
     write_image(run.brain.with_values(labels), Path(f"{base}_desc-confounds_dseg.nii.gz"), np.uint8)
     on_t1w = warp(run.reference, anatomy.t1w, [run.to_t1w], [False])
     write_image(on_t1w, folder / f"{stem}_space-T1w_boldref.nii.gz", code="scanner")
-    write_run(run.series, run.brain, run.t_r, paths["bold"])
+    write_run(run.series, run.brain, run.t_r, paths["path"])
     about = {
         "RepetitionTime": run.t_r, "TaskName": _task(stem), "SkullStripped": True, "SliceTimingCorrected": run.sliced,
         "StartTime": run.start, "Sources": list(sources), "SpatialReference": f"{SPACE} (nilearn's template)",
@@ -103,6 +102,8 @@ def run_anatomy(t1w: Path, out: Path, stem: str, options: EmbeddedOptions, scrat
 def run_bold(row: dict, anatomy: Anatomy, out: Path, options: EmbeddedOptions) -> dict[str, Path]:
     """Process one raw run, a `row` with path, t_r and the sidecar, and write it under `out`/func. Raises Exclusion."""
     path = Path(row["path"])
+    if "_echo-" in path.name:
+        raise Exclusion(f"{path.name}: echoes can't be combined here: use preprocess: fmriprep")
     stem = path.name.split(".")[0].removesuffix("_bold")
     with TemporaryDirectory(prefix=".part-", dir=out) as folder:
         found = process(path, row["sidecar"], row["t_r"], anatomy, options, Path(folder), stem)

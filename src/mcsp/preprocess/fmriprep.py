@@ -259,6 +259,7 @@ def _fmriprep_arguments(options: FmriprepOptions, label: str, threads: int, mem_
 def _result_options(options: FmriprepOptions) -> dict:
     """The options that the results depend on."""
     where = {"container", "executable", "fs_license", "work_dir", "templateflow_home", "timeout_hours", "skip_bids_validation"}
+    where |= {"threads", "mem_mb"}
     filters = read_json(_absolute(options.bids_filter_file)) if options.bids_filter_file else None
     return options.model_dump(mode="json", exclude=where) | {"bids_filter_file": filters}
 

@@ -76,7 +76,9 @@ def rough_brain(reference: Image, name: str) -> np.ndarray:
     try:
         mask = compute_epi_mask(reference.nifti(), opening=1).get_fdata() > 0
     except Exception as error:  # an empty or constant volume
-        raise Exclusion(f"{name}: no brain found in the BOLD ({' '.join(str(error).split())[:100]}): look at the image") from error
+        raise Exclusion(
+            f"{name}: no brain found in the BOLD ({' '.join(str(error).split())[:100]}): look at the image"
+        ) from error
     if mask.sum() < 500:
         raise Exclusion(f"{name}: no brain found in the BOLD ({mask.sum()} voxels): look at the image")
     return mask

@@ -46,7 +46,12 @@ def mosaic(background: Image, contours: Sequence[tuple[np.ndarray, str]], extent
         for place, axes_ in zip(CUTS, axes[axis]):
             index = int(found[0] + place * (found[-1] - found[0]))
             axes_.imshow(
-                _cut(background.values, axis, index), cmap="gray", origin="lower", vmin=0, vmax=top, aspect=across[1] / across[0]
+                _cut(background.values, axis, index),
+                cmap="gray",
+                origin="lower",
+                vmin=0,
+                vmax=top,
+                aspect=across[1] / across[0],
             )
             for mask, colour in contours:
                 cut = _cut(mask, axis, index)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,12 +17,14 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from mcsp import __version__
-from mcsp.bids.recordings import fingerprint, recordings_table, sidecar_of
+from mcsp.bids.recordings import Index, fingerprint, preprocessed_bold, recordings_table, sidecar_of
 from mcsp.code import code_version
 from mcsp.errors import Exclusion
 from mcsp.options.embedded import EmbeddedOptions
+from mcsp.options.fmriprep import FmriprepOptions, volumes
 from mcsp.preprocess.anatomy import Anatomy
 from mcsp.preprocess.embedded import run_anatomy, run_bold
+from mcsp.preprocess.fmriprep import run_fmriprep
 from mcsp.preprocess.qc import write_page
 from mcsp.preprocess.space import SPACE
 from mcsp.shards import STATUS_COLUMNS, Outcome, work_through
@@ -33,9 +35,18 @@ STAGE = "preprocess-fmri"
 
 def raw_key(rows: Sequence[dict], options: EmbeddedOptions) -> str:
     """Hash of all that a subject's derivatives depend on: raw files, sidecars, options, code."""
-    inputs = [(r["path"], r["fingerprint"], r["t_r"], r["t1w"], fingerprint(Path(r["t1w"])), sidecar_of(Path(r["path"]))) for r in rows]
+    inputs = [
+        (r["path"], r["fingerprint"], r["t_r"], r["t1w"], fingerprint(Path(r["t1w"])), sidecar_of(Path(r["path"])))
+        for r in rows
+    ]
     parts = [inputs, options.model_dump(mode="json"), code_version("mcsp.preprocess.embedded")]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _made(row: dict, paths: Mapping[str, Path]) -> dict:
+    """Row of the recordings table of what was made of the raw run `row`; JSON-able."""
+    kept = {key: row[key] for key in ("uid", "modality", "session", "run", "task", "t_r")}
+    return {**kept, "kind": "bold", **{key: str(path.resolve()) for key, path in paths.items()}}
 
 
 def _finished(stamp: Path, key: str) -> dict | None:
@@ -58,11 +69,9 @@ def _runs(rows: Sequence[dict], out: Path, options: EmbeddedOptions) -> tuple[li
                     anatomies[row["t1w"]] = run_anatomy(Path(row["t1w"]), out, stem, options, Path(scratch))
                 sidecar = sidecar_of(Path(row["path"]))
                 paths = run_bold({**row, "sidecar": sidecar}, anatomies[row["t1w"]], out, options)
+                made.append(_made(row, paths))
             except Exclusion as error:
                 reasons.append(str(error))
-                continue
-            files = {"path": paths["bold"], "confounds": paths["confounds"], "mask": paths["mask"]}
-            made.append({**row, "kind": "bold", "t1w": "", **{k: str(v.resolve()) for k, v in files.items()}})
     if not made:
         raise Exclusion("; ".join(dict.fromkeys(reasons)))
     return made, reasons
@@ -92,6 +101,30 @@ def embedded_subject(rows: list[dict], *, derivatives: Path, options: EmbeddedOp
     return record
 
 
+def fmriprep_subject(
+    rows: list[dict], *, bids_dir: Path, derivatives: Path, options: FmriprepOptions, logs: Path, mem_mb: int
+) -> dict:
+    """The same by fMRIPrep in a container, whose own pages say how it went. Raises Exclusion; McspError when the machine is at
+    fault.
+    """
+    label = rows[0]["uid"].split("/")[1].removeprefix("sub-")
+    place = {"bids_dir": bids_dir, "out_dir": derivatives, "label": label, "log": logs / f"sub-{label}.log"}
+    run_fmriprep(options, **place, threads=options.threads, mem_mb=mem_mb)
+    found = preprocessed_bold(Index(derivatives, [label]), volumes(options)[0])
+    wanted = {Path(row["path"]).name.split("_bold")[0].split("_echo")[0]: row for row in rows}
+    made, reasons = [], []
+    for stem, row in wanted.items():
+        own = [bold for bold in found.values() if bold["path"].name.startswith(f"{stem}_space-")]
+        if own:
+            paths = {"path": own[0]["path"], "confounds": Path(own[0]["confounds"]), "mask": Path(own[0]["mask"])}
+            made.append(_made(row, {key: path for key, path in paths.items() if path.name}))
+        else:
+            reasons.append(f"fMRIPrep wrote nothing for {stem} in {volumes(options)[0]}: see its page")
+    if not made:
+        raise Exclusion("; ".join(reasons))
+    return {"rows": made, "reasons": reasons}
+
+
 def describe(derivatives: Path, name: str, note: str | None) -> None:
     """Write what makes the directory a BIDS derivative."""
     made = {"Name": "mcsp preprocess (embedded route)", "Version": __version__, "Description": f"ANTs; template {SPACE}"}
@@ -103,28 +136,43 @@ def describe(derivatives: Path, name: str, note: str | None) -> None:
     (derivatives / ".bidsignore").write_text("*.html\nstamps\nfigures\n*_desc-confounds_timeseries.*\n", encoding="utf-8")
 
 
+def _work(
+    route: EmbeddedOptions | FmriprepOptions, bids_dir: Path, derivatives: Path, note: str | None, logs: Path, mem_mb: int
+) -> Callable[[list[dict]], dict]:
+    if isinstance(route, EmbeddedOptions):
+        return partial(embedded_subject, derivatives=derivatives, options=route, note=note)
+    return partial(fmriprep_subject, bids_dir=bids_dir, derivatives=derivatives, options=route, logs=logs, mem_mb=mem_mb)
+
+
 def run(
     *,
     dataset: str,
     recordings: Path,
-    options: EmbeddedOptions,
+    options: EmbeddedOptions | FmriprepOptions,
+    bids_dir: Path,
     derivatives: Path,
     out: Path,
     status: Path,
     note: str | None,
+    mem_mb: int,
     threads: int,
 ) -> None:
     """Preprocess the raw BOLD of one shard into `derivatives` and write its recordings table at `out`: that of ingestion with
     each raw run replaced by what was made of it. Subjects of whom nothing is left stand in `status` with the reason.
+
+    `options` say by which route. `mem_mb`: what a container may take; it takes its threads from its options, and subjects
+    go one after the other. Raises McspError when the machine lacks what the route needs.
     """
     table = read_table(recordings)
     raw = table["kind"] == "raw"
     items = [(uid, rows.to_dict("records")) for uid, rows in table[raw].groupby("uid", sort=True)]
-    if items:
+    embedded = isinstance(options, EmbeddedOptions)
+    if items and embedded:
         derivatives.mkdir(parents=True, exist_ok=True)
         describe(derivatives, dataset, note)
-    work = partial(embedded_subject, derivatives=derivatives, options=options, note=note)
-    outcomes = list(work_through(work, items, threads=threads, label=f"preprocessing {dataset}"))
+    work = _work(options, bids_dir, derivatives, note, derivatives / "logs", mem_mb)
+    workers = threads if embedded else 1
+    outcomes = list(work_through(work, items, threads=workers, label=f"preprocessing {dataset}"))
     made = [row for outcome in outcomes if outcome.state == "done" for row in outcome.value["rows"]]
     write_table(recordings_table([*table[~raw].to_dict("records"), *made]), out)
     write_tsv(status_lines(dataset, table[~raw], outcomes), status, STATUS_COLUMNS)

@@ -38,10 +38,10 @@ def group_sizes(groups: dict[str, float], n: int) -> list[int]:
 
 
 def draw_participants(name: str, dataset: SimulatedDataset, seed: int) -> pd.DataFrame:
-    """participants.tsv and, beside it, `defect`: groups in the stated shares, balanced over sites; one in twenty has a
-    sibling in the dataset; the last subjects get the damaged recordings.
+    """participants.tsv and, beside it, `defect` and `raw`: groups in the stated shares, balanced over sites; one in twenty
+    has a sibling in the dataset; the last subjects get the damaged recordings, the first ones raw BOLD.
 
-    Raises McspError when there are more damaged recordings than subjects, or one of a modality that is not recorded.
+    Raises McspError when there are more damaged and raw recordings than subjects, or one of a modality that is not recorded.
     """
     rng = generator(seed, name, "participants")
     n = dataset.n_subjects
@@ -57,7 +57,8 @@ def draw_participants(name: str, dataset: SimulatedDataset, seed: int) -> pd.Dat
     for first in range(0, n - 1, 20):
         rows.loc[first + 1, "family"] = rows.loc[first, "family"]
     rows["defect"] = defects(dataset)
-    return rows[[*COLUMNS, "defect"]]
+    rows["raw"] = np.arange(n) < dataset.raw_bold
+    return rows[[*COLUMNS, "defect", "raw"]]
 
 
 def defects(dataset: SimulatedDataset) -> list[str]:
@@ -66,8 +67,13 @@ def defects(dataset: SimulatedDataset) -> list[str]:
     for kind in wanted:
         if NEEDS[kind] not in dataset.modalities:
             raise McspError(f"defects.{kind}: the dataset has no {NEEDS[kind]}: set it to 0")
-    if len(wanted) > dataset.n_subjects:
-        raise McspError(f"defects: {len(wanted)} damaged recordings for {dataset.n_subjects} subjects: lower them")
+    if dataset.raw_bold and "fmri" not in dataset.modalities:
+        raise McspError("raw_bold: the dataset has no fmri: set it to 0")
+    if len(wanted) + dataset.raw_bold > dataset.n_subjects:
+        raise McspError(
+            f"defects and raw_bold: {len(wanted)} damaged and {dataset.raw_bold} raw recordings for {dataset.n_subjects} subjects: "
+            "lower them"
+        )
     return [""] * (dataset.n_subjects - len(wanted)) + wanted
 
 

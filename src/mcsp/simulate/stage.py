@@ -20,6 +20,7 @@ from mcsp.shards import work_through
 from mcsp.simulate.bold import SPACE, truncate, write_anatomy, write_bold
 from mcsp.simulate.eeg import simulate_eeg, write_eeg
 from mcsp.simulate.participants import COLUMNS, draw_participants, draw_traits, generator
+from mcsp.simulate.raw import write_raw
 from mcsp.simulate.signals import DT, SETTLE, alpha_envelopes, bold_response, slow_activity
 from mcsp.simulate.truth import check_effects, write_truth
 from mcsp.store import write_json, write_tsv
@@ -49,8 +50,14 @@ def write_subject(
     alpha = alpha_envelopes(rng, len(set(atlas.networks)), n_slow)
     if "fmri" in dataset.modalities:
         activity = slow_activity(rng, atlas.names, atlas.networks, traits, options.effects, alpha, options.coupling)
-        roi = bold_response(activity, dataset.fmri_duration, site.t_r)
         rng = generator(options.seed, uid, "fmri")
+    if "fmri" in dataset.modalities and row["raw"]:
+        fine = bold_response(activity, dataset.fmri_duration, DT)
+        voxels = {"voxel_size": dataset.raw_voxel_size, "gain": site.gain, "noise": site.gain / options.snr}
+        n_frames = int(dataset.fmri_duration / site.t_r)
+        write_raw(root, label, rng, fine, DT, atlas, n_frames=n_frames, t_r=site.t_r, **voxels)
+    elif "fmri" in dataset.modalities:
+        roi = bold_response(activity, dataset.fmri_duration, site.t_r)
         func = root / "derivatives" / "fmriprep" / label / "func"
         voxels = {"t_r": site.t_r, "voxel_size": dataset.voxel_size, "gain": site.gain, "noise": site.gain / options.snr}
         write_anatomy(root / label / "anat", label, rng, atlas)
