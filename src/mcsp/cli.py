@@ -107,6 +107,7 @@ def check(
         fmri=FmriOptions.model_validate(values["fmri"]),
         eeg=EegOptions.model_validate(values["eeg"]),
         atlas=AtlasOptions.model_validate(values["atlas"]),
+        preprocess=values["preprocess"],
         report=report,
         forecast=forecast,
     )
@@ -163,10 +164,12 @@ def cohort(
     numbers = [(name, f"shard-{i:03d}") for name, n in counts.items() for i in range(n)]
     stems = [ingest / name / shard for name, shard in numbers]
     later = [path for name, shard in numbers for path in sorted(status.glob(f"{name}/*/{shard}.tsv"))] if status else []
+    used = [path for name, shard in numbers for path in sorted(status.glob(f"{name}/fmri/{shard}.runs.tsv"))] if status else []
     run(
         subjects=[stem.with_name(f"{stem.name}.subjects.parquet") for stem in stems],
         recordings=[stem.with_name(f"{stem.name}.recordings.parquet") for stem in stems],
         status=[stem.with_name(f"{stem.name}.status.tsv") for stem in stems] + later,
+        runs=used,
         out=out,
         exclusions=exclusions,
     )
@@ -264,6 +267,7 @@ def fmri(
     options: Json,
     store: StoreOut,
     status: StatusOut,
+    runs: Annotated[Path, typer.Option(help="Table of the runs used to write (TSV).")],
     threads: Threads = 1,
 ) -> None:
     """From preprocessed BOLD or ready ROI series to the temporal store."""
@@ -277,6 +281,7 @@ def fmri(
         options=_parse(FmriOptions, options),
         store=store,
         status=status,
+        runs=runs,
         threads=threads,
     )
 

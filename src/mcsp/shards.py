@@ -86,7 +86,12 @@ def work_through(
             yield ready.pop(position)
 
 
-def write_status(path: str | Path, stage: str, dataset: str, outcomes: Sequence[Outcome]) -> None:
-    """Write what became of each subject of a shard, without the values."""
+def write_status(
+    path: str | Path, stage: str, dataset: str, outcomes: Sequence[Outcome], parts: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Write what became of each subject of a shard, without the values; `parts`: (subject, reason) of runs that can't be used
+    of subjects that stay.
+    """
     rows = [(o.key, dataset, stage, o.state, o.reason) for o in outcomes]
+    rows += [(uid, dataset, f"{stage}-run", "excluded", " ".join(reason.split())) for uid, reason in parts]
     write_tsv(pd.DataFrame(rows, columns=list(STATUS_COLUMNS)), path, STATUS_COLUMNS)

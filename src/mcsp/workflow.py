@@ -228,6 +228,12 @@ class Plan:
             for name, shard in self.modality_shards(stage.rsplit("-", 1)[-1])
         ]
 
+    def runs(self) -> list[Path]:
+        """Tables of the runs that the fMRI stage used."""
+        return [
+            self.root / "status" / name / "fmri" / f"shard-{shard}.runs.tsv" for name, shard in self.modality_shards("fmri")
+        ]
+
     @property
     def folds(self) -> list[int]:
         """Numbers of the folds."""

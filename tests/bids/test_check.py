@@ -34,7 +34,9 @@ def lines(problems, severity):
 
 def test_raw_subject_of_a_real_scanner(real_data, tmp_path):
     problems, forecast = check({"pumi": BidsDataset(kind="bids", path=str(real_data / "pumi_minitest"))}, tmp_path)
-    assert lines(problems, "error") == ["fmri: raw BOLD only: preprocess it (fMRIPrep), then point derivatives at the output"]
+    assert lines(problems, "error") == [
+        "fmri: raw BOLD only: set preprocess: embedded or fmriprep, or point derivatives at fMRIPrep's output"
+    ]
     notes = lines(problems, "note")
     assert "raw BOLD 46x46x26x20, 5x5x5 mm, TR 2.52 s: sound, needs preprocessing" in notes
     assert "T1w, 2x2x2 mm: sound" in notes

@@ -10,8 +10,9 @@ import pytest
 
 from mcsp import atlas as atlas_stage
 from mcsp.atlas import load_atlas
+from mcsp.bids.cohort import displacement_used
 from mcsp.bids.recordings import COLUMNS
-from mcsp.fmri.stage import run, run_series
+from mcsp.fmri.stage import run, subject_series
 from mcsp.options.atlas import AtlasOptions
 from mcsp.options.fmri import FmriOptions
 from mcsp.store import Store, read_tsv, write_table
@@ -53,7 +54,16 @@ def test_a_bad_run_never_stops_a_shard(tmp_path, regions, threads):
     table = tmp_path / "recordings.parquet"
     write_table(pd.DataFrame(rows), table)
     store, status = tmp_path / "store.arrow", tmp_path / "status.tsv"
-    run(dataset="d", recordings=table, atlas=regions, options=FmriOptions(), store=store, status=status, threads=threads)
+    run(
+        dataset="d",
+        recordings=table,
+        atlas=regions,
+        options=FmriOptions(),
+        store=store,
+        status=status,
+        runs=tmp_path / "runs.tsv",
+        threads=threads,
+    )
     opened = Store(store)
     assert opened.uids == ["d/sub-a", "d/sub-b", "d/sub-c", "d/sub-second"]  # its first run is too short, its second not
     assert opened.shape == (3, 120)
@@ -61,6 +71,9 @@ def test_a_bad_run_never_stops_a_shard(tmp_path, regions, threads):
     assert opened.meta["t_r"] == 2.0
     lines = read_tsv(status).set_index("uid")
     assert set(lines["state"]) == {"done", "excluded"}
+    unusable = lines.loc["d/sub-second"].set_index("stage")
+    assert unusable["state"].to_dict() == {"fmri": "done", "fmri-run": "excluded"}  # the run that could not be used is named
+    assert "too short: 50 frames" in unusable.loc["fmri-run", "reason"]
     for uid, text in {
         "noconf": "no confounds table",
         "tr": "repetition time nan s",
@@ -75,7 +88,7 @@ def test_an_empty_shard_is_an_empty_store(tmp_path, regions):
     write_table(pd.DataFrame([], columns=COLUMNS), tmp_path / "r.parquet")
     run(
         dataset="d", recordings=tmp_path / "r.parquet", atlas=regions, options=FmriOptions(), store=tmp_path / "s.arrow",
-        status=tmp_path / "s.tsv", threads=1,
+        status=tmp_path / "s.tsv", runs=tmp_path / "u.tsv", threads=1,
     )  # fmt: skip
     assert len(Store(tmp_path / "s.arrow")) == 0
     assert json.loads((tmp_path / "s.json").read_text())
@@ -88,7 +101,61 @@ def test_a_planted_sinusoid_comes_through(tmp_path, regions):
     data = np.random.default_rng(0).normal(100, 0.1, (6, 6, 6, 150))
     data[:3] += 5 * np.sin(2 * np.pi * 0.05 * t)
     nib.Nifti1Image(data.astype(np.float32), np.eye(4)).to_filename(row["path"])
-    series, n_valid = run_series(row | {"confounds": ""}, load_atlas(regions), FmriOptions(confounds="none"))
+    series, n_valid, _ = subject_series([row | {"confounds": ""}], load_atlas(regions), FmriOptions(confounds="none"))
     wave = np.sin(2 * np.pi * 0.05 * 2.0 * np.arange(n_valid))
     assert np.corrcoef(series[0, 5:-5], wave[5:-5])[0, 1] > 0.98
     assert abs(np.corrcoef(series[1, 5:-5], wave[5:-5])[0, 1]) < 0.5
+
+
+def runs_of(tmp_path, regions, rows, **options):
+    write_table(pd.DataFrame(rows), tmp_path / "r.parquet")
+    run(
+        dataset="d", recordings=tmp_path / "r.parquet", atlas=regions, options=FmriOptions(**options), threads=1,
+        store=tmp_path / "s.arrow", status=tmp_path / "s.tsv", runs=tmp_path / "u.tsv",
+    )  # fmt: skip
+    return Store(tmp_path / "s.arrow"), read_tsv(tmp_path / "u.tsv")
+
+
+def test_runs_are_chosen_or_joined_by_the_stated_rule(tmp_path, regions):
+    rows = [
+        recording(tmp_path, "d/sub-a", n=80, run=i) | {"task": task, "run": str(i)}
+        for i, task in enumerate(["rest"] * 2 + ["go"])
+    ]
+    first, table = runs_of(tmp_path, regions, rows)
+    assert table["state"].tolist() == ["used", "not needed", "not needed"]
+    assert first.n_valid == [80]
+    joined, table = runs_of(tmp_path, regions, rows, runs="join")
+    assert table["state"].tolist() == ["used", "used", "not needed"]  # another task is never joined to rest
+    assert joined.n_valid == [120]  # 160 frames, cut at n_frames
+    alone = [runs_of(tmp_path, regions, [row])[0].row(0)[:, :80].copy() for row in rows[:2]]
+    both = np.concatenate(alone, axis=1)[:, :120].astype(float)
+    both = (both - both.mean(axis=1, keepdims=True)) / both.std(axis=1, keepdims=True)
+    np.testing.assert_allclose(joined.row(0), both, atol=1e-5)  # each run denoised and scaled by itself
+
+
+def test_short_runs_make_a_subject_when_joined(tmp_path, regions):
+    rows = [recording(tmp_path, "d/sub-a", n=50, run=i) | {"task": "rest"} for i in (1, 2)]
+    none, _ = runs_of(tmp_path, regions, rows)
+    assert len(none) == 0
+    joined, table = runs_of(tmp_path, regions, rows, runs="join")
+    assert joined.n_valid == [100]
+    assert table["n_frames"].tolist() == [50, 50]
+
+
+def test_motion_of_a_subject_is_that_of_the_runs_used(tmp_path, regions):
+    rows = [recording(tmp_path, "d/sub-a", n=n, run=i) | {"task": "rest"} for i, n in ((1, 40), (2, 100), (3, 80))]
+    for row, fd in zip(rows, (0.9, 0.1, 0.3)):
+        table = confounds_table(pd.read_csv(row["confounds"], sep="\t").shape[0])
+        table["framewise_displacement"] = [np.nan, *[fd] * (len(table) - 1)]
+        row["confounds"] = str(write_confounds(Path(row["confounds"]), table))
+    _, runs = runs_of(tmp_path, regions, rows, runs="join")
+    assert runs["state"].tolist() == ["excluded", "used", "used"]
+    people = pd.DataFrame({"uid": ["d/sub-a", "d/sub-b"], "mean_fd": [0.9, 0.2]})
+    used = (0.1 * 99 / 100 * 100 + 0.3 * 79 / 80 * 80) / 180  # the first frame of each run counts as 0
+    assert displacement_used(people, runs)["mean_fd"].tolist() == pytest.approx([used, 0.2])
+
+
+def test_raw_bold_that_nobody_preprocessed_is_excluded_by_name(tmp_path, regions):
+    store, _ = runs_of(tmp_path, regions, [recording(tmp_path, "d/sub-a") | {"kind": "raw"}])
+    assert len(store) == 0
+    assert "raw BOLD that nobody preprocessed" in read_tsv(tmp_path / "s.tsv")["reason"][0]

@@ -6,6 +6,7 @@ rule fmri_shard:
     output:
         store=R / "store/{dataset}/fmri/temporal/shard-{shard}.arrow",
         status=R / "status/{dataset}/fmri/shard-{shard}.tsv",
+        runs=R / "status/{dataset}/fmri/shard-{shard}.runs.tsv",
     log:
         R / "logs/fmri/{dataset}_{shard}.log",
     benchmark:
@@ -23,7 +24,7 @@ rule fmri_shard:
         "fMRI series of {wildcards.dataset}, shard {wildcards.shard}"
     shell:
         "mcsp fmri --dataset {wildcards.dataset} --recordings {input.recordings:q} --atlas {input.table:q} --options {params.options:q} "
-        "--store {output.store:q} --status {output.status:q} --threads {threads} > {log:q} 2>&1"
+        "--store {output.store:q} --status {output.status:q} --runs {output.runs:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule fmri:

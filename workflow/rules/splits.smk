@@ -5,6 +5,7 @@ rule cohort:
         recordings=PLAN.ingested("recordings.parquet"),
         ingest=PLAN.ingested("status.tsv"),
         status=PLAN.statuses(),
+        runs=PLAN.runs(),
         stores=PLAN.stores(),
         early=rules.ingest.output,
     output:

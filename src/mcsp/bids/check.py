@@ -56,6 +56,7 @@ FORECAST_COLUMNS = {
 FMRI_SECONDS = (1.0, 0.012)  # per run, per MB
 ROI_SECONDS = 0.05  # per series
 EEG_SECONDS = 6.0  # per recording
+EMBEDDED_SECONDS = (60.0, 0.3)  # per subject, per frame; fMRIPrep takes hours and is not in the forecast
 SHARD_SECONDS = 6.0  # imports, per job
 NIFTI_OFFSET = 352  # bytes before the data of a single-file image
 SHOWN = 25
@@ -181,7 +182,7 @@ def check_raw(name: str, uid: str, folder: Path, findings: Findings) -> None:
         findings.add("warning", name, uid, maps[0].parent, text)
 
 
-def _recordings(listing: Listing, root: Path, findings: Findings) -> list[dict]:
+def _recordings(listing: Listing, root: Path, findings: Findings, raw_too: bool) -> list[dict]:
     """Recordings of all subjects that can be used; what can't be is reported."""
     name, dataset = listing.name, listing.dataset
     uid_of, sites = {}, {}
@@ -195,12 +196,14 @@ def _recordings(listing: Listing, root: Path, findings: Findings) -> list[dict]:
     if isinstance(dataset, RoiDataset):
         found, unusable = roi_recordings(uid_of, sites, dataset, root)
     else:
-        found, unusable = bids_recordings(uid_of, dataset, root)
+        found, unusable = bids_recordings(uid_of, dataset, root, raw_too=raw_too)
     silent = set(uid_of.values()) - {row["uid"] for row in found} - {uid for uid, _, _ in unusable}
     for uid, modality, reason in unusable:
         findings.add("error", name, uid, None, f"{modality}: {reason}")
         if reason == RAW_ONLY:
             check_raw(name, uid, root / uid.split("/")[1], findings)
+    for uid in sorted({row["uid"] for row in found if row["kind"] == "raw"}):
+        check_raw(name, uid, root / uid.split("/")[1], findings)
     for uid in sorted(silent):
         findings.add("error", name, uid, None, f"no recording of {' or '.join(dataset.modalities)} found")
     return found
@@ -243,13 +246,22 @@ def store_bytes(fmri: FmriOptions, eeg: EegOptions, atlas: AtlasOptions) -> dict
     }
 
 
-def forecast_row(dataset: AnyDataset, name: str, usable: list[dict], per_subject: Mapping[str, int]) -> dict:
+def _raw_seconds(row: dict, preprocess: str) -> float:
+    if row["kind"] != "raw" or preprocess != "embedded":
+        return 0.0
+    return EMBEDDED_SECONDS[0] + EMBEDDED_SECONDS[1] * nifti_header(Path(row["path"])).get_data_shape()[3]
+
+
+def forecast_row(
+    dataset: AnyDataset, name: str, usable: list[dict], per_subject: Mapping[str, int], preprocess: str = "none"
+) -> dict:
     """Forecast of one dataset: who, how large, how many files, how long."""
     uids = {m: {row["uid"] for row in usable if row["modality"] == m} for m in ("fmri", "eeg")}
     sizes = {row["path"]: Path(row["path"]).stat().st_size / 1e6 for row in usable}
     seconds = 0.0
     for row in {row["uid"] + row["modality"]: row for row in reversed(usable)}.values():  # stages use the first run
-        if row["kind"] == "bold":
+        if row["kind"] in ("bold", "raw"):
+            seconds += _raw_seconds(row, preprocess)
             seconds += FMRI_SECONDS[0] + FMRI_SECONDS[1] * sizes[row["path"]]
         else:
             seconds += ROI_SECONDS if row["kind"] == "roi" else EEG_SECONDS
@@ -298,13 +310,14 @@ def run(
     fmri: FmriOptions,
     eeg: EegOptions,
     atlas: AtlasOptions,
+    preprocess: str = "none",
     report: Path | None,
     forecast: Path | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Check the datasets at `paths` and print what was found; write it at `report` and `forecast` where given.
 
-    Returns (problems, forecast). Never stops at a problem: all are listed at once. Opening headers says nothing of the
-    data behind them: the stages find out about those.
+    `preprocess`: the study's route for raw BOLD. Returns (problems, forecast). Never stops at a problem: all are listed at
+    once. Opening headers says nothing of the data behind them: the stages find out about those.
     """
     findings, rows, per_subject = Findings(), [], store_bytes(fmri, eeg, atlas)
     for name, dataset in datasets.items():
@@ -313,11 +326,11 @@ def run(
             listing = list_subjects(name, dataset, paths[name])
             if not isinstance(dataset, RoiDataset):
                 check_sidecars(name, paths[name], findings)
-            found = _recordings(listing, paths[name], findings)
+            found = _recordings(listing, paths[name], findings, preprocess != "none")
             usable = [row for row in found if _check_recording(row, name, fmri, eeg, findings)]
         except McspError as error:
             findings.add("error", name, None, paths[name], str(error))
-        rows.append(forecast_row(dataset, name, usable, per_subject))
+        rows.append(forecast_row(dataset, name, usable, per_subject, preprocess))
     problems, outlook = findings.table(), pd.DataFrame(rows, columns=list(FORECAST_COLUMNS))
     if report is not None:
         write_tsv(problems, report, PROBLEM_COLUMNS)

@@ -91,6 +91,14 @@ def check_datasets(subjects: pd.DataFrame, exclusions: pd.DataFrame, datasets: S
         raise McspError("\n".join(lines))
 
 
+def displacement_used(subjects: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Subjects with `mean_fd` of the runs that the fMRI stage used, by their frames; as ingestion has it where none tells."""
+    used = runs[(runs["state"] == "used") & runs["mean_fd"].notna()]
+    total = used.assign(sum_fd=used["mean_fd"] * used["n_frames"]).groupby("uid")[["sum_fd", "n_frames"]].sum()
+    known = subjects["uid"].map(total["sum_fd"] / total["n_frames"])
+    return subjects.assign(mean_fd=known.fillna(subjects["mean_fd"]).astype(float))
+
+
 def show(subjects: pd.DataFrame, exclusions: pd.DataFrame) -> None:
     """Print who is in and who is out, per dataset."""
     table = Table("dataset", title="Cohort")
@@ -105,16 +113,27 @@ def show(subjects: pd.DataFrame, exclusions: pd.DataFrame) -> None:
     Console().print(table)
 
 
-def run(*, subjects: Sequence[Path], recordings: Sequence[Path], status: Sequence[Path], out: Path, exclusions: Path) -> None:
+def run(
+    *,
+    subjects: Sequence[Path],
+    recordings: Sequence[Path],
+    status: Sequence[Path],
+    runs: Sequence[Path] = (),
+    out: Path,
+    exclusions: Path,
+) -> None:
     """Merge tables of shards (paths `<dataset>/shard-NNN...`) into the cohort table at `out`, its TSV beside it, and the
     table of exclusions, which also lists what can't be used of subjects that stay.
 
-    `status`: of ingestion, and of the stages that have run. Raises McspError when a dataset is empty.
+    `status`: of ingestion, and of the stages that have run; `runs`: which runs the fMRI stage used. Raises McspError when a
+    dataset is empty.
     """
     people = pd.concat([read_table(path) for path in subjects], ignore_index=True)
     files = pd.concat([read_table(path) for path in recordings], ignore_index=True)
     lines = pd.concat([read_tsv(path) for path in status], ignore_index=True)
     lines = lines.astype(dict.fromkeys(lines, object))
+    if runs:
+        people = displacement_used(people, pd.concat([read_tsv(path) for path in runs], ignore_index=True))
     kept = modality_flags(people, files, lines)
     kept = kept[kept["has_fmri"] | kept["has_eeg"]]
     twice = doubles(kept, files)

@@ -86,6 +86,13 @@ def to_common_rate(series: np.ndarray, kept: np.ndarray, t_r: float, common: flo
     return CubicSpline(times, series, axis=0)(wanted[measured])
 
 
+def scaled(series: np.ndarray) -> np.ndarray:
+    """Each region of `series` (N, R) at mean 0 and unit variance; constant regions zero."""
+    spread = series.std(axis=0)
+    alive = spread > 1e-8 * max(float(spread.max()), 1e-30)
+    return np.where(alive, (series - series.mean(axis=0)) / np.where(alive, spread, 1), 0)
+
+
 def standard_length(series: np.ndarray, options: FmriOptions) -> tuple[np.ndarray, int]:
     """(R, n_frames) float32 cropped or padded with zeros, z-scored over its valid frames, and their number.
 
@@ -97,11 +104,8 @@ def standard_length(series: np.ndarray, options: FmriOptions) -> tuple[np.ndarra
             f"{options.min_frames} are needed (fmri.min_frames)"
         )
     valid = series[: options.n_frames]
-    scale = valid.std(axis=0)
-    alive = scale > 1e-8 * max(float(scale.max()), 1e-30)
-    z = np.where(alive, (valid - valid.mean(axis=0)) / np.where(alive, scale, 1), 0)
     out = np.zeros((series.shape[1], options.n_frames), np.float32)
-    out[:, : len(valid)] = z.T
+    out[:, : len(valid)] = scaled(valid).T
     return out, len(valid)
 
 

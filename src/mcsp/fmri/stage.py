@@ -6,22 +6,43 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mcsp.atlas import Atlas, load_atlas
 from mcsp.code import code_version
+from mcsp.confounds import displacement, read_confounds
 from mcsp.errors import Exclusion, McspError
 from mcsp.fmri.parcellate import parcel_series
-from mcsp.fmri.series import check_regions, denoise, read_roi_series, standard_length, to_common_rate
+from mcsp.fmri.series import check_regions, denoise, read_roi_series, scaled, standard_length, to_common_rate
 from mcsp.options.fmri import FmriOptions
 from mcsp.shards import work_through, write_status
-from mcsp.store import StoreWriter, read_table
+from mcsp.store import StoreWriter, read_table, write_tsv
+
+RUN_COLUMNS = {
+    "uid": "Subject: dataset/sub-label",
+    "session": "BIDS session",
+    "run": "BIDS run",
+    "task": "BIDS task",
+    "file": "Recording",
+    "state": "used, excluded (unusable, with reason), or not needed (fmri.runs)",
+    "reason": "Why it is excluded",
+    "t_r": "Repetition time in s",
+    "n_frames": "Frames recorded",
+    "n_kept": "Frames left after scrubbing",
+    "mean_fd": "Mean framewise displacement in mm, before scrubbing",
+}
 
 
-def run_series(row: dict, atlas: Atlas, options: FmriOptions) -> tuple[np.ndarray, int]:
-    """(R, n_frames) series of one recording and its number of valid frames. Raises Exclusion when it is unusable."""
+def run_series(row: dict, atlas: Atlas, options: FmriOptions) -> tuple[np.ndarray, dict]:
+    """(series (N, R) of one recording, denoised, at the common repetition time; what the runs table says of it).
+
+    Raises Exclusion when it is unusable.
+    """
     path, t_r = Path(row["path"]), row["t_r"]
     if not 0.2 <= t_r <= 10:  # NaN fails too
         raise Exclusion(f"{path.name}: repetition time {t_r:g} s: write the right one into its sidecar")
+    if row["kind"] == "raw":
+        raise Exclusion(f"{path.name}: raw BOLD that nobody preprocessed: rerun the stage preprocess")
     if row["kind"] == "roi":
         raw = read_roi_series(path, atlas)
         covered = np.ones(len(atlas.names), bool)
@@ -32,23 +53,63 @@ def run_series(row: dict, atlas: Atlas, options: FmriOptions) -> tuple[np.ndarra
     raw = check_regions(raw, covered, atlas.names)
     if len(raw) < 10:
         raise Exclusion(f"too short: {len(raw)} frames")
-    cleaned, kept = denoise(raw, t_r, options, Path(row["confounds"]) if row["confounds"] else None)
-    return standard_length(to_common_rate(cleaned, kept, t_r, options.t_r), options)
+    confounds = Path(row["confounds"]) if row["confounds"] else None
+    cleaned, kept = denoise(raw, t_r, options, confounds)
+    record = {"t_r": t_r, "n_frames": len(raw), "n_kept": len(kept), "mean_fd": mean_fd(confounds)}
+    return to_common_rate(cleaned, kept, t_r, options.t_r), record
 
 
-def subject_series(rows: list[dict], atlas: Atlas, options: FmriOptions) -> tuple[np.ndarray, int]:
-    """Series of a subject's first usable run (rest first, then by session and run). Raises Exclusion with all reasons."""
-    reasons = []
+def mean_fd(confounds: Path | None) -> float:
+    """Mean framewise displacement of a run in mm, NaN where its confounds do not tell."""
+    try:
+        return float(displacement(read_confounds(confounds)).mean()) if confounds else float("nan")
+    except Exclusion:
+        return float("nan")
+
+
+def _record(row: dict, state: str, reason: str | None = None, **quality: float) -> dict:
+    named = {key: row[key] for key in ("uid", "session", "run", "task")}
+    return {**named, "file": Path(row["path"]).name, "state": state, "reason": reason, **quality}
+
+
+def subject_series(rows: list[dict], atlas: Atlas, options: FmriOptions) -> tuple[np.ndarray, int, list[dict]]:
+    """((R, n_frames) series of a subject, its number of valid frames, a row of the runs table for each run that was looked at).
+
+    `rows`: recordings, rest first, then by session and run; `options.runs` says which are used. Raises Exclusion with all
+    reasons.
+    """
+    parts: list[np.ndarray] = []
+    records: list[dict] = []
+    task = None
     for row in rows:
+        if parts and (options.runs == "first" or row["task"] != task or sum(map(len, parts)) >= options.n_frames):
+            records.append(_record(row, "not needed"))
+            continue
         try:
-            return run_series(row, atlas, options)
+            series, quality = run_series(row, atlas, options)
+            if options.runs == "first":
+                standard_length(series, options)
         except Exclusion as error:
-            reasons.append(str(error))
-    raise Exclusion("; ".join(dict.fromkeys(reasons)))
+            records.append(_record(row, "excluded", " ".join(str(error).split())))
+            continue
+        task = row["task"]
+        parts.append(scaled(series))
+        records.append(_record(row, "used", **quality))
+    if not parts:
+        raise Exclusion("; ".join(dict.fromkeys(record["reason"] for record in records)))
+    tensor, n_valid = standard_length(np.concatenate(parts), options)
+    return tensor, n_valid, records
 
 
-def run(*, dataset: str, recordings: Path, atlas: Path, options: FmriOptions, store: Path, status: Path, threads: int) -> None:
-    """Write one shard of the fMRI temporal store and the status of its subjects."""
+def runs_table(records: list[dict]) -> pd.DataFrame:
+    """Records of all subjects, in the order of RUN_COLUMNS."""
+    return pd.DataFrame(records, columns=list(RUN_COLUMNS))
+
+
+def run(
+    *, dataset: str, recordings: Path, atlas: Path, options: FmriOptions, store: Path, status: Path, runs: Path, threads: int
+) -> None:
+    """Write one shard of the fMRI temporal store, the status of its subjects, and which of their runs were used."""
     regions = load_atlas(atlas)
     table = read_table(recordings)
     table = table[table["modality"] == "fmri"]
@@ -60,11 +121,15 @@ def run(*, dataset: str, recordings: Path, atlas: Path, options: FmriOptions, st
         **regions.meta(),
         "code": code_version("mcsp.fmri.stage"),
     }
-    outcomes = []
+    outcomes, records = [], []
     work = partial(subject_series, atlas=regions, options=options)
     with StoreWriter(store, (len(regions.names), options.n_frames), meta) as writer:
         for outcome in work_through(work, items, threads=threads, label=f"fMRI {dataset}"):
             if outcome.state == "done":
-                writer.add(outcome.key, *outcome.value)
+                tensor, n_valid, own = outcome.value
+                writer.add(outcome.key, tensor, n_valid)
+                records += own
             outcomes.append(outcome._replace(value=None))
-    write_status(status, "fmri", dataset, outcomes)
+    lost = [(record["uid"], record["reason"]) for record in records if record["state"] == "excluded"]
+    write_status(status, "fmri", dataset, outcomes, lost)
+    write_tsv(runs_table(records), runs, RUN_COLUMNS)

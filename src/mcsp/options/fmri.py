@@ -22,7 +22,14 @@ class FmriOptions(Options):
     max_mean_fd: PositiveFloat = Field(0.5, description="A run with a larger mean framewise displacement (mm) is excluded")
     t_r: PositiveFloat = Field(2.0, description="Common repetition time in s to which all runs are resampled")
     n_frames: PositiveInt = Field(120, description="Frames kept; shorter runs are padded and masked")
-    min_frames: PositiveInt = Field(60, description="A run with fewer frames at the common repetition time is excluded")
+    runs: Literal["first", "join"] = Field(
+        "first",
+        description="Several runs of a subject: first takes the first usable one (rest first, then by session and run); join "
+        "takes all usable ones of its task, each denoised and scaled by itself, one after the other up to n_frames",
+    )
+    min_frames: PositiveInt = Field(
+        60, description="A subject with fewer frames at the common repetition time is excluded; with runs: first, a run"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> FmriOptions:

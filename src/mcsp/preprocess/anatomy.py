@@ -98,8 +98,8 @@ def first_guess(t1w: Image) -> np.ndarray:
             return brain
     found = ", ".join(f"{size:.0f}" for size in sizes) or "none"
     raise Exclusion(
-        f"no brain found in the T1w (parts of {found} ml; a brain has {BRAIN_ML[0]:.0f} to {BRAIN_ML[1]:.0f}): look at the image, "
-        "or use preprocess: fmriprep"
+        f"no brain found in the T1w (parts of {found} ml; a brain has {BRAIN_ML[0]:.0f} to {BRAIN_ML[1]:.0f}): "
+        "look at the image, or use preprocess: fmriprep"
     )
 
 
@@ -160,7 +160,7 @@ def prepare(path: Path, options: EmbeddedOptions, stem: str) -> Anatomy:
     volume = float(brain.values.sum() * brain.zooms.prod() / 1000)
     if not (likeness >= MIN_LIKENESS and BRAIN_ML[0] <= volume <= BRAIN_ML[1]):
         raise Exclusion(
-            f"{path.name}: does not fit the template (correlation {likeness:.2f}, at least {MIN_LIKENESS:g} is needed; brain of "
-            f"{volume:.0f} ml): look at the image, or use preprocess: fmriprep"
+            f"{path.name}: does not fit the template (correlation {likeness:.2f}, at least {MIN_LIKENESS:g} is needed; "
+            f"brain of {volume:.0f} ml): look at the image, or use preprocess: fmriprep"
         )
     return Anatomy(t1w, brain, segment(t1w, brain), forward, inverse, t1w_mni, likeness)

@@ -31,7 +31,7 @@ def write_image(image: Image, path: Path, dtype: type = np.float32, code: str = 
 
 
 def write_run(series: np.ndarray, brain: Image, t_r: float, path: Path) -> None:
-    """Write a run (T, V) of the voxels of `brain` as compressed float32 NIfTI, zero elsewhere: one frame in memory at a time."""
+    """Write a run (T, V) of the voxels of `brain` as compressed float32 NIfTI, zero elsewhere, frame by frame."""
     inside = brain.values > 0
     header = brain.nifti().header.copy()
     header.set_data_shape((*inside.shape, len(series)))

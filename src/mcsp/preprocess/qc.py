@@ -38,6 +38,12 @@ def _cut(values: np.ndarray, axis: int, index: int) -> np.ndarray:
 
 def mosaic(background: Image, contours: Sequence[tuple[np.ndarray, str]], extent: np.ndarray) -> Figure:
     """Five cuts along each axis through `extent` (X, Y, Z; bool), with the outlines of masks at 0.5 in their colours."""
+    box = tuple(
+        slice(max(0, int(places.min()) - int(12 / zoom)), int(places.max()) + int(12 / zoom) + 1)
+        for places, zoom in zip(np.nonzero(extent), background.zooms)
+    )
+    background, extent = Image(background.values[box], background.affine), extent[box]
+    contours = [(mask[box], colour) for mask, colour in contours]
     figure, axes = plt.subplots(3, len(CUTS), figsize=(10, 6.4), layout="constrained", facecolor="black")
     top = float(np.percentile(background.values[extent], 99.5)) * 1.1 if extent.any() else None
     for axis in range(3):
@@ -58,7 +64,6 @@ def mosaic(background: Image, contours: Sequence[tuple[np.ndarray, str]], extent
                 if cut.min() < 0.5 < cut.max():
                     axes_.contour(cut, levels=[0.5], colors=colour, linewidths=0.8)
             axes_.set_axis_off()
-    axes[0, 0].text(0.02, 0.02, "left to right: by x", color="white", fontsize=7, transform=axes[0, 0].transAxes)
     axes[2, 0].text(0.02, 0.02, "L", color="white", fontsize=8, transform=axes[2, 0].transAxes)
     axes[2, 0].text(0.92, 0.02, "R", color="white", fontsize=8, transform=axes[2, 0].transAxes)
     return figure
@@ -98,8 +103,10 @@ def carpet(series: np.ndarray, counts: Sequence[int], confounds: pd.DataFrame, t
     return figure
 
 
-def _embed(figure: Figure, path: Path) -> str:
-    """Save a figure at `path` and give it as a data URI for the page."""
+def _embed(figure: Figure, path: Path, note: str | None) -> str:
+    """Save a figure at `path`, with the note in its corner, and give it as a data URI for the page."""
+    if note:
+        figure.text(0.998, 0.003, note, ha="right", va="bottom", fontsize=7, color="#E69F00")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, facecolor=figure.get_facecolor(), metadata={"Software": "mcsp"})
     plt.close(figure)
@@ -113,7 +120,7 @@ def _table(values: Mapping[str, str]) -> str:
     return f"<table>{rows}</table>"
 
 
-def _anatomy(out: Path, stem: str) -> dict:
+def _anatomy(out: Path, stem: str, note: str | None) -> dict:
     image = _read(out / "anat" / f"{stem}_space-{SPACE}_desc-preproc_T1w.nii.gz")
     brain = _read(out / "anat" / f"{stem}_desc-brain_mask.nii.gz")
     fixed = Image.of(nib.as_closest_canonical(template("brain").nifti()))
@@ -128,10 +135,10 @@ def _anatomy(out: Path, stem: str) -> dict:
         "Volume of the brain mask": f"{volume:.0f} ml",
         "Correlation with the template, inside the brain": f"{likeness:.2f}",
     }
-    return {"image": _embed(figure, out / "figures" / f"{stem}_desc-normalisation_T1w.png"), "table": _table(table)}
+    return {"image": _embed(figure, out / "figures" / f"{stem}_desc-normalisation_T1w.png", note), "table": _table(table)}
 
 
-def _run(out: Path, bold: Path) -> dict:
+def _run(out: Path, bold: Path, note: str | None) -> dict:
     stem = bold.name.split(f"_space-{SPACE}")[0]
     session = "_".join(p for p in stem.split("_") if p.startswith(("sub-", "ses-")))
     anatomies = sorted((out / "anat").glob(f"{session}*_desc-brain_mask.nii.gz")) or sorted(
@@ -161,10 +168,11 @@ def _run(out: Path, bold: Path) -> dict:
     }
     return {
         "name": stem,
-        "alignment": _embed(figure, out / "figures" / f"{stem}_desc-coreg_bold.png"),
+        "alignment": _embed(figure, out / "figures" / f"{stem}_desc-coreg_bold.png", note),
         "carpet": _embed(
             carpet(series, [len(own) for own in chosen], confounds, about["RepetitionTime"]),
             out / "figures" / f"{stem}_desc-carpetplot_bold.png",
+            note,
         ),
         "threshold": f"{THRESHOLD_MM:g}",
         "table": _table(table),
@@ -181,8 +189,8 @@ def write_page(out: Path, label: str, reasons: Sequence[str], note: str | None) 
         label=label,
         note=note,
         reasons=reasons,
-        anatomy=_anatomy(out, t1w[0].name.split(f"_space-{SPACE}")[0]) if t1w else None,
-        runs=[_run(out, path) for path in runs],
+        anatomy=_anatomy(out, t1w[0].name.split(f"_space-{SPACE}")[0], note) if t1w else None,
+        runs=[_run(out, path, note) for path in runs],
     )
     page = out.with_name(f"{label}.html")
     with atomic_path(page) as temporary:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+# Before ITK is loaded: one thread gives the same bits on every machine, and subjects run side by side.
+os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 
 import ants
 import nibabel as nib
@@ -62,7 +66,7 @@ def warp(moving: Image, onto: Image, transforms: Sequence[str], invert: Sequence
 
 
 def map_points(points: np.ndarray, transforms: Sequence[str]) -> np.ndarray:
-    """Where a registration's forward `transforms` (files) take `points` (N, 3) of the fixed space, in the moving space: RAS mm."""
+    """Where a registration's forward `transforms` (files) take `points` (N, 3; RAS mm) of the fixed space."""
     table = pd.DataFrame(points * [-1, -1, 1], columns=["x", "y", "z"])
     moved = ants.apply_transforms_to_points(3, table, list(transforms), whichtoinvert=[False] * len(transforms))
     return moved[["x", "y", "z"]].to_numpy() * [-1, -1, 1]

@@ -184,7 +184,7 @@ def status_lines(dataset: str, ready: pd.DataFrame, outcomes: Sequence[Outcome])
     lines = [(o.key, dataset, STAGE, o.state, o.reason) for o in outcomes]
     for outcome in outcomes:
         reasons = outcome.value["reasons"] if outcome.state == "done" else []
-        lines += [(outcome.key, dataset, "preprocess", "excluded", " ".join(reason.split())) for reason in reasons]
+        lines += [(outcome.key, dataset, "preprocess-run", "excluded", " ".join(reason.split())) for reason in reasons]
     others = sorted(set(ready.loc[ready["modality"] == "fmri", "uid"]) - {o.key for o in outcomes})
     lines += [(uid, dataset, STAGE, "done", None) for uid in others]
     return pd.DataFrame(lines, columns=list(STATUS_COLUMNS))

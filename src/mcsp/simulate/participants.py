@@ -71,8 +71,8 @@ def defects(dataset: SimulatedDataset) -> list[str]:
         raise McspError("raw_bold: the dataset has no fmri: set it to 0")
     if len(wanted) + dataset.raw_bold > dataset.n_subjects:
         raise McspError(
-            f"defects and raw_bold: {len(wanted)} damaged and {dataset.raw_bold} raw recordings for {dataset.n_subjects} subjects: "
-            "lower them"
+            f"defects and raw_bold: {len(wanted)} damaged and {dataset.raw_bold} raw recordings for {dataset.n_subjects} "
+            "subjects: lower them"
         )
     return [""] * (dataset.n_subjects - len(wanted)) + wanted
 
