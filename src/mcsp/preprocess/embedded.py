@@ -24,8 +24,12 @@ from mcsp.store import atomic_path, write_json
 COMPRESSION = 1  # isal's fastest level; float32 noise gains little from more
 
 
-def write_image(image: Image, path: Path, dtype: type = np.float32, code: str = "mni") -> None:
-    """Write one volume as NIfTI, atomically."""
+def write_image(image: Image, path: Path, dtype: type = np.float32, code: str = "mni", stripped: bool | None = None) -> None:
+    """Write one volume as NIfTI, atomically; `stripped`: whether it is zero outside the brain, for its sidecar, which BIDS asks
+    for where a name has a space.
+    """
+    if stripped is not None:
+        write_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), {"SkullStripped": stripped})
     with atomic_path(path) as temporary:
         image.nifti(dtype, code).to_filename(temporary)
 
@@ -53,7 +57,7 @@ def write_anatomy(anatomy: Anatomy, folder: Path, stem: str) -> None:
     write_image(anatomy.brain, folder / f"{stem}_desc-brain_mask.nii.gz", np.uint8, code="scanner")
     for name, label in (("grey", "GM"), ("white", "WM"), ("csf", "CSF")):
         write_image(anatomy.tissues[name], folder / f"{stem}_label-{label}_probseg.nii.gz", code="scanner")
-    write_image(anatomy.t1w_mni, folder / f"{stem}_space-{SPACE}_desc-preproc_T1w.nii.gz")
+    write_image(anatomy.t1w_mni, folder / f"{stem}_space-{SPACE}_desc-preproc_T1w.nii.gz", stripped=False)
 
 
 def write_functional(run: Functional, anatomy: Anatomy, folder: Path, stem: str, sources: Sequence[str]) -> dict[str, Path]:
@@ -74,11 +78,11 @@ def write_functional(run: Functional, anatomy: Anatomy, folder: Path, stem: str,
     write_image(run.brain, paths["mask"], np.uint8)
     mean = np.zeros(inside.shape, np.float32)
     mean[inside] = run.series.mean(axis=0, dtype=float)
-    write_image(run.brain.with_values(mean), Path(f"{base}_boldref.nii.gz"))
+    write_image(run.brain.with_values(mean), Path(f"{base}_boldref.nii.gz"), stripped=True)
     labels = np.where(masks["csf"], 3, np.where(masks["white"], 2, 0)) + (inside & ~masks["csf"] & ~masks["white"])
     write_image(run.brain.with_values(labels), Path(f"{base}_desc-confounds_dseg.nii.gz"), np.uint8)
     on_t1w = warp(run.reference, anatomy.t1w, [run.to_t1w], [False])
-    write_image(on_t1w, folder / f"{stem}_space-T1w_boldref.nii.gz", code="scanner")
+    write_image(on_t1w, folder / f"{stem}_space-T1w_boldref.nii.gz", code="scanner", stripped=False)
     write_run(run.series, run.brain, run.t_r, paths["path"])
     about = {
         "RepetitionTime": run.t_r, "TaskName": _task(stem), "SkullStripped": True, "SliceTimingCorrected": run.sliced,
