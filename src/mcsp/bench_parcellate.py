@@ -86,7 +86,7 @@ def _ours(run: Path, atlas: Path) -> Callable[[], np.ndarray]:
 
     def work() -> np.ndarray:
         regions = stage.load_atlas(atlas)
-        raw, covered = stage.parcel_series(run, regions.image, regions.index)
+        raw, covered = stage.run_means(run, regions.image, regions.index)
         cleaned, _ = stage.denoise(raw[:, covered], T_R, options, None)
         return standard_length(cleaned, options)[0].T
 
