@@ -13,6 +13,7 @@ import pandas as pd
 from mcsp.errors import McspError
 from mcsp.grayordinates import DenseLabels, is_dlabel, read_labels, write_labels
 from mcsp.options.atlas import SURFACE, VOLUME, AtlasOptions
+from mcsp.schaefer import fetch_schaefer
 from mcsp.store import atomic_path, write_tsv
 
 COLUMNS = {
@@ -148,27 +149,15 @@ def schaefer(name: str) -> tuple[pd.DataFrame, nib.spatialimages.SpatialImage]:
 
     Raises McspError for a size that does not exist, or when it can be neither found nor downloaded.
     """
-    from nilearn import datasets
     from nilearn.plotting import find_parcellation_cut_coords
 
-    size = int(name.removeprefix("schaefer"))
-    if size not in range(100, 401, 100):
-        raise McspError(f"atlas.name = {name}: there are schaefer100, 200, 300 and 400")
-    try:
-        fetched = datasets.fetch_atlas_schaefer_2018(n_rois=size, yeo_networks=7, resolution_mm=2, verbose=0)
-    except Exception as error:  # the fetcher passes on whatever the network layer raises
-        raise McspError(
-            f"atlas {name} can't be downloaded ({type(error).__name__}): run `snakemake prefetch` where there is a network, "
-            "or give atlas.image and atlas.table"
-        ) from error
-    image = nib.load(fetched["maps"])
-    names = [label.decode() if isinstance(label, bytes) else str(label) for label in fetched["labels"]]
-    names = [label for label in names if label != "Background"]
+    path, names = fetch_schaefer(name)
+    image = _read_image(str(path))
     centres = find_parcellation_cut_coords(image)
     parts = [label.split("_") for label in names]
     table = pd.DataFrame(
         {
-            "index": range(1, size + 1),
+            "index": range(1, len(names) + 1),
             "name": names,
             "network": [part[2] for part in parts],
             **dict(zip("xyz", np.transpose(centres))),

@@ -203,10 +203,8 @@ def preprocessed_bold(index: Index, space: str) -> dict[tuple, dict]:
     those of 91k first.
     """
     chosen = {}
-    wanted = (
-        {"ext": DTSERIES, "desc": (None, "preproc")} if space == SURFACE_SPACE else {"ext": BOLD_SUFFIXES, "desc": "preproc"}
-    )
-    for key, rows in _grouped(index.select(suffix="bold", space=space, echo=None, **wanted)).items():
+    ext, desc = (DTSERIES, (None, "preproc")) if space == SURFACE_SPACE else (BOLD_SUFFIXES, "preproc")
+    for key, rows in _grouped(index.select(suffix="bold", desc=desc, space=space, ext=ext, echo=None)).items():
         chosen[key] = min(
             rows, key=lambda row: (row["res"] not in (None, "2"), row["den"] not in (None, "91k"), str(row["path"]))
         )

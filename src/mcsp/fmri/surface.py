@@ -48,9 +48,7 @@ def run_means(path: Path, atlas_image: Path, index: np.ndarray, mask: Path | Non
     if is_dtseries(path) and not is_dlabel(atlas_image):
         raise Exclusion(f"{path.name} lies on the surface, the atlas in a volume: set atlas.image to a .dlabel.nii")
     if is_dlabel(atlas_image) and not is_dtseries(path):
-        raise Exclusion(
-            f"{path.name} is a volume, the atlas lies on the surface: set the dataset's space: fsLR, or atlas.image"
-        )
+        raise Exclusion(f"{path.name} is a volume, the atlas lies on the surface: set the dataset's space: fsLR")
     if is_dtseries(path):
         return grayordinate_series(path, atlas_image, index)
     return parcel_series(path, atlas_image, index, mask)
