@@ -239,4 +239,4 @@ def run(*, options: AtlasOptions, out: Path) -> None:
         _compare(labels, rows, source)
         _write_image(image, np.where(np.isin(labels, kept["index"]), labels, 0), out.with_name(options.image_name))
     write_tsv(kept, out, COLUMNS)
-    print(f"atlas {options.name}: {len(kept)} regions, {kept['network'].nunique()} networks: {out}")
+    print(f"atlas {source}: {len(kept)} regions, {kept['network'].nunique()} networks: {out}")

@@ -199,6 +199,9 @@ def test_a_parcel_outside_the_mask_or_the_image_is_not_covered(tmp_path):
         other.to_filename(tmp_path / "mask.nii.gz")
         with pytest.raises(Exclusion, match="its grid differs"):
             parcel_series(run, tmp_path / "atlas.nii.gz", np.array([1]), tmp_path / "mask.nii.gz")
+    (tmp_path / "mask.nii.gz").write_bytes((tmp_path / "mask.nii.gz").read_bytes()[:-20])
+    with pytest.raises(Exclusion, match=r"mask.nii.gz: not readable as NIfTI .*copy it again"):
+        parcel_series(run, tmp_path / "atlas.nii.gz", np.array([1]), tmp_path / "mask.nii.gz")
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.999])

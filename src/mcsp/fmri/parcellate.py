@@ -114,7 +114,7 @@ def _open_run(path: Path) -> nib.Nifti1Image:
     try:
         image = nib.load(path)
     except Exception as error:  # nibabel raises many kinds on damaged headers
-        raise Exclusion(f"{path.name}: not readable as NIfTI ({error}): copy it again") from error
+        raise Exclusion(f"{path.name}: not readable as NIfTI ({' '.join(str(error).split())}): copy it again") from error
     if len(image.shape) != 4 or not all(image.shape):
         size = "x".join(map(str, image.shape))
         raise Exclusion(f"{path.name}: {len(image.shape)} dimensions ({size}) where a run has 4")
@@ -123,10 +123,14 @@ def _open_run(path: Path) -> nib.Nifti1Image:
 
 def _share_inside(mask: Path, run: nib.Nifti1Image, parcels: Parcels, name: str) -> np.ndarray:
     """Share (R) of each parcel's voxels that lie in the brain mask."""
-    inside = nib.load(mask)
+    try:
+        inside = nib.load(mask)
+        brain = np.asanyarray(inside.dataobj).ravel(order="F") > 0
+    except Exception as error:  # nibabel and gzip raise many kinds on damaged files
+        raise Exclusion(f"{mask.name}: not readable as NIfTI ({' '.join(str(error).split())}): copy it again") from error
     if inside.shape != run.shape[:3] or not np.allclose(inside.affine, run.affine, atol=1e-3):
         raise Exclusion(f"{mask.name}: its grid differs from that of {name}")
-    return parcels.means((np.asanyarray(inside.dataobj).ravel(order="F") > 0)[parcels.places])
+    return parcels.means(brain[parcels.places])
 
 
 def parcel_series(path: Path, atlas_image: Path, index: np.ndarray, mask: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
