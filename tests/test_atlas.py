@@ -8,6 +8,7 @@ from nilearn import datasets
 
 from mcsp.atlas import REACH_MM, load_atlas, read_regions, run
 from mcsp.errors import McspError
+from mcsp.fetch.prefetch import run as prefetch
 from mcsp.options.atlas import AtlasOptions
 
 ATLASES = Path(__file__).resolve().parents[1] / "config" / "atlases"
@@ -92,6 +93,47 @@ def test_schaefer_through_nilearn(tmp_path, real_data, monkeypatch):
     assert atlas.networks == list(published["network"])
     error = np.abs(atlas.coordinates - published[["x", "y", "z"]].to_numpy())
     assert np.median(error) < 3  # nilearn takes the largest part's centre, the published table the mean
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """nilearn's cache, with the two files of a parcellation of 100 that its fetcher looks for; no network is asked."""
+    folder = tmp_path / "cache" / "schaefer_2018"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("NILEARN_DATA", str(folder.parent))
+    monkeypatch.delenv("NILEARN_SHARED_DATA", raising=False)
+    stem = folder / "Schaefer2018_100Parcels_7Networks_order"
+    names = [f"7Networks_{'LR'[i // 50]}H_{'Vis' if i % 2 else 'Default'}_{i}" for i in range(100)]
+    rows = [f"{i}\t{name}\t120\t18\t131\t0\n" for i, name in enumerate(names, 1)]
+    Path(f"{stem}.txt").write_text("".join(rows))
+    labels = np.zeros((12, 10, 4), np.int16)
+    labels[:10, :, 0] = np.arange(1, 101).reshape(10, 10)
+    nib.Nifti1Image(labels, np.diag([2.0, 2, 2, 1])).to_filename(f"{stem}_FSLMNI152_2mm.nii.gz")
+    return folder
+
+
+def test_schaefer_from_the_cache_of_the_real_fetcher(tmp_path, cache):
+    run(options=AtlasOptions(name="schaefer100"), out=tmp_path / "atlas.tsv")
+    atlas = load_atlas(tmp_path / "atlas.tsv")
+    assert (len(atlas.names), set(atlas.networks)) == (100, {"Vis", "Default"})
+    assert atlas.names[2] == "7Networks_LH_Default_2"
+    np.testing.assert_allclose(atlas.coordinates[13], [2.0, 6.0, 0.0])  # label 14, one voxel
+    prefetch(atlas=AtlasOptions(name="schaefer100"), out=tmp_path / "downloads.tsv")
+    listed = pd.read_csv(tmp_path / "downloads.tsv", sep="\t")
+    assert sorted(listed["path"]) == sorted(str(path.resolve()) for path in cache.iterdir())
+    assert all(listed["sha256"].str.len() == 64)
+
+
+@pytest.mark.parametrize("damage", ["cut", "html", "labels"])
+def test_a_damaged_cache_is_one_line(tmp_path, cache, damage):
+    image, text = sorted(cache.iterdir(), key=lambda path: path.suffix)
+    if damage == "labels":
+        text.write_text("1\tonly one\t1\t1\t1\t0\n")
+    else:
+        image.write_bytes(image.read_bytes()[:60] if damage == "cut" else b"<html>sign in first</html>")
+    with pytest.raises(McspError, match=r"cache.*delete") as caught:
+        run(options=AtlasOptions(name="schaefer100"), out=tmp_path / "atlas.tsv")
+    assert "\n" not in str(caught.value)
 
 
 def test_no_network_is_one_line(tmp_path, monkeypatch):

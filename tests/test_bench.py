@@ -1,9 +1,16 @@
 """Costs: read from the benchmarks of a run; planning a large study."""
 
+import json
+
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from mcsp.bench import dry_run, stage_costs
+from mcsp.bench_parcellate import FULL, SMALL, show, write_run
+from mcsp.cli import app
 from mcsp.errors import McspError
+from mcsp.fmri.parcellate import volumes
 from tests.conftest import PROJECT
 
 
@@ -24,3 +31,30 @@ def test_planning_counts_jobs_by_shards_not_by_subjects():
     many = dry_run(snakefile=PROJECT / "Snakefile", n_subjects=80, n_datasets=2, n_shards=2)
     assert few["jobs"] == many["jobs"]
     assert dry_run(snakefile=PROJECT / "Snakefile", n_subjects=20, n_datasets=2, n_shards=3)["jobs"] == few["jobs"] + 2 * 7
+
+
+def test_both_sides_of_the_parcellation_agree(capsys):
+    done = CliRunner().invoke(app, ["bench", "parcellate", "--small", "--json", "--repeat", "1"])
+    costs = json.loads(done.stdout)
+    assert costs["shape"] == list(SMALL)
+    assert costs["max_difference"] < 1e-3
+    assert costs["regions"] > 100
+    seconds = [costs[f"{name}_s"] for name in ("nilearn", "ours", "gunzip", "gzip")]
+    assert min(seconds) > 0
+    assert costs["ratio"] == pytest.approx(seconds[0] / seconds[1], rel=0.1)
+    assert min(costs["peak_mb"], costs["nilearn_peak_mb"], costs["gunzip_peak_mb"]) > 10
+    assert 0 < costs["mb_gz"] < costs["mb_raw"] == pytest.approx(4e-6 * np.prod(SMALL), rel=0.01)
+    assert set(costs) > {"gunzip_ratio", "repeat"}
+    show(costs)
+    assert "standard deviations" in capsys.readouterr().out
+
+
+def test_the_simulated_run_looks_like_one(tmp_path):
+    write_run(tmp_path / "run.nii.gz", (20, 24, 19, 12))
+    data = np.stack([volume.copy() for volume in volumes(tmp_path / "run.nii.gz")])
+    outside = (data == 0).all(axis=0)
+    assert 0.5 < outside.mean() < 0.9
+    inside = data[:, ~outside]
+    assert 400 < np.median(inside) < 1100
+    assert 0.005 < np.median(inside.std(axis=0)) / np.median(inside) < 0.03
+    assert np.prod(FULL) * 4 == 880_308_000

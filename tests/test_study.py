@@ -9,7 +9,7 @@ import yaml
 
 from mcsp.errors import McspError
 from mcsp.study import check_paths, default_config, json_schema, load_study, parse_study, read_yaml
-from mcsp.workflow import overlay
+from mcsp.workflow import Plan, overlay
 
 PROJECT = Path(__file__).resolve().parents[1]
 GOOD = {
@@ -50,6 +50,25 @@ def test_one_line_names_field_file_and_remedy(change, line):
     (found,) = problems(change)
     assert line in found
     assert found.startswith("x.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("space", "atlas", "line"),
+    [
+        ("fsLR", {}, "datasets.lab.space = fsLR needs atlas.image: a .dlabel.nii of the same grayordinates"),
+        ("MNI152NLin2009cAsym", {"image": "a.dlabel.nii"}, "atlas.image = a.dlabel.nii needs a dataset with space: fsLR"),
+    ],
+)
+def test_the_atlas_lies_where_the_recordings_lie(space, atlas, line):
+    lab = {"kind": "bids", "path": "/lab", "space": space, "phenotype": {"labels": {"group": {"1": ["ASD"], "0": ["control"]}}}}
+    study = {"study": "x", "datasets": {"lab": lab}, "tasks": {"asd": {"case": ["ASD"]}}}
+    with pytest.raises(McspError, match=line):
+        parse_study({**study, "atlas": atlas})
+    with pytest.raises(McspError, match="simulated BOLD is a volume"):
+        parse_study({**GOOD, "atlas": {"image": "a.dlabel.nii"}})
+    both = parse_study({**study, "datasets": {"lab": {**lab, "space": "fsLR"}}, "atlas": {"image": "a.dlabel.nii"}})
+    assert Plan(both).atlas["image"].name == "atlas.dlabel.nii"
+    assert Plan(parse_study(GOOD)).atlas["image"].name == "atlas.nii.gz"
 
 
 def test_all_problems_at_once():

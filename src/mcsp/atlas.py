@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from mcsp.errors import McspError
-from mcsp.options.atlas import AtlasOptions
+from mcsp.grayordinates import DenseLabels, is_dlabel, read_labels, write_labels
+from mcsp.options.atlas import SURFACE, VOLUME, AtlasOptions
+from mcsp.schaefer import fetch_schaefer
 from mcsp.store import atomic_path, write_tsv
 
 COLUMNS = {
@@ -48,14 +50,14 @@ class Atlas:
 def load_atlas(table: Path) -> Atlas:
     """Read an atlas written by `run`. Raises McspError when it is no atlas table."""
     rows = read_regions(table)
-    image = table.with_name("atlas.nii.gz")
+    images = [image for name in (VOLUME, SURFACE) if (image := table.with_name(name)).is_file()]
     return Atlas(
         names=list(rows["name"]),
         networks=list(rows["network"]),
         codes=list(rows["code"]),
         coordinates=rows[["x", "y", "z"]].to_numpy(float),
         index=rows["index"].to_numpy(int),
-        image=image if image.is_file() else None,
+        image=images[0] if images else None,
     )
 
 
@@ -147,27 +149,15 @@ def schaefer(name: str) -> tuple[pd.DataFrame, nib.spatialimages.SpatialImage]:
 
     Raises McspError for a size that does not exist, or when it can be neither found nor downloaded.
     """
-    from nilearn import datasets
     from nilearn.plotting import find_parcellation_cut_coords
 
-    size = int(name.removeprefix("schaefer"))
-    if size not in range(100, 401, 100):
-        raise McspError(f"atlas.name = {name}: there are schaefer100, 200, 300 and 400")
-    try:
-        fetched = datasets.fetch_atlas_schaefer_2018(n_rois=size, yeo_networks=7, resolution_mm=2, verbose=0)
-    except Exception as error:  # the fetcher passes on whatever the network layer raises
-        raise McspError(
-            f"atlas {name} can't be downloaded ({type(error).__name__}): run `snakemake prefetch` where there is a network, "
-            "or give atlas.image and atlas.table"
-        ) from error
-    image = nib.load(fetched["maps"])
-    names = [label.decode() if isinstance(label, bytes) else str(label) for label in fetched["labels"]]
-    names = [label for label in names if label != "Background"]
+    path, names = fetch_schaefer(name)
+    image = _read_image(str(path))
     centres = find_parcellation_cut_coords(image)
     parts = [label.split("_") for label in names]
     table = pd.DataFrame(
         {
-            "index": range(1, size + 1),
+            "index": range(1, len(names) + 1),
             "name": names,
             "network": [part[2] for part in parts],
             **dict(zip("xyz", np.transpose(centres))),
@@ -176,7 +166,16 @@ def schaefer(name: str) -> tuple[pd.DataFrame, nib.spatialimages.SpatialImage]:
     return table, image
 
 
-def _build(options: AtlasOptions) -> tuple[pd.DataFrame, nib.spatialimages.SpatialImage | None]:
+def dlabel_regions(labels: DenseLabels, source: str) -> pd.DataFrame:
+    """Table of the regions of a `.dlabel.nii` by the label table inside. Raises McspError as `read_regions` does."""
+    names = labels.names()
+    return _checked(pd.DataFrame({"index": list(names), "name": list(names.values())}), source)
+
+
+def _build(options: AtlasOptions) -> tuple[pd.DataFrame, nib.spatialimages.SpatialImage | DenseLabels | None]:
+    if is_dlabel(options.image) and options.kind == "volume":
+        labels = read_labels(options.image)
+        return read_regions(options.table) if options.table else dlabel_regions(labels, options.image), labels
     if options.table or options.image:
         if not options.table:
             raise McspError(f"atlas.image = {options.image} needs atlas.table: a TSV with columns index and name")
@@ -212,25 +211,32 @@ def _compare(labels: np.ndarray, rows: pd.DataFrame, source: str) -> None:
             raise McspError(f"atlas {source}: {where} {len(values)} label(s) of the other ({some}): do they belong together?")
 
 
+def _write_image(image: nib.spatialimages.SpatialImage | DenseLabels, labels: np.ndarray, path: Path) -> None:
+    """Write `labels` as an image on the places of `image`."""
+    with atomic_path(path) as temporary:
+        if isinstance(image, DenseLabels):
+            write_labels(replace(image, values=labels), temporary)
+            return
+        written = nib.Nifti1Image(labels.astype(np.int16 if labels.max() < 2**15 else np.int32), image.affine)
+        written.header.set_sform(image.affine, code="mni")
+        written.header.set_xyzt_units("mm")
+        written.to_filename(temporary)
+
+
 def run(*, options: AtlasOptions, out: Path) -> None:
-    """Write the atlas table at `out` and, for voxel data, the label image `atlas.nii.gz` beside it.
+    """Write the atlas table at `out` and, beside it, the label image: `atlas.nii.gz` for voxels, `atlas.dlabel.nii` for
+    grayordinates, none for ready series.
 
     Raises McspError when the table is damaged, table and image disagree, or an excluded region does not exist.
     """
     rows, image = _build(options)
-    source = options.table or options.name
+    source = options.table or options.image or options.name
     kept = _without(rows, options.exclude, source)
-    beside = out.with_name("atlas.nii.gz")
-    if image is None:
-        beside.unlink(missing_ok=True)
-    else:
-        labels = np.asanyarray(image.dataobj).astype(np.int32)
+    for name in {VOLUME, SURFACE} - {options.image_name}:
+        out.with_name(name).unlink(missing_ok=True)  # of an earlier run with other options
+    if image is not None:
+        labels = image.values if isinstance(image, DenseLabels) else np.asanyarray(image.dataobj).astype(np.int32)
         _compare(labels, rows, source)
-        labels[~np.isin(labels, kept["index"])] = 0
-        with atomic_path(beside) as temporary:
-            written = nib.Nifti1Image(labels.astype(np.int16 if labels.max() < 2**15 else np.int32), image.affine)
-            written.header.set_sform(image.affine, code="mni")
-            written.header.set_xyzt_units("mm")
-            written.to_filename(temporary)
+        _write_image(image, np.where(np.isin(labels, kept["index"]), labels, 0), out.with_name(options.image_name))
     write_tsv(kept, out, COLUMNS)
-    print(f"atlas {options.name}: {len(kept)} regions, {kept['network'].nunique()} networks: {out}")
+    print(f"atlas {source}: {len(kept)} regions, {kept['network'].nunique()} networks: {out}")

@@ -709,6 +709,20 @@ def bench_dry_run(
     print(json.dumps(dry_run(snakefile=snakefile.resolve(), n_subjects=subjects, n_datasets=datasets, n_shards=shards)))
 
 
+@bench_app.command("parcellate")
+def bench_parcellate(
+    shape: Annotated[tuple[int, int, int, int], typer.Option(help="Voxels along x, y, z, and volumes.")] = (99, 117, 95, 200),
+    small: Annotated[bool, typer.Option("--small", help="A small run, for a quick look: 33 x 39 x 32 x 40.")] = False,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds; the best time of each side counts.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Parcel means of a simulated run, cleaned, beside nilearn's masker and beside decompression alone."""
+    from mcsp.bench_parcellate import SMALL, measure, show
+
+    costs = measure(SMALL if small else shape, repeat)
+    print(json.dumps(costs)) if as_json else show(costs)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"mcsp {__version__}")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from rich.progress import track
 
-from mcsp.errors import Exclusion
+from mcsp.errors import Exclusion, McspError
 from mcsp.store import write_tsv
 
 STATUS_COLUMNS = {
@@ -49,6 +49,8 @@ class Outcome(NamedTuple):
 def _attempt(work: Callable[[Any], Any], key: str, item: Any) -> Outcome:
     try:
         value, state, reason = work(item), "done", None
+    except McspError:
+        raise  # it concerns the study, not this subject
     except Exclusion as error:
         value, state, reason = None, "excluded", " ".join(str(error).split())
     except Exception as error:
@@ -64,7 +66,8 @@ def work_through(
     """Run `work(item)` on each (key, item), yielding outcomes in the order of `items`.
 
     With `threads` > 1, in that many processes; at most 2 x `threads` results are held at once, so memory does not
-    grow with the number of items. `work` must be a module-level function or a partial of one.
+    grow with the number of items. `work` must be a module-level function or a partial of one. Raises McspError when `work`
+    does.
     """
     if threads <= 1 or len(items) <= 1:
         for key, item in track(items, description=label):

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mcsp.errors import McspError
 from mcsp.options import Options
-from mcsp.options.atlas import AtlasOptions
+from mcsp.options.atlas import SURFACE, AtlasOptions
 from mcsp.options.datasets import Dataset
 from mcsp.options.domains import ConnectivityOptions, SpectraOptions
 from mcsp.options.eeg import EegOptions
@@ -79,7 +79,21 @@ class Study(Options):
                     f"tasks.{name}: no dataset gives the label(s) {', '.join(unknown)} "
                     f"(known: {', '.join(sorted(known)) or 'none'})"
                 )
+        self._check_spaces()
         return self
+
+    def _check_spaces(self) -> None:
+        """A parcellation of grayordinates goes with BOLD in fsLR, and the other way round."""
+        surface = self.atlas.image_name == SURFACE
+        spaces = {name: dataset.space for name, dataset in self.datasets.items() if dataset.kind == "bids"}
+        for name, space in spaces.items():
+            if space == "fsLR" and "fmri" in self.datasets[name].modalities and not surface:
+                raise ValueError(f"datasets.{name}.space = fsLR needs atlas.image: a .dlabel.nii of the same grayordinates")
+        simulated = [name for name, dataset in self.datasets.items() if dataset.kind == "simulate"]
+        if surface and simulated:
+            raise ValueError(f"datasets.{simulated[0]}: simulated BOLD is a volume, atlas.image = {self.atlas.image} is not")
+        if surface and "fsLR" not in spaces.values():
+            raise ValueError(f"atlas.image = {self.atlas.image} needs a dataset with space: fsLR")
 
     def known_labels(self) -> set[str]:
         """All labels that the datasets' maps or simulated groups can give."""

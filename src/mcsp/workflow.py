@@ -188,8 +188,8 @@ class Plan:
     @property
     def atlas(self) -> dict[str, Path]:
         """Files of the atlas."""
-        files = {"table": self.root / "atlas" / "atlas.tsv"}
-        return files if self.study.atlas.kind == "series" else {**files, "image": self.root / "atlas" / "atlas.nii.gz"}
+        files, image = {"table": self.root / "atlas" / "atlas.tsv"}, self.study.atlas.image_name
+        return {**files, "image": self.root / "atlas" / image} if image else files
 
     @cached_property
     def shards(self) -> list[tuple[str, str]]:

@@ -7,13 +7,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mcsp.bids.check import check_bold, run, store_bytes
+from mcsp.bids.check import check_bold, n_regions, run, store_bytes
 from mcsp.options.atlas import AtlasOptions
 from mcsp.options.datasets import BidsDataset, Phenotype
 from mcsp.options.eeg import EegOptions
 from mcsp.options.fmri import FmriOptions
 from mcsp.store import StoreWriter, read_tsv
 from tests.bids.small_datasets import write_bold, write_participants
+from tests.fmri.test_surface import places, write_dlabel, write_dtseries
 
 
 def check(datasets, out=None, fmri=None, eeg=None):
@@ -77,6 +78,23 @@ def test_bold_by_its_header(tmp_path):
     flat = write_bold(tmp_path, "e")
     nib.Nifti1Image(np.ones((3, 3, 3)), np.eye(4)).to_filename(flat)
     assert "an image of 3 dimensions" in check_bold(flat)[0][0]
+
+
+def test_grayordinates_by_their_header(tmp_path):
+    def recording(label):
+        folder = tmp_path / f"sub-{label}" / "func"
+        folder.mkdir(parents=True)
+        return write_dtseries(folder / f"sub-{label}_task-rest_space-fsLR_den-91k_bold.dtseries.nii", places(), n=100)
+
+    path = recording("a")
+    assert check_bold(path) == ([], [])
+    path.write_bytes(path.read_bytes()[:-10])
+    assert "is cut off" in check_bold(path)[0][0]
+    path = recording("b")
+    path.with_name(path.name.replace(".dtseries.nii", ".json")).write_text('{"RepetitionTime": 0.7}')
+    assert "0.7 s in the sidecar, 2 s in the header" in check_bold(path)[1][0]
+    image = write_dlabel(tmp_path / "a.dlabel.nii", places(), np.resize([0, 1, 2], len(places())))
+    assert n_regions(AtlasOptions(image=str(image))) == 2
 
 
 def test_all_problems_at_once(tmp_path):

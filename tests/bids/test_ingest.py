@@ -16,6 +16,7 @@ from mcsp.shards import shard_of
 from mcsp.study import parse_study, read_yaml
 from mcsp.workflow import overlay
 from tests.bids.small_datasets import ingest_all, write_bold, write_participants
+from tests.fmri.test_surface import places, write_dtseries
 
 PROJECT = Path(__file__).resolve().parents[2]
 LABELS = Phenotype(labels={"group": {"control": ["control"], "asd": ["ASD"]}})
@@ -388,3 +389,33 @@ def test_only_what_changed_is_written_again(tmp_path):
     assert changed == {"shard-000.subjects.parquet", "shard-000.recordings.parquet", "shard-000.status.tsv"}
     assert len(second.subjects) == len(first.subjects) + 1
     assert not list((tmp_path / "out").rglob(".part-*"))
+
+
+# ---- grayordinates
+
+
+def test_fs_lr_takes_series_of_grayordinates(tmp_path):
+    """91k before 170k, denoised copies of other pipelines never; confounds of the run; TR by the sidecar or the file."""
+    axis = places()
+    for label, t_r in (("a", 1.5), ("b", None)):
+        volume = write_bold(tmp_path, label, t_r=2.0)
+        stem = volume.name.split("_space")[0]
+        for name in ("den-170k_bold", "den-91k_bold", "den-91k_desc-denoised_bold"):
+            write_dtseries(volume.with_name(f"{stem}_space-fsLR_{name}.dtseries.nii"), axis, n=8, t_r=0.8)
+        if t_r:
+            sidecar = volume.with_name(f"{stem}_space-fsLR_den-91k_bold.json")
+            sidecar.write_text(json.dumps({"RepetitionTime": t_r}))
+    found = ingest_all(bids(tmp_path, space="fsLR"), tmp_path, tmp_path / "out").recordings
+    assert [Path(path).name.split("space-")[1] for path in found["path"]] == ["fsLR_den-91k_bold.dtseries.nii"] * 2
+    assert found["t_r"].tolist() == pytest.approx([1.5, 0.8])
+    assert all(Path(path).name.endswith("_desc-confounds_timeseries.tsv") for path in found["confounds"])
+    assert set(found["mask"]) == {""}
+    assert set(ingest_all(bids(tmp_path), tmp_path, tmp_path / "volumes").recordings["t_r"]) == {2.0}
+
+
+def test_series_of_grayordinates_alone_are_named(tmp_path):
+    folder = tmp_path / "sub-a" / "func"
+    folder.mkdir(parents=True)
+    write_dtseries(folder / "sub-a_task-rest_space-fsLR_den-91k_bold.dtseries.nii", places(), n=8)
+    found = ingest_all(bids(tmp_path), tmp_path, tmp_path / "out")
+    assert "preprocessed BOLD in space fsLR only" in found.reason("d/sub-a")

@@ -31,7 +31,7 @@ def test_downloads_are_listed_with_checksums(tmp_path, real_data, monkeypatch):
 
     def fetch(**options):
         asked.update(options)
-        return {"maps": str(maps), "labels": []}
+        return {"maps": str(maps), "labels": [f"7Networks_LH_Vis_{i}" for i in range(100)]}
 
     monkeypatch.setattr(datasets, "fetch_atlas_schaefer_2018", fetch)
     run(atlas=AtlasOptions(name="schaefer100"), out=tmp_path / "out" / "downloads.tsv")

@@ -123,6 +123,22 @@ def test_regions_without_coordinates_are_bars(tmp_path):
     assert (tmp_path / "f.svg").stat().st_size > 10_000
 
 
+def test_edges_between_regions_of_which_few_have_coordinates(tmp_path):
+    """Three regions with a place, none or some of the strongest edges between them: bars where no edge has two."""
+    atlas = made_up.atlas(tmp_path)
+    table = read_tsv(atlas)
+    table.loc[3:, ["x", "y", "z"]] = np.nan
+    made_up.tsv(table, atlas)
+    maps = read_tsv(made_up.maps(tmp_path))
+    inner = maps["name"].isin([f"roi{i}|roi{j}" for i in range(3) for j in range(i)])
+    made_up.tsv(maps[~inner], tmp_path / "maps.tsv")
+    far = maps[maps["kind"].ne("edge") | maps["name"].isin([f"roi{i}|roi{j}" for i in range(4, 12) for j in range(4, i)])]
+    for name, rows in (("some", maps[~inner]), ("none", far)):
+        files = {"maps": made_up.tsv(rows, tmp_path / f"{name}.tsv"), "verdicts": made_up.verdicts(tmp_path), "atlas": atlas}
+        fmri_map.run(**files, task_name="t", out=tmp_path / name, options=OPTIONS)
+        assert (tmp_path / f"{name}.svg").stat().st_size > 10_000
+
+
 def test_the_method_that_stands_best_is_shown_and_failure_is_said(tmp_path):
     maps, judged = read_tsv(made_up.maps(tmp_path)), read_tsv(made_up.verdicts(tmp_path))
     assert best_method(maps, judged, "fmri") == "smoothgrad"

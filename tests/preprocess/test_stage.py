@@ -73,7 +73,7 @@ def test_bad_subjects_are_left_out_and_the_others_stay(tmp_path, subject, copies
         "d/sub-broken": "excluded",
     }  # fmt: skip
     assert "no image in it" in lines.loc["d/sub-noimage", "reason"]
-    assert "no brain found in the T1w" in lines.loc["d/sub-noise", "reason"]
+    assert "sub-noise_T1w.nii.gz: does not fit the template" in lines.loc["d/sub-noise", "reason"]
     assert "copy it again" in lines.loc["d/sub-broken", "reason"]
     assert set(lines["stage"]) == {"preprocess-fmri"}
     assert set(table["kind"]) == {"bold", "eeg"}  # nothing raw is left
@@ -82,8 +82,7 @@ def test_bad_subjects_are_left_out_and_the_others_stay(tmp_path, subject, copies
     assert "Left out: sub-broken_T1w.nii.gz" in (derivatives / "sub-broken.html").read_text()  # a page also when it failed
 
 
-def test_a_cut_run_does_not_take_the_whole_subject(tmp_path, subject, copies):
-    """Checked before any registration: the T1w is not touched for a run that can't be read."""
+def test_a_cut_run_is_named_and_leaves_no_scraps(tmp_path, subject, copies):
     bold, t1w = copies("cut")
     bold.write_bytes(gzip.compress(gzip.decompress(bold.read_bytes())[:3_000_000], 1))
     _, status = shard(tmp_path, raw_rows("d/sub-cut", bold, t1w), tmp_path / "derivatives")

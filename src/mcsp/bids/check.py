@@ -27,6 +27,7 @@ from mcsp.bids.recordings import (
 from mcsp.confounds import STRATEGIES, read_confounds
 from mcsp.eeg.read import MIN_KNOWN, check_edf_size, standard_name
 from mcsp.errors import Exclusion, McspError
+from mcsp.grayordinates import is_dlabel, is_dtseries, open_series, read_labels, series_t_r
 from mcsp.montage import template_montage
 from mcsp.options.atlas import AtlasOptions
 from mcsp.options.datasets import RoiDataset
@@ -81,18 +82,18 @@ def check_bold(path: Path) -> tuple[list[str], list[str]]:
     """(errors, warnings) of a BOLD run by its header and sidecars."""
     try:
         check_file(path)
-        header = nifti_header(path)
+        header = open_series(path)[0].nifti_header if is_dtseries(path) else nifti_header(path)
+        own = series_t_r(path) if is_dtseries(path) else header_t_r(header)
         t_r = repetition_time(path)
     except Exclusion as error:
         return [str(error)], []
     warnings = []
-    own = header_t_r(header)
     if not np.isnan(own) and abs(own - t_r) > 0.01 * t_r:
         warnings.append(f"repetition time {t_r:g} s in the sidecar, {own:g} s in the header: find out which is right")
     expected = int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize + NIFTI_OFFSET
     if path.suffix == ".nii" and path.stat().st_size < expected:
         return [f"{expected - path.stat().st_size} bytes shorter than its header says: the file is cut: copy it again"], []
-    n_frames = header.get_data_shape()[3]
+    n_frames = header.get_data_shape()[4 if is_dtseries(path) else 3]
     if n_frames * t_r < 120:
         warnings.append(f"{n_frames} frames of {t_r:g} s are {n_frames * t_r:.0f} s: short for functional connectivity")
     return [], warnings
@@ -215,7 +216,7 @@ def _check_recording(row: dict, name: str, fmri: FmriOptions, eeg: EegOptions, f
     parts = []
     if row["kind"] == "bold":
         parts = [check_bold(path), check_confounds(row["confounds"], fmri)]
-        if not row["mask"]:
+        if not row["mask"] and not is_dtseries(path):
             parts.append(([], ["no brain mask beside the run: parcels are averaged without one"]))
     elif row["kind"] == "eeg":
         parts = [check_eeg(path, eeg)]
@@ -232,6 +233,8 @@ def n_regions(atlas: AtlasOptions) -> int:
     """Number of regions of the study's atlas."""
     if atlas.table:
         return len(read_tsv(atlas.table)) - len(atlas.exclude)
+    if is_dlabel(atlas.image):
+        return len(read_labels(atlas.image).names()) - len(atlas.exclude)
     digits = "".join(c for c in atlas.name if c.isdigit())
     return int(digits or 0) - len(atlas.exclude)
 

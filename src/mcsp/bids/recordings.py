@@ -17,6 +17,7 @@ import pandas as pd
 
 from mcsp.bids.contents import derivatives_of, roi_files
 from mcsp.errors import Exclusion, McspError
+from mcsp.grayordinates import DTSERIES, is_dtseries, series_t_r
 from mcsp.options.datasets import BidsDataset, RoiDataset
 from mcsp.options.simulate import SimulatedDataset
 from mcsp.shards import plain_label
@@ -27,6 +28,7 @@ COLUMNS = [
 ]  # fmt: skip
 EEG_SUFFIXES = (".vhdr", ".edf", ".bdf", ".set")
 BOLD_SUFFIXES = (".nii.gz", ".nii")
+SURFACE_SPACE = "fsLR"
 RUN_ENTITIES = ("ses", "task", "acq", "ce", "rec", "dir", "run")
 T_R_RANGE = (0.2, 10.0)  # s
 RAW_ONLY = "raw BOLD only: set preprocess: embedded or fmriprep, or point derivatives at fMRIPrep's output"
@@ -105,7 +107,8 @@ def repetition_time(path: Path, raw: Path | None = None) -> float:
         if math.isnan(t_r) and place is not None:
             t_r, source = _float(sidecar_of(place).get("RepetitionTime")), f"the sidecar of {place.name}"
     if math.isnan(t_r):
-        t_r, source = header_t_r(nifti_header(path)), f"the header of {path.name}"
+        own = series_t_r(path) if is_dtseries(path) else header_t_r(nifti_header(path))
+        t_r, source = own, f"the header of {path.name}"
     if math.isnan(t_r):
         raise Exclusion(f"{path.name}: repetition time unknown: add RepetitionTime (s) to its JSON sidecar")
     low, high = T_R_RANGE
@@ -196,11 +199,15 @@ def _entities(row: dict) -> dict:
 def preprocessed_bold(index: Index, space: str) -> dict[tuple, dict]:
     """(subject, run) -> row of the preprocessed BOLD in `space`, with `confounds` and `mask` ('' where there is none).
 
-    Of several resolutions, 2 mm or else the first is taken; separate echoes are not.
+    Of several resolutions, 2 mm or else the first is taken; separate echoes are not. In `fsLR`, series of grayordinates,
+    those of 91k first.
     """
     chosen = {}
-    for key, rows in _grouped(index.select(suffix="bold", desc="preproc", space=space, ext=BOLD_SUFFIXES, echo=None)).items():
-        chosen[key] = min(rows, key=lambda row: (row["res"] not in (None, "2"), str(row["path"])))
+    ext, desc = (DTSERIES, (None, "preproc")) if space == SURFACE_SPACE else (BOLD_SUFFIXES, "preproc")
+    for key, rows in _grouped(index.select(suffix="bold", desc=desc, space=space, ext=ext, echo=None)).items():
+        chosen[key] = min(
+            rows, key=lambda row: (row["res"] not in (None, "2"), row["den"] not in (None, "91k"), str(row["path"]))
+        )
     confounds = _grouped(index.select(suffix=("timeseries", "regressors", "confounds"), desc=("confounds", None), ext=".tsv"))
     masks = _grouped(index.select(suffix="mask", space=space, ext=BOLD_SUFFIXES))
     for key, row in chosen.items():
@@ -300,7 +307,8 @@ def _unprocessed(
     have = {sub for sub, _ in bold}
     spaces = defaultdict(set)
     for row in rows:
-        if row["suffix"] == "bold" and row["desc"] == "preproc" and row["sub"] not in have:
+        done = row["desc"] == "preproc" or row["ext"] == DTSERIES
+        if row["suffix"] == "bold" and done and row["sub"] not in have:
             spaces[row["sub"]].add(row["space"] or "the run's own")
     hint = f"not in {space}: set the dataset's option space"
     lines = [

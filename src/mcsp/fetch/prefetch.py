@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mcsp.errors import McspError
 from mcsp.options.atlas import AtlasOptions
+from mcsp.schaefer import fetch_schaefer
 from mcsp.store import write_tsv
 
 COLUMNS = {
@@ -27,19 +27,7 @@ def atlas_files(atlas: AtlasOptions) -> list[Path]:
     """
     if atlas.image or atlas.table or not re.fullmatch(r"schaefer\d+", atlas.name):
         return []
-    from nilearn import datasets
-
-    # The same call as in mcsp.atlas, so that the file it finds in nilearn's cache is this one.
-    try:
-        fetched = datasets.fetch_atlas_schaefer_2018(
-            n_rois=int(atlas.name.removeprefix("schaefer")), yeo_networks=7, resolution_mm=2, verbose=0
-        )
-    except Exception as error:  # the fetcher passes on whatever the network layer raises
-        raise McspError(
-            f"atlas.name = {atlas.name} can't be downloaded ({type(error).__name__}): run prefetch where there is a network, "
-            "or use dosenbach160, which is built in"
-        ) from error
-    image = Path(fetched["maps"])
+    image, _ = fetch_schaefer(atlas.name)
     return sorted(path for path in image.parent.iterdir() if path.is_file() and image.name.split("_FSL")[0] in path.name)
 
 

@@ -84,7 +84,8 @@ def _panels(options: FigureOptions) -> tuple[Figure, list, list]:
 def _edges(axes, bar, edges: pd.DataFrame, atlas: Atlas, title: str) -> None:
     rows = {name: i for i, name in enumerate(atlas.names)}
     known = ~np.isnan(atlas.coordinates).any(axis=1)
-    if known.sum() < 3:
+    placed = [all(part in rows and known[rows[part]] for part in name.split("|")) for name in edges["name"].head(N_EDGES)]
+    if known.sum() < 3 or not any(placed):
         top = edges.head(12)[::-1]
         axes.barh(range(len(top)), top["mean"] * 100, color=PALETTE[1])
         axes.set_yticks(

@@ -12,8 +12,8 @@ from mcsp.atlas import Atlas, load_atlas
 from mcsp.code import code_version
 from mcsp.confounds import displacement, read_confounds
 from mcsp.errors import Exclusion, McspError
-from mcsp.fmri.parcellate import parcel_series
 from mcsp.fmri.series import check_regions, denoise, read_roi_series, scaled, standard_length, to_common_rate
+from mcsp.fmri.surface import run_means
 from mcsp.options.fmri import FmriOptions
 from mcsp.shards import work_through, write_status
 from mcsp.store import StoreWriter, read_table, write_tsv
@@ -49,7 +49,7 @@ def run_series(row: dict, atlas: Atlas, options: FmriOptions) -> tuple[np.ndarra
     elif atlas.image is None:
         raise McspError(f"atlas without an image can't parcellate {path.name}: set atlas.kind: volume, or use ready series")
     else:
-        raw, covered = parcel_series(path, atlas.image, atlas.index, Path(row["mask"]) if row["mask"] else None)
+        raw, covered = run_means(path, atlas.image, atlas.index, Path(row["mask"]) if row["mask"] else None)
     raw = check_regions(raw, covered, atlas.names)
     if len(raw) < 10:
         raise Exclusion(f"too short: {len(raw)} frames")

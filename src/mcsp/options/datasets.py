@@ -47,7 +47,7 @@ class BidsDataset(_Dataset):
     modalities: list[Literal["fmri", "eeg"]] = Field(["fmri", "eeg"], min_length=1, description="What to look for")
     derivatives: str | None = Field(None, description="fMRIPrep output; default: derivatives/fmriprep of the dataset")
     tasks: list[str] = Field([], description="BIDS tasks to use; empty: all, 'rest' first")
-    space: str = Field("MNI152NLin2009cAsym", description="Space of the preprocessed BOLD")
+    space: str = Field("MNI152NLin2009cAsym", description="Space of the preprocessed BOLD; fsLR: grayordinates (CIFTI)")
     line_freq: Literal[50, 60] | None = Field(None, description="Mains frequency in Hz where sidecars do not tell")
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 from mcsp import __version__
 from mcsp.bids.recordings import Index, fingerprint, preprocessed_bold, recordings_table, sidecar_of
 from mcsp.code import code_version
-from mcsp.errors import Exclusion
+from mcsp.errors import Exclusion, McspError
 from mcsp.options.embedded import EmbeddedOptions
 from mcsp.options.fmriprep import FmriprepOptions, volumes
 from mcsp.preprocess.anatomy import Anatomy
@@ -50,9 +50,10 @@ def _made(row: dict, paths: Mapping[str, Path]) -> dict:
 
 
 def _finished(stamp: Path, key: str) -> dict | None:
-    if not stamp.is_file():
+    try:
+        record = read_json(stamp) if stamp.is_file() else {}
+    except McspError:  # damaged: as if it were not there
         return None
-    record = read_json(stamp)
     whole = record.get("key") == key and all(Path(row["path"]).is_file() for row in record["rows"])
     return record if whole else None
 
