@@ -15,11 +15,12 @@ from mcsp.store import StoreWriter, read_tsv, write_table, write_tsv
 LATER = ("connectivity-fmri", "connectivity-eeg", "spectra-fmri", "spectra-eeg")
 
 
-def ingested(root, shard, lines, recordings):
+def ingested(root, shard, lines, recordings, raw=()):
     stem = root / "ingest" / "d" / f"shard-{shard:03d}"
     rows = [(f"d/sub-{s}", "d", stage, state, reason) for s, stage, state, reason in lines]
     write_tsv(pd.DataFrame(rows, columns=list(STATUS_COLUMNS)), f"{stem}.status.tsv", STATUS_COLUMNS)
-    table = pd.DataFrame([(f"d/sub-{s}", m) for s, m in recordings], columns=["uid", "modality"])
+    rows = [(f"d/sub-{s}", m, "raw" if s in raw else "bold") for s, m in recordings]
+    table = pd.DataFrame(rows, columns=["uid", "modality", "kind"])
     write_table(table, f"{stem}.recordings.parquet")
 
 
@@ -122,3 +123,22 @@ def test_nothing_has_run(tmp_path, capsys):
     assert jobs.empty
     assert "nothing has run yet" in " ".join(capsys.readouterr().out.split())
     assert not (tmp_path / "none").exists()
+
+
+def test_preprocessing_of_raw_bold(tmp_path):
+    """Who was left out there is not said to wait for later stages; who comes preprocessed has no such stage."""
+    lines = [(s, "ingest", "done", None) for s in "abc"]
+    ingested(tmp_path, 0, lines, [(s, "fmri") for s in "abc"], raw="ab")
+    waiting = run(results=tmp_path, datasets=["d"], tasks=[])[0].set_index("uid")
+    assert waiting["preprocess"].fillna("-").tolist() == ["waiting", "waiting", "-"]
+    folder = tmp_path / "status" / "d" / "preprocess" / "shard-000.tsv"
+    outcomes = [
+        Outcome("d/sub-a", "done", None, None), Outcome("d/sub-b", "excluded", "no brain", None),
+        Outcome("d/sub-c", "done", None, None),
+    ]  # fmt: skip
+    write_status(folder, "preprocess-fmri", "d", outcomes)
+    states = run(results=tmp_path, datasets=["d"], tasks=[])[0].set_index("uid")
+    assert states["preprocess"].fillna("-").tolist() == ["done", "excluded", "-"]
+    assert states["fmri"].fillna("-").tolist() == ["waiting", "-", "waiting"]
+    assert states["connectivity-fmri"].fillna("-").tolist() == ["waiting", "-", "waiting"]
+    assert states.loc["d/sub-b", "reason"] == "preprocess: no brain"

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from isal import igzip
 from rich.console import Console
 from rich.table import Table
 
+from mcsp import nifti
 from mcsp.errors import McspError
 
 FULL, SMALL = (99, 117, 95, 200), (33, 39, 32, 40)
@@ -48,18 +49,12 @@ def write_run(path: Path, shape: tuple[int, int, int, int], seed: int = 0) -> No
     maps = [gaussian_filter(rng.standard_normal(grid, np.float32), np.array(grid) / 12) for _ in range(8)]
     maps = np.stack([brain * m / m.std() for m in maps])
     phase = 2 * np.pi * (np.linspace(0.02, 0.08, 8)[:, None] * T_R * np.arange(shape[3]) + rng.random((8, 1)))
-    header = nib.Nifti1Header(endianness="<")
-    header.set_data_dtype("<f4")
-    header.set_data_shape(shape)
-    header.set_sform(affine, code="mni")
-    header["pixdim"][1:5] = [*EXTENT_MM / grid, T_R]
-    header.set_xyzt_units("mm", "sec")
-    header["vox_offset"], header["magic"] = 352, b"n+1"
-    with igzip.open(path, "wb", compresslevel=1) as file:
-        file.write(header.binaryblock + bytes(4))
+
+    def frames() -> Iterator[np.ndarray]:
         for weights in np.sin(phase).T.astype(np.float32):
-            volume = base + 5 * np.tensordot(weights, maps, 1) + 10 * brain * rng.standard_normal(grid, np.float32)
-            file.write(volume.astype("<f4").tobytes(order="F"))
+            yield base + 5 * np.tensordot(weights, maps, 1) + 10 * brain * rng.standard_normal(grid, np.float32)
+
+    nifti.write_run(path, frames(), shape[3], affine, T_R)
 
 
 def _nilearn(run: Path, atlas: Path) -> Callable[[], np.ndarray]:

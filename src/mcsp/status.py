@@ -14,7 +14,7 @@ from rich.table import Table
 from mcsp.cohort import store_path
 from mcsp.store import read_table, read_tsv, write_tsv
 
-STAGES = ("fmri", "eeg", "connectivity-fmri", "connectivity-eeg", "spectra-fmri", "spectra-eeg")
+STAGES = ("preprocess", "fmri", "eeg", "connectivity-fmri", "connectivity-eeg", "spectra-fmri", "spectra-eeg")
 DOMAIN = {"connectivity": "spatial", "spectra": "spectral"}
 ERROR = re.compile(r"^error: |^\w*(Error|Exception|Interrupt|Exit)\b|\b(Killed|Segmentation fault|Out of memory|oom-kill)\b")
 TAIL_LINES = 60
@@ -43,6 +43,7 @@ class Shard:
     number: int
     status: pd.DataFrame
     modalities: dict[str, set[str]]
+    raw: set[str]  # who needs preprocessing
 
 
 def _read_shards(results: Path, dataset: str) -> list[Shard]:
@@ -53,8 +54,14 @@ def _read_shards(results: Path, dataset: str) -> list[Shard]:
             continue
         table = read_table(recordings)
         modalities = {m: set(table.loc[table["modality"] == m, "uid"]) for m in ("fmri", "eeg")}
-        shards.append(Shard(dataset, int(path.name[6:9]), read_tsv(path), modalities))
+        raw = set(table.loc[table["kind"] == "raw", "uid"])
+        shards.append(Shard(dataset, int(path.name[6:9]), read_tsv(path), modalities, raw))
     return shards
+
+
+def _own(status: Path, stage: str) -> list[dict]:
+    """Lines of a status table that speak of subjects as a whole; none where it is not written yet."""
+    return [row for row in read_tsv(status).to_dict("records") if row["stage"] == stage] if status.is_file() else []
 
 
 def _stage_outcomes(results: Path, shard: Shard, stage: str) -> dict[str, tuple[str, str | None]]:
@@ -62,9 +69,11 @@ def _stage_outcomes(results: Path, shard: Shard, stage: str) -> dict[str, tuple[
     modality = stage.rsplit("-", 1)[-1]
     domain = DOMAIN.get(stage.split("-")[0], "temporal")
     status = results / "status" / shard.dataset / stage / f"shard-{shard.number:03d}.tsv"
+    if stage == "preprocess":  # writes no store; only studies that preprocess have it
+        return {row["uid"]: (row["state"], row["reason"]) for row in _own(status, "preprocess-fmri")}
     if not status.is_file() or not store_path(results / "store", shard.dataset, modality, domain, shard.number).is_file():
         return {}
-    return {row["uid"]: (row["state"], row["reason"]) for row in read_tsv(status).to_dict("records")}
+    return {row["uid"]: (row["state"], row["reason"]) for row in _own(status, stage)}
 
 
 def _shard_rows(results: Path, shard: Shard) -> list[dict]:
@@ -77,10 +86,11 @@ def _shard_rows(results: Path, shard: Shard) -> list[dict]:
         row = {"uid": uid, "ingest": state}
         for stage in STAGES:
             first, modality = stage.split("-")[0], stage.rsplit("-", 1)[-1]
-            if state != "done" or uid not in shard.modalities[modality]:
+            has = shard.raw if stage == "preprocess" else shard.modalities[modality]
+            before = "preprocess" if stage == "fmri" else modality if first != modality else ""
+            ended = before and (row[before] in ("excluded", "failed") or (before == modality and row[before] is None))
+            if state != "done" or uid not in has or ended:
                 row[stage] = None
-            elif first != modality and row[modality] in ("excluded", "failed"):
-                row[stage] = None  # ended before
             else:
                 row[stage], reason = outcomes[stage].get(uid, ("waiting", None))
                 if row[stage] in ("excluded", "failed"):

@@ -17,10 +17,11 @@ from mcsp.confounds import STRATEGIES, read_confounds, select
 from mcsp.fmri.parcellate import parcel_series
 from mcsp.fmri.stage import run_series
 from mcsp.motion import MOTION, framewise_displacement, rigid_matrix, rigid_parameters
+from mcsp.nifti import write_run
 from mcsp.options.fmri import FmriOptions
 from mcsp.preprocess import head_motion
 from mcsp.preprocess.anatomy import prepare
-from mcsp.preprocess.embedded import write_run
+from mcsp.preprocess.embedded import frames_of
 from mcsp.preprocess.functional import output_grid
 from mcsp.preprocess.space import SPACE, Image, map_points
 from mcsp.preprocess.stage import describe
@@ -172,7 +173,7 @@ def test_a_run_is_written_frame_by_frame_as_nibabel_reads_it(tmp_path):
     affine = np.array([[3.0, 0, 0, -10], [0, 3, 0, 5], [0, 0, 3, 7], [0, 0, 0, 1]])
     brain = Image((rng.uniform(size=(5, 6, 7)) > 0.4).astype(np.float32), affine)
     series = rng.normal(100, 10, (4, int(brain.values.sum()))).astype(np.float32)
-    write_run(series, brain, 1.5, tmp_path / "r.nii.gz")
+    write_run(tmp_path / "r.nii.gz", frames_of(series, brain.values > 0), 4, affine, 1.5)
     image = nib.load(tmp_path / "r.nii.gz")
     np.testing.assert_array_equal(np.asarray(image.dataobj)[brain.values > 0].T, series)
     assert not np.asarray(image.dataobj)[brain.values == 0].any()

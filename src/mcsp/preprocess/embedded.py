@@ -6,14 +6,14 @@ correction of susceptibility distortion and no surface: where those matter, use 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from isal import igzip
 
 from mcsp.errors import Exclusion
+from mcsp.nifti import write_run
 from mcsp.options.embedded import EmbeddedOptions
 from mcsp.preprocess.anatomy import Anatomy, prepare
 from mcsp.preprocess.functional import Functional, process, tissue_on
@@ -21,39 +21,27 @@ from mcsp.preprocess.regressors import confounds, tissue_masks
 from mcsp.preprocess.space import SPACE, Image, warp
 from mcsp.store import atomic_path, write_json
 
-COMPRESSION = 1  # isal's fastest level; float32 noise gains little from more
-
 
 def write_image(image: Image, path: Path, dtype: type = np.float32, code: str = "mni", stripped: bool | None = None) -> None:
-    """Write one volume as NIfTI, atomically; `stripped`: whether it is zero outside the brain, for its sidecar, which BIDS asks
-    for where a name has a space.
-    """
+    """Write one volume as NIfTI, atomically; `stripped`: is it zero outside the brain? For the sidecar that BIDS asks for."""
     if stripped is not None:
         write_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json"), {"SkullStripped": stripped})
     with atomic_path(path) as temporary:
         image.nifti(dtype, code).to_filename(temporary)
 
 
-def write_run(series: np.ndarray, brain: Image, t_r: float, path: Path) -> None:
-    """Write a run (T, V) of the voxels of `brain` as compressed float32 NIfTI, zero elsewhere, frame by frame."""
-    inside = brain.values > 0
-    header = brain.nifti().header.copy()
-    header.set_data_shape((*inside.shape, len(series)))
-    header.set_zooms((*header.get_zooms()[:3], t_r))
-    header.set_data_dtype(np.float32)
-    header["vox_offset"], header["magic"] = 352, b"n+1"
-    with atomic_path(path) as temporary, igzip.open(temporary, "wb", compresslevel=COMPRESSION) as file:
-        file.write(header.binaryblock + b"\0\0\0\0")
+def frames_of(series: np.ndarray, inside: np.ndarray) -> Iterator[np.ndarray]:
+    """Frames (X, Y, Z) of a run (T, V) of the voxels `inside` (X, Y, Z; bool), zero elsewhere."""
+    for values in series:
         frame = np.zeros(inside.shape, np.float32)
-        for values in series:
-            frame[inside] = values
-            file.write(frame.tobytes(order="F"))
+        frame[inside] = values
+        yield frame
 
 
 def write_anatomy(anatomy: Anatomy, folder: Path, stem: str) -> None:
     """Write the T1w, corrected, and its masks, in its own space and in MNI space."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_image(anatomy.t1w, folder / f"{stem}_desc-preproc_T1w.nii.gz", code="scanner")
+    write_image(anatomy.t1w, folder / f"{stem}_desc-preproc_T1w.nii.gz", code="scanner", stripped=False)
     write_image(anatomy.brain, folder / f"{stem}_desc-brain_mask.nii.gz", np.uint8, code="scanner")
     for name, label in (("grey", "GM"), ("white", "WM"), ("csf", "CSF")):
         write_image(anatomy.tissues[name], folder / f"{stem}_label-{label}_probseg.nii.gz", code="scanner")
@@ -78,12 +66,13 @@ def write_functional(run: Functional, anatomy: Anatomy, folder: Path, stem: str,
     write_image(run.brain, paths["mask"], np.uint8)
     mean = np.zeros(inside.shape, np.float32)
     mean[inside] = run.series.mean(axis=0, dtype=float)
-    write_image(run.brain.with_values(mean), Path(f"{base}_boldref.nii.gz"), stripped=True)
+    write_image(run.brain.with_values(mean), Path(f"{base}_boldref.nii.gz"))
     labels = np.where(masks["csf"], 3, np.where(masks["white"], 2, 0)) + (inside & ~masks["csf"] & ~masks["white"])
     write_image(run.brain.with_values(labels), Path(f"{base}_desc-confounds_dseg.nii.gz"), np.uint8)
     on_t1w = warp(run.reference, anatomy.t1w, [run.to_t1w], [False])
-    write_image(on_t1w, folder / f"{stem}_space-T1w_boldref.nii.gz", code="scanner", stripped=False)
-    write_run(run.series, run.brain, run.t_r, paths["path"])
+    write_image(on_t1w, folder / f"{stem}_space-T1w_boldref.nii.gz", code="scanner")
+    with atomic_path(paths["path"]) as temporary:
+        write_run(temporary, frames_of(run.series, inside), len(run.series), run.brain.affine, run.t_r)
     about = {
         "RepetitionTime": run.t_r, "TaskName": _task(stem), "SkullStripped": True, "SliceTimingCorrected": run.sliced,
         "StartTime": run.start, "Sources": list(sources), "SpatialReference": f"{SPACE} (nilearn's template)",

@@ -89,7 +89,7 @@ def dvars(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for chunk in _chunks(n):
         part = np.asarray(series[:, chunk], float) * scale
         part = part[:, part.std(axis=0) > 1e-9]
-        high, low = np.percentile(part, [75, 25], axis=0)
+        high, low = np.percentile(part, [75, 25], axis=0, method="lower")  # as nipype, so fMRIPrep, has it
         centred = part - part.mean(axis=0)
         correlation = (centred[1:] * centred[:-1]).sum(axis=0) / (centred**2).sum(axis=0)
         expected += (np.sqrt(np.maximum(2 * (1 - correlation), 0)) * (high - low) / 1.349).sum()

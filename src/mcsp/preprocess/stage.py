@@ -134,7 +134,8 @@ def describe(derivatives: Path, name: str, note: str | None) -> None:
         derivatives / "dataset_description.json",
         {"Name": title, "BIDSVersion": "1.10.0", "DatasetType": "derivative", "GeneratedBy": [made]},
     )
-    (derivatives / ".bidsignore").write_text("*.html\nstamps\nfigures\n*_desc-confounds_timeseries.*\n", encoding="utf-8")
+    ignored = ("*.html", "stamps", "logs", "figures", "*_boldref.*", "*_desc-confounds_timeseries.*")
+    (derivatives / ".bidsignore").write_text("".join(f"{name}\n" for name in ignored), encoding="utf-8")
 
 
 def _work(
