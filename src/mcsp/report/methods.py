@@ -10,6 +10,15 @@ def methods_text(study: dict, people: pd.DataFrame) -> str:
     sentences = []
     if people["has_fmri"].any():
         f = study["fmri"]
+        if study["preprocess"] == "fmriprep":
+            version, spaces = study["fmriprep"]["version"], ", ".join(study["fmriprep"]["output_spaces"])
+            sentences.append(f"BOLD that was raw only was preprocessed by fMRIPrep {version} (output spaces {spaces}).")
+        if study["preprocess"] == "embedded":
+            sentences.append(
+                "BOLD that was raw only was corrected for slice timing where known and for head motion (ANTs), registered to the T1w "
+                "(rigid, mutual information) and to MNI152NLin2009aSym (affine and SyN), and resampled once, to "
+                f"{study['embedded']['voxel_size']:g} mm; no distortion correction was made."
+            )
         band = (
             f"{f['high_pass'] or 0:g}-{f['low_pass'] or 'Nyquist'} Hz"
             if f["high_pass"] or f["low_pass"]
@@ -20,7 +29,8 @@ def methods_text(study: dict, people: pd.DataFrame) -> str:
             f"{f['confounds']} confound strategy "
             f"and a band-pass of {band}, scrubbed above {f['fd_threshold']} mm of framewise displacement, resampled "
             "to a repetition time of "
-            f"{f['t_r']:g} s, cropped or padded to {f['n_frames']} frames, and z-scored. Connectivity is Fisher-z correlation."
+            f"{f['t_r']:g} s, cropped or padded to {f['n_frames']} frames, and z-scored"
+            f"{'; runs of one task were joined' if f['runs'] == 'join' else ''}. Connectivity is Fisher-z correlation."
         )
     if people["has_eeg"].any():
         e = study["eeg"]
