@@ -15,8 +15,8 @@ def methods_text(study: dict, people: pd.DataFrame) -> str:
             sentences.append(f"BOLD that was raw only was preprocessed by fMRIPrep {version} (output spaces {spaces}).")
         if study["preprocess"] == "embedded":
             sentences.append(
-                "BOLD that was raw only was corrected for slice timing where known and for head motion, registered by ANTs to the T1w "
-                "(rigid, mutual information) and to MNI152NLin2009aSym (affine and SyN), and resampled once, to "
+                "BOLD that was raw only was corrected for slice timing where known and for head motion, registered to the T1w "
+                "and, with it, to MNI152NLin2009aSym (ANTs: affine and SyN), and resampled once, to "
                 f"{study['embedded']['voxel_size']:g} mm; no distortion correction was made."
             )
         band = (
