@@ -152,7 +152,7 @@ def test_the_page_shows_what_to_look_at(subject):
     assert page.count("data:image/png;base64,") == 3
     assert "http" not in page.split("<style>")[1].split("data:image")[0]  # nothing is fetched
     assert "SIMULATED DATA" in page
-    assert "Mean framewise displacement" in page
+    assert "<tr><th>Mean framewise displacement</th><td>" in page
     assert len(list((subject.derivatives / "sub-01" / "figures").glob("*.png"))) == 3
 
 

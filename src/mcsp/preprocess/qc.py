@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -115,11 +114,6 @@ def _embed(figure: Figure, path: Path, note: str | None) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _table(values: Mapping[str, str]) -> str:
-    rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in values.items())
-    return f"<table>{rows}</table>"
-
-
 def _anatomy(out: Path, stem: str, note: str | None) -> dict:
     image = _read(out / "anat" / f"{stem}_space-{SPACE}_desc-preproc_T1w.nii.gz")
     brain = _read(out / "anat" / f"{stem}_desc-brain_mask.nii.gz")
@@ -135,7 +129,7 @@ def _anatomy(out: Path, stem: str, note: str | None) -> dict:
         "Volume of the brain mask": f"{volume:.0f} ml",
         "Correlation with the template, inside the brain": f"{likeness:.2f}",
     }
-    return {"image": _embed(figure, out / "figures" / f"{stem}_desc-normalisation_T1w.png", note), "table": _table(table)}
+    return {"image": _embed(figure, out / "figures" / f"{stem}_desc-normalisation_T1w.png", note), "table": table}
 
 
 def _run(out: Path, bold: Path, note: str | None) -> dict:
@@ -175,7 +169,7 @@ def _run(out: Path, bold: Path, note: str | None) -> dict:
             note,
         ),
         "threshold": f"{THRESHOLD_MM:g}",
-        "table": _table(table),
+        "table": table,
     }
 
 
