@@ -95,6 +95,7 @@ def check(
     from mcsp.options.datasets import Dataset
     from mcsp.options.eeg import EegOptions
     from mcsp.options.fmri import FmriOptions
+    from mcsp.options.fmriprep import FmriprepOptions
     from mcsp.workflow import load_plan
 
     if (study is None) == (inputs is None):
@@ -108,6 +109,7 @@ def check(
         eeg=EegOptions.model_validate(values["eeg"]),
         atlas=AtlasOptions.model_validate(values["atlas"]),
         preprocess=values["preprocess"],
+        fmriprep=FmriprepOptions.model_validate(values["fmriprep"]),
         report=report,
         forecast=forecast,
     )

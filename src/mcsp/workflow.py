@@ -160,7 +160,7 @@ class Plan:
             name: {"options": dataset.model_dump(mode="json"), "path": str(self.dataset_path(name))}
             for name, dataset in self.study.datasets.items()
         }
-        parts = {name: getattr(self.study, name).model_dump(mode="json") for name in ("fmri", "eeg", "atlas")}
+        parts = {name: getattr(self.study, name).model_dump(mode="json") for name in ("fmri", "eeg", "atlas", "fmriprep")}
         return json.dumps({"datasets": datasets, "preprocess": self.study.preprocess, **parts}, sort_keys=True)
 
     def page_options(self, source: str) -> str:

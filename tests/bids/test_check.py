@@ -12,12 +12,13 @@ from mcsp.options.atlas import AtlasOptions
 from mcsp.options.datasets import BidsDataset, Phenotype
 from mcsp.options.eeg import EegOptions
 from mcsp.options.fmri import FmriOptions
+from mcsp.options.fmriprep import FmriprepOptions
 from mcsp.store import StoreWriter, read_tsv
 from tests.bids.small_datasets import write_bold, write_participants
 from tests.fmri.test_surface import places, write_dlabel, write_dtseries
 
 
-def check(datasets, out=None, fmri=None, eeg=None):
+def check(datasets, out=None, fmri=None, eeg=None, **options):
     return run(
         datasets=datasets,
         paths={name: Path(d.path) for name, d in datasets.items()},
@@ -26,6 +27,7 @@ def check(datasets, out=None, fmri=None, eeg=None):
         atlas=AtlasOptions(),
         report=out / "problems.tsv" if out else None,
         forecast=out / "forecast.tsv" if out else None,
+        **options,
     )
 
 
@@ -136,3 +138,18 @@ def test_forecast_of_a_store_is_its_size(tmp_path, modality):
                 writer.add(f"d/sub-{k}", np.zeros(shape), 1)
         written += (tmp_path / f"{i}.arrow").stat().st_size
     assert n * forecast <= written <= 1.03 * n * forecast
+
+
+def test_a_study_that_preprocesses_reads_raw_bold_and_says_what_the_machine_lacks(real_data, tmp_path, monkeypatch):
+    dataset = {"pumi": BidsDataset(kind="bids", path=str(real_data / "pumi_minitest"))}
+    problems, forecast = check(dataset, tmp_path, preprocess="embedded")
+    assert lines(problems, "error") == []
+    assert any("sound, needs preprocessing" in note for note in lines(problems, "note"))
+    assert forecast["fmri"].tolist() == [1]
+    assert forecast["cpu_minutes"][0] > 0.6
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("FS_LICENSE", raising=False)
+    problems, _ = check(dataset, tmp_path, preprocess="fmriprep", fmriprep=FmriprepOptions(container="apptainer"))
+    warnings = " ".join(lines(problems, "warning"))
+    assert "needs apptainer or singularity on this machine" in warnings
+    assert "FreeSurfer licence" in warnings

@@ -34,6 +34,8 @@ from mcsp.options.datasets import RoiDataset
 from mcsp.options.domains import BANDS
 from mcsp.options.eeg import EegOptions
 from mcsp.options.fmri import FmriOptions
+from mcsp.options.fmriprep import FmriprepOptions
+from mcsp.preprocess.fmriprep import find_licence, find_program
 from mcsp.store import read_tsv, write_tsv
 
 PROBLEM_COLUMNS = {
@@ -183,6 +185,15 @@ def check_raw(name: str, uid: str, folder: Path, findings: Findings) -> None:
         findings.add("warning", name, uid, maps[0].parent, text)
 
 
+def check_container(options: FmriprepOptions, findings: Findings) -> None:
+    """Report what this machine lacks to run fMRIPrep; the cluster's nodes may have it."""
+    for find in (find_program, find_licence):
+        try:
+            find(options)
+        except McspError as error:
+            findings.add("warning", "preprocess", None, None, f"on this machine: {error}")
+
+
 def _recordings(listing: Listing, root: Path, findings: Findings, raw_too: bool) -> list[dict]:
     """Recordings of all subjects that can be used; what can't be is reported."""
     name, dataset = listing.name, listing.dataset
@@ -314,13 +325,14 @@ def run(
     eeg: EegOptions,
     atlas: AtlasOptions,
     preprocess: str = "none",
+    fmriprep: FmriprepOptions | None = None,
     report: Path | None,
     forecast: Path | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Check the datasets at `paths` and print what was found; write it at `report` and `forecast` where given.
 
-    `preprocess`: the study's route for raw BOLD. Returns (problems, forecast). Never stops at a problem: all are listed at
-    once. Opening headers says nothing of the data behind them: the stages find out about those.
+    `preprocess`: the study's route for raw BOLD; `fmriprep`: its options. Returns (problems, forecast). Never stops at a
+    problem: all are listed at once. Opening headers says nothing of the data behind them: the stages find out about those.
     """
     findings, rows, per_subject = Findings(), [], store_bytes(fmri, eeg, atlas)
     for name, dataset in datasets.items():
@@ -334,6 +346,8 @@ def run(
         except McspError as error:
             findings.add("error", name, None, paths[name], str(error))
         rows.append(forecast_row(dataset, name, usable, per_subject, preprocess))
+    if preprocess == "fmriprep" and fmriprep is not None:
+        check_container(fmriprep, findings)
     problems, outlook = findings.table(), pd.DataFrame(rows, columns=list(FORECAST_COLUMNS))
     if report is not None:
         write_tsv(problems, report, PROBLEM_COLUMNS)
