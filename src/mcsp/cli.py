@@ -483,6 +483,39 @@ def evaluate(
 
 
 @app.command()
+def variant_predictions(
+    models: Annotated[list[Path], typer.Argument(help="Directories of the classifiers, over folds and seeds.")],
+    stores: Stores,
+    cohort: Cohort,
+    splits: Splits,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    out: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
+    threads: Threads = 1,
+) -> None:
+    """Probabilities of the test subjects by one variant's classifiers."""
+    from mcsp.evaluation.variant import run
+    from mcsp.options.tasks import Task
+
+    run(stores=stores, cohort=cohort, splits=splits, task=_parse(Task, task), models=models, out=out, threads=threads)
+
+
+@app.command()
+def sweep_table(
+    tasks: Annotated[list[str], typer.Argument(help="Tasks of the study.")],
+    results: Annotated[Path, typer.Option(help="Directory of the study's results.")],
+    variants: Annotated[str, typer.Option(help="Variants as JSON: name -> [kind, value].")],
+    options: Json,
+    out: Annotated[Path, typer.Option(help="Table to write (TSV).")],
+) -> None:
+    """Variants of a study beside the whole model, in one table."""
+    from mcsp.evaluation.sweep import run
+    from mcsp.options.results import EvaluateOptions
+
+    named = _parse(dict[str, tuple[str, str]], variants)
+    run(results=results, tasks=tasks, variants=named, options=_parse(EvaluateOptions, options), out=out)
+
+
+@app.command()
 def summary(
     metrics: Annotated[list[Path], typer.Argument(help="Metrics of the tasks (TSV), comparisons.tsv beside each.")],
     out: Annotated[Path, typer.Option(help="Table of all tasks to write (TSV).")],
@@ -563,6 +596,16 @@ def figure_performance(
     from mcsp.figures.performance import run
 
     run(metrics=metrics, out=out, options=_figure_options(options))
+
+
+@figure_app.command("sweep")
+def figure_sweep(
+    table: Annotated[Path, typer.Argument(help="Table of variants (sweep.tsv).")], out: Stem, options: Json = "{}"
+) -> None:
+    """Variants of the study beside the whole model."""
+    from mcsp.figures.sweep import run
+
+    run(table=table, out=out, options=_figure_options(options))
 
 
 @figure_app.command("curves")

@@ -23,6 +23,7 @@ from mcsp.options.fmri import FmriOptions
 from mcsp.options.fmriprep import FmriprepOptions
 from mcsp.options.results import EvaluateOptions, ExplainOptions, FigureOptions
 from mcsp.options.simulate import SimulateOptions
+from mcsp.options.sweep import SweepOptions
 from mcsp.options.tasks import Task
 from mcsp.options.training import FinetuneOptions, PretrainOptions, SplitOptions
 
@@ -52,6 +53,7 @@ class Study(Options):
     finetune: FinetuneOptions = FinetuneOptions()
     evaluate: EvaluateOptions = EvaluateOptions()
     explain: ExplainOptions = ExplainOptions()
+    sweep: SweepOptions = SweepOptions()
     figures: FigureOptions = FigureOptions()
 
     @field_validator("study")

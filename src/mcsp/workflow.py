@@ -12,6 +12,7 @@ from mcsp.bids.contents import shard_hashes
 from mcsp.code import code_version
 from mcsp.cohort import DOMAINS
 from mcsp.study import Study, check_paths, options_json, parse_study, read_yaml
+from mcsp.variants import variants
 
 # The module behind each rule: its code, and all that it imports, is the rule's version.
 ENTRIES = {
@@ -34,6 +35,9 @@ ENTRIES = {
     "evaluate": "mcsp.evaluation.stage",
     "summary": "mcsp.evaluation.summary",
     "explain": "mcsp.explain.stage",
+    "variant_predictions": "mcsp.evaluation.variant",
+    "sweep_table": "mcsp.evaluation.sweep",
+    "figure_sweep": "mcsp.figures.sweep",
     "figure_cohort": "mcsp.figures.cohort",
     "figure_training": "mcsp.figures.training",
     "figure_performance": "mcsp.figures.performance",
@@ -213,6 +217,31 @@ class Plan:
             for domain in domains or DOMAINS
             for name, shard in self.modality_shards(m)
         ]
+
+    @cached_property
+    def variants(self) -> dict[str, Plan]:
+        """Plans of the study's variants; their own results lie under sweep/<name>."""
+        base = self.study.model_dump(mode="json")
+        found = {}
+        for name, variant in variants(self.study).items():
+            plan = Plan(parse_study(overlay(base, variant.changes), f"variant {name}"))
+            plan.root = self.root / "sweep" / name
+            found[name] = plan
+        return found
+
+    def variant(self, name: str) -> Plan:
+        """Plan of one variant."""
+        return self.variants[name]
+
+    def variant_names(self) -> str:
+        """Variants as JSON: name -> [kind, value]."""
+        return json.dumps({name: [v.kind, v.value] for name, v in variants(self.study).items()})
+
+    def variant_stores(self, name: str) -> list[Path]:
+        """Stores that a variant's models read: its own where their content differs, else the study's."""
+        plan = self.variant(name)
+        own = plan.study.eeg != self.study.eeg
+        return plan.stores() if own else [self.root / path.relative_to(plan.root) for path in plan.stores()]
 
     def statuses(self) -> list[Path]:
         """Status tables of all stages that write stores."""

@@ -35,6 +35,8 @@ wildcard_constraints:
     fold=r"\d+",
     seed=r"\d+",
     modality="fmri|eeg",
+    domain="temporal|spatial|spectral",
+    variant="[a-z]+-[a-z0-9]+|scratch",
 
 
 def figure(name, category, caption, **labels):

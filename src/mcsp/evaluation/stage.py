@@ -11,16 +11,14 @@ import torch
 from rich.progress import track
 from scipy import stats
 
-from mcsp.cohort import MODALITIES, task_labels
-from mcsp.errors import McspError
+from mcsp.cohort import MODALITIES
+from mcsp.evaluation.frozen import open_test_part
 from mcsp.evaluation.metrics import METRICS, bootstrap, delong, holm, paired_permutation, per_fold
 from mcsp.evaluation.rivals import COMBAT, Linear, make_rivals
-from mcsp.evaluation.splits import guard, load_splits, part, read_record
-from mcsp.model.mcsp import Classifier
+from mcsp.evaluation.splits import guard, part
 from mcsp.options.results import EvaluateOptions
 from mcsp.options.tasks import Task
-from mcsp.store import read_table, write_table, write_tsv
-from mcsp.training.data import Subjects
+from mcsp.store import write_table, write_tsv
 
 METRIC_COLUMNS = {
     "task": "Task of the study",
@@ -60,43 +58,6 @@ HARMONISATION_COLUMNS = {
     "state": "fitted; too few (training subjects), only site (there is nothing to harmonise it with) or unseen (no training "
     "subject): subjects of these sites are left as they are",
 }
-
-
-def check_models(configs: Sequence[dict], splits: pd.DataFrame, sha256: str, task: Task) -> None:
-    """Raises McspError unless the classifiers are of these folds and this task, and each seed has one for every fold."""
-    for config in configs:
-        name = f"fold {config['fold']}, seed {config['seed']}"
-        if config["splits"]["sha256"] != sha256:
-            raise McspError(f"classifier of {name}: trained for other folds: rerun `snakemake finetune`")
-        if config["task"] != task.model_dump(mode="json"):
-            raise McspError(f"classifier of {name}: trained for another task: rerun `snakemake finetune`")
-    if len({config["scope"] for config in configs}) > 1:
-        raise McspError("classifiers with and without transductive pre-training: a study has one pretrain.scope")
-    wanted = sorted(set(splits["fold"]))
-    for seed in sorted({config["seed"] for config in configs}):
-        folds = sorted(config["fold"] for config in configs if config["seed"] == seed)
-        if folds != wanted:
-            raise McspError(f"classifiers of seed {seed} are of folds {folds}, not of {[int(k) for k in wanted]}, once each")
-
-
-def mcsp_predictions(
-    models: Sequence[Classifier], stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series
-) -> pd.DataFrame:
-    """Probabilities of the frozen classifiers for their folds' test subjects: fold, seed, uid, p.
-
-    Raises McspError when a probability is not finite.
-    """
-    rows = []
-    for model in track(models, description="classifiers"):
-        fold, seed = model.config["fold"], model.config["seed"]
-        uids = [uid for uid in part(splits, fold, "test") if uid in y.index]
-        guard(splits, fold, uids, "test")
-        for own, batch in Subjects(stores, cohort, uids, model.backbone.keys).everyone():
-            p = model.predict_proba(batch).numpy()
-            if not np.isfinite(p).all():
-                raise McspError(f"classifier of fold {fold}, seed {seed}: probabilities are not finite: train it again")
-            rows += [(fold, seed, uid, float(value)) for uid, value in zip(own, p)]
-    return pd.DataFrame(rows, columns=["fold", "seed", "uid", "p"])
 
 
 def rival_predictions(
@@ -200,13 +161,6 @@ def paired_interval(y: np.ndarray, a: np.ndarray, b: np.ndarray, metric: str, op
     return tuple(float(v) for v in np.quantile(draws, [tail, 1 - tail]))
 
 
-def of_modalities(cohort: pd.DataFrame, modalities: set[str]) -> pd.DataFrame:
-    """The cohort as a model of these modalities sees it, so that rivals read the same recordings of the same subjects."""
-    hidden = {f"has_{m}": False for m in MODALITIES if m not in modalities}
-    seen = cohort.assign(**hidden)
-    return seen[seen[[f"has_{m}" for m in MODALITIES]].any(axis=1)].reset_index(drop=True)
-
-
 def modalities_of(cohort: pd.DataFrame) -> pd.Series:
     """uid -> 'fmri', 'eeg' or 'fmri+eeg'."""
     texts = ["+".join(m for m in MODALITIES if row[f"has_{m}"]) for row in cohort.to_dict("records")]
@@ -249,23 +203,17 @@ def run(
     Raises McspError for classifiers of other folds or another task, and for a task with one class.
     """
     torch.set_num_threads(threads)
-    table, folds, record = read_table(cohort), load_splits(splits), read_record(splits)
-    classifiers = [Classifier.from_pretrained(folder) for folder in models]
-    table = of_modalities(table, {m for model in classifiers for m, _ in model.backbone.keys})
-    y = task_labels(table, task)
-    check_models([model.config for model in classifiers], folds, record["sha256"], task)
-    transductive = classifiers[0].config["scope"] == "transductive"
-    name = "mcsp (transductive)" if transductive else "mcsp"
-    ours = mcsp_predictions(classifiers, stores, table, folds, y).assign(method=name)
-    rivals, sites = rival_predictions(stores, table, folds, y, options.harmonise)
-    rows = pd.concat([ours, rivals.assign(seed=0)], ignore_index=True)
+    test = open_test_part(models, stores, cohort, splits, task)
+    name = "mcsp (transductive)" if test.transductive else "mcsp"
+    rivals, sites = rival_predictions(stores, test.cohort, test.splits, test.y, options.harmonise)
+    rows = pd.concat([test.rows.assign(method=name), rivals.assign(seed=0)], ignore_index=True)
     methods = list(dict.fromkeys(rows["method"]))
-    rows["y"] = rows["uid"].map(y)
-    rows["modalities"] = rows["uid"].map(modalities_of(table))
+    rows["y"] = rows["uid"].map(test.y)
+    rows["modalities"] = rows["uid"].map(modalities_of(test.cohort))
     rows = rows[["method", "fold", "seed", "uid", "modalities", "y", "p"]].sort_values(["method", "fold", "seed", "uid"])
     means = pooled(rows)
-    scope = "pre-training saw test subjects' recordings" if transductive else "inductive"
-    protocols = {m: protocol_text(record) + (f", {scope}" if m == name else "") for m in methods}
+    scope = "pre-training saw test subjects' recordings" if test.transductive else "inductive"
+    protocols = {m: protocol_text(test.record) + (f", {scope}" if m == name else "") for m in methods}
     protocols |= {m: f"{protocols[m]}, {combat_text(sites)}" for m in methods if m.endswith(COMBAT)}
     write_table(rows, predictions)
     results = metric_rows(task_name, means, protocols, options)

@@ -58,6 +58,9 @@ class PretrainOptions(Options):
         "inductive", description="inductive: fold k never sees its test subjects; transductive is marked so in every table"
     )
     epochs: int = Field(60, ge=0, description="0: no pre-training")
+    subject_share: float = Field(
+        1.0, gt=0, le=1, description="Share of the training subjects that pre-training sees, drawn by seed"
+    )
     batch_size: int = Field(64, ge=4)
     lr: PositiveFloat = 1e-3
     weight_decay: float = Field(1e-4, ge=0)

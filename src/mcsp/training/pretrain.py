@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import torch
 
 from mcsp.code import code_version
@@ -108,6 +109,13 @@ def _validation(cohort, splits, fold: int, stores: Path, keys, options: Pretrain
     return loader(subjects, list(PairedSampler(subjects.has, options.batch_size, options.seed))) if len(subjects) > 3 else None
 
 
+def drawn(uids: list[str], share: float, seed: int) -> list[str]:
+    """A share of the subjects, at least four, drawn by seed, in their order; a smaller share is part of a larger one."""
+    n = max(min(4, len(uids)), round(share * len(uids)))
+    chosen = np.random.default_rng(seed).permutation(len(uids))[:n]
+    return [uids[i] for i in sorted(chosen)]
+
+
 def run(
     *, stores: Path, cohort: Path, splits: Path, fold: int, options: PretrainOptions, out: Path, history: Path, threads: int
 ) -> None:
@@ -121,6 +129,7 @@ def run(
     allowed = ("train", "test") if options.scope == "transductive" else ("train",)
     uids = part(folds, fold, *allowed)
     guard(folds, fold, uids, *allowed)
+    uids = drawn(uids, options.subject_share, step_seed(options.seed, 4, fold))
     keys = study_keys(table, options.model.modalities, options.model.domains)
     if not keys:
         raise McspError(f"pretrain.model.modalities: nobody in the cohort has {' or '.join(options.model.modalities)}")

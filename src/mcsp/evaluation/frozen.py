@@ -1,0 +1,91 @@
+"""What frozen classifiers say of their folds' test subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.progress import track
+
+from mcsp.cohort import MODALITIES, task_labels
+from mcsp.errors import McspError
+from mcsp.evaluation.splits import guard, load_splits, part, read_record
+from mcsp.model.mcsp import Classifier
+from mcsp.options.tasks import Task
+from mcsp.store import read_table
+from mcsp.training.data import Subjects
+
+
+def of_modalities(cohort: pd.DataFrame, modalities: set[str]) -> pd.DataFrame:
+    """The cohort as a model of these modalities sees it, so that rivals read the same recordings of the same subjects."""
+    hidden = {f"has_{m}": False for m in MODALITIES if m not in modalities}
+    seen = cohort.assign(**hidden)
+    return seen[seen[[f"has_{m}" for m in MODALITIES]].any(axis=1)].reset_index(drop=True)
+
+
+def check_models(configs: Sequence[dict], splits: pd.DataFrame, sha256: str, task: Task) -> None:
+    """Raises McspError unless the classifiers are of these folds and this task, and each seed has one for every fold."""
+    for config in configs:
+        name = f"fold {config['fold']}, seed {config['seed']}"
+        if config["splits"]["sha256"] != sha256:
+            raise McspError(f"classifier of {name}: trained for other folds: rerun `snakemake finetune`")
+        if config["task"] != task.model_dump(mode="json"):
+            raise McspError(f"classifier of {name}: trained for another task: rerun `snakemake finetune`")
+    if len({config["scope"] for config in configs}) > 1:
+        raise McspError("classifiers with and without transductive pre-training: a study has one pretrain.scope")
+    wanted = sorted(set(splits["fold"]))
+    for seed in sorted({config["seed"] for config in configs}):
+        folds = sorted(config["fold"] for config in configs if config["seed"] == seed)
+        if folds != wanted:
+            raise McspError(f"classifiers of seed {seed} are of folds {folds}, not of {[int(k) for k in wanted]}, once each")
+
+
+def mcsp_predictions(
+    models: Sequence[Classifier], stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series
+) -> pd.DataFrame:
+    """Probabilities of the frozen classifiers for their folds' test subjects: fold, seed, uid, p.
+
+    Raises McspError when a probability is not finite.
+    """
+    rows = []
+    for model in track(models, description="classifiers"):
+        fold, seed = model.config["fold"], model.config["seed"]
+        uids = [uid for uid in part(splits, fold, "test") if uid in y.index]
+        guard(splits, fold, uids, "test")
+        for own, batch in Subjects(stores, cohort, uids, model.backbone.keys).everyone():
+            p = model.predict_proba(batch).numpy()
+            if not np.isfinite(p).all():
+                raise McspError(f"classifier of fold {fold}, seed {seed}: probabilities are not finite: train it again")
+            rows += [(fold, seed, uid, float(value)) for uid, value in zip(own, p)]
+    return pd.DataFrame(rows, columns=["fold", "seed", "uid", "p"])
+
+
+@dataclass(frozen=True)
+class TestPart:
+    """`rows`: fold, seed, uid, p of the frozen classifiers; `cohort`: as they see it; `y`: labels of the task by uid; `splits`
+    and their `record`; `transductive`: pre-training saw test subjects' recordings.
+    """
+
+    rows: pd.DataFrame
+    cohort: pd.DataFrame
+    y: pd.Series
+    splits: pd.DataFrame
+    record: dict
+    transductive: bool
+
+
+def open_test_part(models: Sequence[Path], stores: Path, cohort: Path, splits: Path, task: Task) -> TestPart:
+    """Predict the test subjects of all folds with the classifiers in the directories `models`.
+
+    Raises McspError for classifiers of other folds or another task, and for a task with one class.
+    """
+    table, folds, record = read_table(cohort), load_splits(splits), read_record(splits)
+    classifiers = [Classifier.from_pretrained(folder) for folder in models]
+    seen = of_modalities(table, {m for model in classifiers for m, _ in model.backbone.keys})
+    y = task_labels(seen, task)
+    check_models([model.config for model in classifiers], folds, record["sha256"], task)
+    rows = mcsp_predictions(classifiers, stores, seen, folds, y)
+    return TestPart(rows, seen, y, folds, record, classifiers[0].config["scope"] == "transductive")

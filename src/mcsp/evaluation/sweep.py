@@ -1,0 +1,86 @@
+"""Variants of a study beside the whole model, on the test subjects that both predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mcsp.evaluation.metrics import METRICS, bootstrap, delong, holm
+from mcsp.options.results import EvaluateOptions
+from mcsp.store import read_table, write_tsv
+
+SHOWN = ("auroc", "balanced_accuracy")
+COLUMNS = {
+    "task": "Task of the study",
+    "kind": "What is varied; whole: the study as it is",
+    "variant": "To what",
+    "n": "Test subjects of all folds that the variant can speak of",
+    "n_case": "Cases among them",
+    **{
+        f"{name}{end}": f"{name.replace('_', ' ')}{text}"
+        for name in SHOWN
+        for end, text in (
+            ("", " over pooled test subjects"), ("_low", ", lower end of the bootstrap interval"), ("_high", ", upper end")
+        )
+    },
+    "difference": "AUROC of the variant minus that of the whole, on the subjects that both predict",
+    "p": "DeLong's test of the difference",
+    "p_holm": "Corrected for the variants of the task (Holm)",
+}  # fmt: skip
+
+
+def _means(predictions: pd.DataFrame) -> pd.DataFrame:
+    """One probability per subject, the mean over seeds: columns y, p; index uid."""
+    return predictions.groupby("uid").agg(y=("y", "first"), p=("p", "mean")).sort_index()
+
+
+def variant_row(own: pd.DataFrame, whole: pd.DataFrame | None, options: EvaluateOptions) -> dict:
+    """Metrics of one variant and, against the `whole` model, difference and p. Tables as `_means` gives them."""
+    y, p = own["y"].to_numpy(), own["p"].to_numpy()
+    ends = bootstrap(y, p, options.n_bootstrap, options.seed, options.confidence, SHOWN)
+    row = {"n": len(own), "n_case": int(y.sum()), "difference": float("nan"), "p": float("nan"), "p_holm": float("nan")}
+    for name in SHOWN:
+        row |= {name: METRICS[name](y, p), f"{name}_low": ends[name][0], f"{name}_high": ends[name][1]}
+    if whole is not None:
+        both = own.join(whole["p"].rename("whole"), how="inner")
+        if 0 < both["y"].mean() < 1:
+            row["difference"], _, row["p"] = delong(*(both[c].to_numpy() for c in ("y", "p", "whole")))
+    return row
+
+
+def sweep_rows(
+    task: str,
+    whole: pd.DataFrame,
+    variants: Mapping[str, tuple[str, str, pd.DataFrame]],
+    options: EvaluateOptions,
+) -> pd.DataFrame:
+    """The whole model, then its variants (name -> kind, value, predictions), with Holm's correction over these."""
+    reference = _means(whole)
+    rows = [{"kind": "whole", "variant": "as it is", **variant_row(reference, None, options)}]
+    for kind, value, predictions in variants.values():
+        rows.append({"kind": kind, "variant": value, **variant_row(_means(predictions), reference, options)})
+    known = [row for row in rows if row["p"] == row["p"]]
+    for row, p in zip(known, holm([row["p"] for row in known]) if known else []):
+        row["p_holm"] = p
+    return pd.DataFrame(rows).assign(task=task)[list(COLUMNS)]
+
+
+def run(
+    *, results: Path, tasks: Sequence[str], variants: Mapping[str, tuple[str, str]], options: EvaluateOptions, out: Path
+) -> None:
+    """Write the table of all tasks. `variants`: name -> (kind, value); predictions are read below `results`."""
+    tables = []
+    for task in tasks:
+        whole = read_table(results / "evaluate" / task / "predictions.parquet")
+        whole = whole[whole["method"].str.startswith("mcsp")]
+        found = {
+            name: (kind, value, read_table(results / "sweep" / name / "predictions" / f"{task}.parquet"))
+            for name, (kind, value) in variants.items()
+        }
+        tables.append(sweep_rows(task, whole, found, options))
+    table = pd.concat(tables, ignore_index=True)
+    write_tsv(table, out, COLUMNS)
+    shown = ["task", "kind", "variant", "n", "auroc", "auroc_low", "auroc_high", "difference", "p_holm"]
+    print(table[shown].to_string(index=False, float_format="%.3f"))

@@ -1,0 +1,54 @@
+"""Variants of a study: one option changed at a time, the rest as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mcsp.study import Study
+
+LOSSES = ("id", "cd", "im", "cm")
+
+
+class Variant(NamedTuple):
+    """`kind`: what is varied; `value`: to what; `changes`: laid over the study."""
+
+    kind: str
+    value: str
+    changes: Mapping[str, Any]
+
+
+def _model(**changes: Any) -> dict:
+    return {"pretrain": {"model": changes}}
+
+
+def variants(study: Study) -> dict[str, Variant]:
+    """Name -> variant of the study's `sweep`, without those that would change nothing or leave nothing."""
+    sweep, pretrain, model = study.sweep, study.pretrain, study.pretrain.model
+    found: dict[str, Variant] = {}
+    if sweep.scratch and pretrain.epochs:
+        found["scratch"] = Variant("pre-training", "none", {"pretrain": {"epochs": 0}})
+    if sweep.losses and pretrain.epochs:
+        weights = pretrain.loss.model_dump()
+        terms = [term for term in LOSSES if weights[term]]
+        for term in terms if len(terms) > 1 else []:
+            found[f"no-{term}"] = Variant("loss", f"without {term.upper()}", {"pretrain": {"loss": {term: 0.0}}})
+    if sweep.domains and len(model.domains) > 1:
+        for domain in model.domains:
+            rest = [other for other in model.domains if other != domain]
+            found[f"no-{domain}"] = Variant("domain", f"without {domain}", _model(domains=rest))
+            found[f"only-{domain}"] = Variant("domain", f"{domain} only", _model(domains=[domain]))
+    held = {m for dataset in study.datasets.values() for m in dataset.modalities} & set(model.modalities)
+    if sweep.modalities and len(held) > 1:
+        for modality in model.modalities:
+            name = {"fmri": "fMRI", "eeg": "EEG"}[modality]
+            found[f"only-{modality}"] = Variant("modality", f"{name} only", _model(modalities=[modality]))
+    for share in sweep.subject_shares if pretrain.epochs else []:
+        changes = {"pretrain": {"subject_share": share}}
+        found[f"subjects-{round(100 * share)}"] = Variant("pre-training subjects", f"{share:.0%}", changes)
+    total = study.eeg.n_segments * study.eeg.segment_samples
+    for samples in sweep.segment_samples if "eeg" in held else []:
+        if samples not in (study.eeg.segment_samples,) and total // samples > 1:
+            eeg = {"segment_samples": samples, "n_segments": total // samples}
+            found[f"segment-{samples}"] = Variant("samples per segment", str(samples), {"eeg": eeg})
+    return found
