@@ -158,6 +158,7 @@ def cohort(
     out: Annotated[Path, typer.Option(help="Cohort table to write (Parquet; TSV beside it).")],
     exclusions: Annotated[Path, typer.Option(help="Table of exclusions to write (TSV).")],
     status: Annotated[Path | None, typer.Option(help="Directory of the stages' status tables.")] = None,
+    stage: Annotated[list[str] | None, typer.Option(help="Stage whose status counts; once for each.")] = None,
 ) -> None:
     """Merge the shards into one cohort table, with exclusions and their reasons."""
     from mcsp.bids.cohort import run
@@ -165,8 +166,9 @@ def cohort(
     counts = _parse(dict[str, int], shards)
     numbers = [(name, f"shard-{i:03d}") for name, n in counts.items() for i in range(n)]
     stems = [ingest / name / shard for name, shard in numbers]
-    later = [path for name, shard in numbers for path in sorted(status.glob(f"{name}/*/{shard}.tsv"))] if status else []
-    used = [path for name, shard in numbers for path in sorted(status.glob(f"{name}/fmri/{shard}.runs.tsv"))] if status else []
+    places = [status / name / own / shard for name, shard in numbers for own in stage or []] if status else []
+    later = [path for place in places if (path := place.with_name(f"{place.name}.tsv")).is_file()]
+    used = [path for place in places if (path := place.with_name(f"{place.name}.runs.tsv")).is_file()]
     run(
         subjects=[stem.with_name(f"{stem.name}.subjects.parquet") for stem in stems],
         recordings=[stem.with_name(f"{stem.name}.recordings.parquet") for stem in stems],
@@ -234,9 +236,7 @@ def preprocess(
             )
         plan = load_plan(study, Path("results"))
         datasets = {
-            n: (d, plan.dataset_path(n), plan.root / "derivatives" / n)
-            for n, d in plan.study.datasets.items()
-            if d.kind != "roi"
+            n: (d, plan.dataset_path(n), plan.derivatives(n)) for n, d in plan.study.datasets.items() if d.kind != "roi"
         }
         print(show(plan.study.preprocess, plan.study.fmriprep, datasets), end="")
         return

@@ -116,8 +116,15 @@ class Plan:
         return options_json(self.study.datasets[name])
 
     def preprocess_options(self) -> str:
-        """Options of the study's route of preprocessing as one line of JSON."""
-        return "{}" if self.study.preprocess == "none" else self.options(self.study.preprocess)
+        """Options of the study's route of preprocessing as JSON, without what the rule itself asks for."""
+        if self.study.preprocess == "none":
+            return "{}"
+        route = getattr(self.study, self.study.preprocess)
+        return json.dumps(route.model_dump(mode="json", exclude={"threads", "mem_mb"}), sort_keys=True)
+
+    def derivatives(self, name: str) -> Path:
+        """Directory of what preprocessing makes of a dataset; each route has its own."""
+        return self.root / "derivatives" / name / self.study.preprocess
 
     @property
     def preprocess_threads(self) -> int:
@@ -169,7 +176,8 @@ class Plan:
 
     def page_options(self, source: str) -> str:
         """The whole study as JSON, for the summary page, and the name of its file."""
-        return json.dumps({"source": source, **self.study.model_dump(mode="json")})
+        unused = {"embedded", "fmriprep"} - {self.study.preprocess}
+        return json.dumps({"source": source, **self.study.model_dump(mode="json", exclude=unused)})
 
     @property
     def simulated(self) -> list[str]:
@@ -243,14 +251,19 @@ class Plan:
         own = plan.study.eeg != self.study.eeg
         return plan.stores() if own else [self.root / path.relative_to(plan.root) for path in plan.stores()]
 
+    def status_stages(self) -> list[str]:
+        """Stages whose status counts in the cohort; tables of a route that was switched off do not."""
+        stages = [f"{stage}{m}" for m in ("fmri", "eeg") for stage in ("", "connectivity-", "spectra-")]
+        return ["preprocess", *stages] if self.preprocessed() else stages
+
     def statuses(self) -> list[Path]:
         """Status tables of all stages that write stores."""
-        stages = [f"{stage}{m}" for m in ("fmri", "eeg") for stage in ("", "connectivity-", "spectra-")]
         before = [
             self.root / "status" / name / "preprocess" / f"shard-{shard}.tsv"
             for name, shard in self.shards
             if self._is_preprocessed(name)
         ]
+        stages = [stage for stage in self.status_stages() if stage != "preprocess"]
         return before + [
             self.root / "status" / name / stage / f"shard-{shard}.tsv"
             for stage in stages

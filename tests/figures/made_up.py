@@ -114,3 +114,21 @@ def verdicts(folder, told=(("smoothgrad", "fmri", "spatial", "pass"), ("integrat
     rows = [(m, mod, dom, "roi", "relevance mass", 0.5, 0.4, 0.6, 0.3, 0.3, 30, verdict) for m, mod, dom, verdict in told]
     columns = ["method", "modality", "domain", "unit", "score", "value", "low", "high", "chance", "reset", "n", "verdict"]
     return tsv(pd.DataFrame(rows, columns=columns), folder / "verdicts.tsv")
+
+
+def sweep(folder):
+    """A table of variants: two tasks, one variant that speaks of fewer subjects."""
+    rows = [
+        (task, kind, variant, n, 0.7 - 0.05 * i, 0.6 - 0.05 * i, 0.8 - 0.05 * i, p)
+        for task in ("asd", "mdd")
+        for i, (kind, variant, n, p) in enumerate(
+            [
+                ("whole", "as it is", 60, np.nan),
+                ("loss", "without CM", 60, 0.4),
+                ("modality", "EEG only", 40, 0.01),
+                ("samples per segment", "50", 60, 1.0),
+            ]
+        )
+    ]
+    columns = ["task", "kind", "variant", "n", "auroc", "auroc_low", "auroc_high", "p_holm"]
+    return tsv(pd.DataFrame(rows, columns=columns), folder / "sweep.tsv")

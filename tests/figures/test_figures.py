@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from mcsp.figures import cohort, curves, eeg_topography, embeddings, fmri_map, performance, training
+from mcsp.figures import cohort, curves, eeg_topography, embeddings, fmri_map, performance, sweep, training
 from mcsp.figures.style import PALETTE
 from mcsp.figures.verdict import best_method, standing
 from mcsp.options.results import FigureOptions
@@ -25,6 +25,8 @@ def draw(kind, folder, out):
         training.run(histories=[made_up.history(folder), made_up.history(folder)], **common)
     elif kind == "performance":
         performance.run(metrics=[made_up.metrics(folder, task) for task in ("asd", "mdd")], **common)
+    elif kind == "sweep":
+        sweep.run(table=made_up.sweep(folder), **common)
     elif kind == "curves":
         curves.run(predictions=made_up.predictions(folder), task_name="asd", **common)
     elif kind == "embeddings":
@@ -37,7 +39,7 @@ def draw(kind, folder, out):
         eeg_topography.run(**files, task_name="asd", **common)
 
 
-@pytest.mark.parametrize("kind", ["cohort", "training", "performance", "curves", "embeddings", "fmri", "eeg"])
+@pytest.mark.parametrize("kind", ["cohort", "training", "performance", "sweep", "curves", "embeddings", "fmri", "eeg"])
 def test_the_same_data_give_the_same_bytes_and_all_files(kind, tmp_path):
     draw(kind, tmp_path, tmp_path / "a" / kind)
     draw(kind, tmp_path, tmp_path / "b" / kind)

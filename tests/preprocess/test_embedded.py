@@ -19,11 +19,11 @@ from mcsp.fmri.stage import run_series
 from mcsp.motion import MOTION, framewise_displacement, rigid_matrix, rigid_parameters
 from mcsp.nifti import write_run
 from mcsp.options.fmri import FmriOptions
-from mcsp.preprocess import head_motion
+from mcsp.preprocess import functional, head_motion
 from mcsp.preprocess.anatomy import prepare
 from mcsp.preprocess.embedded import frames_of
 from mcsp.preprocess.functional import output_grid
-from mcsp.preprocess.space import SPACE, Image, map_points
+from mcsp.preprocess.space import SPACE, Image, map_points, matrix_of
 from mcsp.preprocess.stage import describe
 from mcsp.simulate.raw import labels_of, tissues
 from tests.preprocess.conftest import DT, N_FRAMES, OPTIONS, T_R, load, made
@@ -179,3 +179,17 @@ def test_a_run_is_written_frame_by_frame_as_nibabel_reads_it(tmp_path):
     assert not np.asarray(image.dataobj)[brain.values == 0].any()
     np.testing.assert_allclose(image.affine, affine)
     assert image.header.get_zooms() == (3, 3, 3, 1.5)
+
+
+def test_bold_and_t1w_that_the_scanner_puts_apart_still_meet(subject, anatomy, tmp_path):
+    """From another day, with another origin: nothing overlaps where the scanner says, so the centres of mass decide."""
+    data = load(subject.bold)
+    reference = Image(head_motion.reference(np.asarray(data.dataobj[..., 15:24], np.float32)), data.affine)
+    far = Image(reference.values, np.array(data.affine))
+    far.affine[:3, 3] += [300.0, -250.0, 200.0]
+    brain = functional.rough_brain(reference, "x")
+    near = matrix_of(functional.coregister(reference, brain, anatomy, OPTIONS, f"{tmp_path}/a_"))
+    found = matrix_of(functional.coregister(far, brain, anatomy, OPTIONS, f"{tmp_path}/b_"))
+    middle = head_motion.centre_of(reference)
+    gap = apply_affine(found, middle) - apply_affine(near, middle)
+    np.testing.assert_allclose(gap, [300.0, -250.0, 200.0], atol=1.0)

@@ -1,14 +1,17 @@
 """Parts of the embedded route against closed forms and independent references, and what they do with bad input."""
 
+import errno
+import tempfile
+
 import ants
 import nibabel as nib
 import numpy as np
 import pytest
 
-from mcsp.errors import Exclusion
-from mcsp.preprocess import regressors, slice_timing
+from mcsp.errors import Exclusion, McspError
+from mcsp.preprocess import functional, regressors, slice_timing, stage
 from mcsp.preprocess.anatomy import ball, first_guess
-from mcsp.preprocess.space import Image, map_points, matrix_of
+from mcsp.preprocess.space import Image, check_affine, map_points, matrix_of, temporary_files_in
 
 # ---- slice timing
 
@@ -194,3 +197,39 @@ def test_noise_is_no_brain():
     noise = Image(np.abs(np.random.default_rng(0).normal(size=(60, 60, 60))).astype(np.float32) * 100, np.diag([3.0, 3, 3, 1]))
     with pytest.raises(Exclusion, match="no brain found in the T1w"):
         first_guess(noise)
+
+
+def test_a_place_without_signal_was_not_recorded():
+    """Slices padded with zeros hold the ringing of the interpolation only; they must not count as brain."""
+    values = np.full((10, 10, 10), 500.0, np.float32)
+    values[:, :, 7:] = 0
+    reference = Image(values, np.diag([3.0, 3, 3, 1]))
+    places = np.array([[12.0, 12, 12], [12, 12, 27], [12, 12, 40], [-9, 12, 12]])
+    assert functional.seen_by(reference, values > 0, places).tolist() == [True, False, False, False]
+
+
+# ---- faults
+
+
+def test_a_fault_of_one_run_is_a_reason_and_one_of_the_machine_stops(capsys):
+    reasons: list[str] = []
+    with stage.faults_of_the_run(reasons, "run 1"):
+        raise Exclusion("too short")
+    with stage.faults_of_the_run(reasons, "run 2"):
+        raise RuntimeError("odd")
+    assert reasons == ["too short", "run 2: RuntimeError: odd"]
+    assert "Traceback" in capsys.readouterr().out
+    with pytest.raises(McspError, match="nobody can be preprocessed"), stage.faults_of_the_run(reasons, "run 3"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_affine_that_leads_nowhere_is_refused():
+    with pytest.raises(Exclusion, match="not a place in space"):
+        check_affine(np.zeros((4, 4)), "x")
+
+
+def test_temporary_files_go_away(tmp_path):
+    before = tempfile.gettempdir()
+    with temporary_files_in(tmp_path):
+        assert tempfile.mktemp().startswith(str(tmp_path))
+    assert tempfile.gettempdir() == before

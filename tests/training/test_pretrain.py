@@ -168,3 +168,13 @@ def test_retrieval_of_equal_and_of_random_embeddings():
 
 def test_store_paths_are_those_of_the_fixture(stored_study):
     assert store_path(stored_study.stores, "both", "fmri", "spatial", 0).is_file()
+
+
+def test_a_share_of_the_subjects_is_drawn_by_seed_and_nested():
+    uids = [f"d/{i}" for i in range(40)]
+    half, quarter = pretrain.drawn(uids, 0.5, 7), pretrain.drawn(uids, 0.25, 7)
+    assert (len(half), len(quarter)) == (20, 10)
+    assert set(quarter) < set(half)
+    assert half == sorted(half, key=uids.index)
+    assert pretrain.drawn(uids, 0.5, 8) != half
+    assert pretrain.drawn(uids, 1.0, 7) == uids

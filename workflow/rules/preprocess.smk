@@ -20,7 +20,7 @@ rule preprocess_shard:
         route=STUDY.preprocess,
         options=lambda wildcards: PLAN.preprocess_options(),
         bids=lambda wildcards: PLAN.dataset_path(wildcards.dataset),
-        derivatives=lambda wildcards: R / "derivatives" / wildcards.dataset,
+        derivatives=lambda wildcards: PLAN.derivatives(wildcards.dataset),
         note=lambda wildcards: PLAN.simulated_note(wildcards.dataset),
     message:
         "Preprocessing raw BOLD of {wildcards.dataset}, shard {wildcards.shard} ({STUDY.preprocess})"

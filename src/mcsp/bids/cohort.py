@@ -42,7 +42,8 @@ def modality_flags(subjects: pd.DataFrame, recordings: pd.DataFrame, status: pd.
     """
     subjects = subjects.copy()
     ingested = set(status.loc[(status["stage"] == "ingest") & (status["state"] == "done"), "uid"])
-    later = status[~status["stage"].str.startswith("ingest")]
+    # What preprocessing left out has no line in the fMRI stage, and datasets that need none have no line there.
+    later = status[~status["stage"].str.startswith(("ingest", "preprocess"))]
     for modality in MODALITIES:
         usable = ingested & set(recordings.loc[recordings["modality"] == modality, "uid"])
         own = later[later["stage"].eq(modality) | later["stage"].str.endswith(f"-{modality}")]

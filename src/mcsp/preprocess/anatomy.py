@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from mcsp.errors import Exclusion
 from mcsp.options.embedded import EmbeddedOptions
-from mcsp.preprocess.space import Image, warp
+from mcsp.preprocess.space import Image, check_affine, warp
 
 BRAIN_ML = (600.0, 2000.0)  # volume that a brain can have, a child's included
 EROSIONS_MM = (0.0, 2.0, 3.0, 4.0, 5.0, 6.0)
@@ -61,6 +61,7 @@ def read_volume(path: Path) -> Image:
         raise Exclusion(f"{path.name}: not readable ({' '.join(str(error).split())[:200]}): copy it again") from error
     if image.values.ndim != 3:
         raise Exclusion(f"{path.name}: {image.values.ndim} dimensions where a T1w has 3")
+    check_affine(image.affine, path.name)
     values = np.nan_to_num(image.values, posinf=0, neginf=0)
     if not np.ptp(values) > 0 or min(image.values.shape) < 16:
         raise Exclusion(f"{path.name}: no image in it (shape {'x'.join(map(str, values.shape))}, constant values?)")

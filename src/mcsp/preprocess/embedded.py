@@ -6,7 +6,7 @@ correction of susceptibility distortion and no surface: where those matter, use 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -48,7 +48,9 @@ def write_anatomy(anatomy: Anatomy, folder: Path, stem: str) -> None:
     write_image(anatomy.t1w_mni, folder / f"{stem}_space-{SPACE}_desc-preproc_T1w.nii.gz", stripped=False)
 
 
-def write_functional(run: Functional, anatomy: Anatomy, folder: Path, stem: str, sources: Sequence[str]) -> dict[str, Path]:
+def write_functional(
+    run: Functional, anatomy: Anatomy, folder: Path, stem: str, source: str, anatomy_stem: str
+) -> dict[str, Path]:
     """Write one run in MNI space with mask, reference and confounds; returns 'path' (of the run), 'mask' and 'confounds'."""
     folder.mkdir(parents=True, exist_ok=True)
     base = folder / f"{stem}_space-{SPACE}"
@@ -75,18 +77,25 @@ def write_functional(run: Functional, anatomy: Anatomy, folder: Path, stem: str,
         write_run(temporary, frames_of(run.series, inside), len(run.series), run.brain.affine, run.t_r)
     about = {
         "RepetitionTime": run.t_r, "TaskName": _task(stem), "SkullStripped": True, "SliceTimingCorrected": run.sliced,
-        "StartTime": run.start, "Sources": list(sources), "SpatialReference": f"{SPACE} (nilearn's template)",
+        "StartTime": run.start, "Sources": [source], "AnatomicalImage": anatomy_stem,
+        "SpatialReference": f"{SPACE} (nilearn's template)",
     }  # fmt: skip
     write_json(Path(f"{base}_desc-preproc_bold.json"), about)  # last: with it, the run is whole
     return paths
+
+
+def stem_of(t1w: Path) -> str:
+    """Beginning of the names of a T1w's derivatives."""
+    return t1w.name.split(".")[0].removesuffix("_T1w")
 
 
 def _task(stem: str) -> str:
     return next((part.removeprefix("task-") for part in stem.split("_") if part.startswith("task-")), "rest")
 
 
-def run_anatomy(t1w: Path, out: Path, stem: str, options: EmbeddedOptions, scratch: Path) -> Anatomy:
+def run_anatomy(t1w: Path, out: Path, options: EmbeddedOptions, scratch: Path) -> Anatomy:
     """Prepare the T1w and write it under `out`/anat. Raises Exclusion."""
+    stem = stem_of(t1w)
     anatomy = prepare(t1w, options, f"{scratch}/{stem}_")
     write_anatomy(anatomy, out / "anat", stem)
     return anatomy
@@ -100,4 +109,4 @@ def run_bold(row: dict, anatomy: Anatomy, out: Path, options: EmbeddedOptions) -
     stem = path.name.split(".")[0].removesuffix("_bold")
     with TemporaryDirectory(prefix=".part-", dir=out) as folder:
         found = process(path, row["sidecar"], row["t_r"], anatomy, options, Path(folder), stem)
-        return write_functional(found, anatomy, out / "func", stem, [path.name])
+        return write_functional(found, anatomy, out / "func", stem, path.name, stem_of(Path(row["t1w"])))

@@ -23,10 +23,11 @@ from mcsp.errors import Exclusion
 from mcsp.options.embedded import EmbeddedOptions
 from mcsp.preprocess import head_motion, slice_timing
 from mcsp.preprocess.anatomy import Anatomy, ball, template
-from mcsp.preprocess.space import Image, map_points, warp
+from mcsp.preprocess.space import MACHINE_FAULTS, Image, check_affine, map_points, warp
 
 MIN_FRAMES = 10
-MIN_OVERLAP = 0.5  # share of the brain that the run's field of view must hold
+MIN_OVERLAP = 0.8  # share of the brain that must be recorded: a slab is registered badly, and lacks regions anyway
+MIN_SIGNAL = 0.05
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,17 @@ def open_run(path: Path, scratch: Path) -> tuple[np.ndarray, np.ndarray]:
         # On disk in the file's own order: a frame, and within it a slice, is one piece.
         run = np.lib.format.open_memmap(scratch / "run.npy", "w+", np.float32, image.shape[::-1]).transpose(3, 2, 1, 0)
         for frame in range(image.shape[3]):
-            run[..., frame] = np.nan_to_num(np.asarray(image.dataobj[..., frame], np.float32))
+            run[..., frame] = np.nan_to_num(np.asarray(image.dataobj[..., frame], np.float32), posinf=0, neginf=0)
     except Exclusion:
         raise
+    except OSError as error:
+        if error.errno in MACHINE_FAULTS:
+            raise
+        raise Exclusion(f"{path.name}: cut off or damaged ({error}): copy it again") from error
     except Exception as error:  # nibabel and gzip raise many kinds on damaged files
         raise Exclusion(f"{path.name}: cut off or damaged ({' '.join(str(error).split())[:200]}): copy it again") from error
     plain.unlink(missing_ok=True)
-    return run, np.asarray(image.affine, float)
+    return run, check_affine(np.asarray(image.affine, float), path.name)
 
 
 def rough_brain(reference: Image, name: str) -> np.ndarray:
@@ -93,22 +98,27 @@ def coregister(reference: Image, brain: np.ndarray, anatomy: Anatomy, options: E
     moving = reference.with_values(np.where(near, reference.values, 0)).ants()
     best, found = np.inf, ""
     for name, start in (("scanner", "Identity"), ("centre", None)):
-        done = ants.registration(
-            fixed,
-            moving,
-            type_of_transform="Rigid",
-            initial_transform=start,
-            aff_metric="mattes",
-            aff_iterations=(200, 100, 50),
-            aff_shrink_factors=(4, 2, 1),
-            aff_smoothing_sigmas=(2, 1, 0),
-            aff_random_sampling_rate=0.3,
-            outprefix=f"{stem}{name}_",
-            random_seed=options.seed + 1,
-        )
-        cost = ants.image_mutual_information(fixed, done["warpedmovout"])  # negative: the smaller, the likelier
+        try:
+            done = ants.registration(
+                fixed,
+                moving,
+                type_of_transform="Rigid",
+                initial_transform=start,
+                aff_metric="mattes",
+                aff_iterations=(200, 100, 50),
+                aff_shrink_factors=(4, 2, 1),
+                aff_smoothing_sigmas=(2, 1, 0),
+                aff_random_sampling_rate=0.3,
+                outprefix=f"{stem}{name}_",
+                random_seed=options.seed + 1,
+            )
+            cost = ants.image_mutual_information(fixed, done["warpedmovout"])  # negative: the smaller, the likelier
+        except RuntimeError:  # nothing overlaps from there
+            continue
         if cost < best:
             best, found = cost, done["fwdtransforms"][0]
+    if not found:
+        raise Exclusion("BOLD and T1w can't be brought together: are they of one person, and whole?")
     return found
 
 
@@ -125,10 +135,13 @@ def output_grid(voxel_size: float) -> Image:
     return Image(np.asarray(small.get_fdata() > 0.5, np.float32), np.asarray(small.affine, float))
 
 
-def seen_by(reference: Image, places: np.ndarray) -> np.ndarray:
-    """Which of `places` (V, 3; mm) lie in the field of view of `reference` (V,)."""
-    voxels = apply_affine(np.linalg.inv(reference.affine), places)
-    return ((voxels > -0.5) & (voxels < np.array(reference.values.shape) - 0.5)).all(axis=1)
+def seen_by(reference: Image, brain: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Which of `places` (V, 3; mm) were recorded (V,): inside the field of view, with a signal of at least `MIN_SIGNAL` of the
+    median within `brain`. Slices that are padded with zeros hold the ringing of the interpolation only.
+    """
+    voxels = apply_affine(np.linalg.inv(reference.affine), places).T
+    nearest = map_coordinates(reference.values, voxels, order=0, cval=0.0, prefilter=False)
+    return nearest >= MIN_SIGNAL * np.median(reference.values[brain])
 
 
 def resample(run: np.ndarray, affine: np.ndarray, places: np.ndarray, matrices: np.ndarray) -> Iterator[np.ndarray]:
@@ -160,9 +173,9 @@ def process(
     inside = np.argwhere(grid.values > 0)
     in_t1w = map_points(apply_affine(grid.affine, inside), anatomy.forward)
     places = map_points(in_t1w, [to_t1w])
-    seen = seen_by(reference, places)
+    seen = seen_by(reference, rough, places)
     if seen.mean() < MIN_OVERLAP:
-        raise Exclusion(f"{path.name}: {seen.mean():.0%} of the brain lie in its field of view, {MIN_OVERLAP:.0%} are needed")
+        raise Exclusion(f"{path.name}: {seen.mean():.0%} of the brain were recorded, {MIN_OVERLAP:.0%} are needed")
     brain = np.zeros(grid.values.shape, np.float32)
     brain[tuple(inside[seen].T)] = 1
     series = np.lib.format.open_memmap(scratch / "series.npy", "w+", np.float32, (run.shape[-1], int(seen.sum())))

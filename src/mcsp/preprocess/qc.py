@@ -134,21 +134,17 @@ def _anatomy(out: Path, stem: str, note: str | None) -> dict:
 
 def _run(out: Path, bold: Path, note: str | None) -> dict:
     stem = bold.name.split(f"_space-{SPACE}")[0]
-    session = "_".join(p for p in stem.split("_") if p.startswith(("sub-", "ses-")))
-    anatomies = sorted((out / "anat").glob(f"{session}*_desc-brain_mask.nii.gz")) or sorted(
-        (out / "anat").glob("*_desc-brain_mask.nii.gz")
-    )
-    brain = _read(anatomies[0])
-    white = _read(Path(str(anatomies[0]).replace("_desc-brain_mask", "_label-WM_probseg")))
+    base = str(bold).removesuffix("_desc-preproc_bold.nii.gz")
+    about = read_json(f"{base}_desc-preproc_bold.json")
+    brain = _read(out / "anat" / f"{about['AnatomicalImage']}_desc-brain_mask.nii.gz")
+    white = _read(out / "anat" / f"{about['AnatomicalImage']}_label-WM_probseg.nii.gz")
     figure = mosaic(
         _read(out / "func" / f"{stem}_space-T1w_boldref.nii.gz"),
         [(brain.values, OUTLINE), (white.values, INNER)],
         brain.values > 0,
     )
-    base = str(bold).removesuffix("_desc-preproc_bold.nii.gz")
     tissue = np.asarray(nib.load(f"{base}_desc-confounds_dseg.nii.gz").dataobj).ravel(order="F")
     chosen = sample(tissue)
-    about = read_json(f"{base}_desc-preproc_bold.json")
     confounds = pd.read_csv(out / "func" / f"{stem}_desc-confounds_timeseries.tsv", sep="\t", na_values=["n/a"])
     order = np.concatenate(chosen)
     series = np.stack([frame[order].astype(float) for frame in volumes(bold)])

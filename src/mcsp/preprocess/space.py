@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 # Before ITK is loaded: one thread gives the same bits on every machine, and subjects run side by side.
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
@@ -14,8 +18,31 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from mcsp.errors import Exclusion
+
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS <-> LPS
 SPACE = "MNI152NLin2009aSym"  # of the templates that nilearn bundles, by TemplateFlow's name
+
+
+# Errors of the machine, which concern everybody: no space, quota, read-only, input or output error.
+MACHINE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+
+
+def check_affine(affine: np.ndarray, name: str) -> np.ndarray:
+    """The affine (4, 4) of an image. Raises Exclusion when it leads nowhere."""
+    if not (np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9):
+        raise Exclusion(f"{name}: its affine is not a place in space: mend its header, or convert it again")
+    return affine
+
+
+@contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """ANTs leaves files in the temporary directory: make that `folder`, which is removed."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 @dataclass(frozen=True)

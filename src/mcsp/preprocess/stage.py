@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,11 +24,10 @@ from mcsp.code import code_version
 from mcsp.errors import Exclusion, McspError
 from mcsp.options.embedded import EmbeddedOptions
 from mcsp.options.fmriprep import FmriprepOptions, volumes
-from mcsp.preprocess.anatomy import Anatomy
 from mcsp.preprocess.embedded import run_anatomy, run_bold
 from mcsp.preprocess.fmriprep import run_fmriprep
 from mcsp.preprocess.qc import write_page
-from mcsp.preprocess.space import SPACE
+from mcsp.preprocess.space import MACHINE_FAULTS, SPACE, temporary_files_in
 from mcsp.shards import STATUS_COLUMNS, Outcome, work_through
 from mcsp.store import read_json, read_table, write_json, write_table, write_tsv
 
@@ -54,28 +55,54 @@ def _finished(stamp: Path, key: str) -> dict | None:
         record = read_json(stamp) if stamp.is_file() else {}
     except McspError:  # damaged: as if it were not there
         return None
-    whole = record.get("key") == key and all(Path(row["path"]).is_file() for row in record["rows"])
-    return record if whole else None
+    if record.get("key") != key:
+        return None
+    files = [Path(row[name]) for row in record["rows"] for name in ("path", "mask", "confounds")]
+    return record if all(file.is_file() for file in files) else None
+
+
+@contextmanager
+def faults_of_the_run(reasons: list[str], name: str) -> Iterator[None]:
+    """What goes wrong with one run becomes a reason, so that the others go on; what is wrong with the machine (a full disk, a
+    read-only directory) concerns everybody: McspError.
+    """
+    try:
+        yield
+    except McspError:
+        raise
+    except Exclusion as error:
+        reasons.append(str(error))
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
+            raise McspError(f"preprocessing {name}: {error}: nobody can be preprocessed like this") from error
+        print(f"{name}: unexpected error\n{traceback.format_exc()}", flush=True)
+        reasons.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}"[:500])
 
 
 def _runs(rows: Sequence[dict], out: Path, options: EmbeddedOptions) -> tuple[list[dict], list[str]]:
     """(rows of the derivatives, reasons of the runs that can't be used). Raises Exclusion when none can."""
     made, reasons = [], []
-    anatomies: dict[str, Anatomy] = {}
-    with TemporaryDirectory(prefix=".part-", dir=out) as scratch:
-        for row in rows:
-            try:
-                if row["t1w"] not in anatomies:
-                    stem = Path(row["t1w"]).name.split(".")[0].removesuffix("_T1w")
-                    anatomies[row["t1w"]] = run_anatomy(Path(row["t1w"]), out, stem, options, Path(scratch))
-                sidecar = sidecar_of(Path(row["path"]))
-                paths = run_bold({**row, "sidecar": sidecar}, anatomies[row["t1w"]], out, options)
-                made.append(_made(row, paths))
-            except Exclusion as error:
-                reasons.append(str(error))
+    with TemporaryDirectory(prefix=".part-", dir=out) as scratch, temporary_files_in(Path(scratch)):
+        for t1w in dict.fromkeys(row["t1w"] for row in rows):
+            anatomy = None
+            with faults_of_the_run(reasons, Path(t1w).name):
+                anatomy = run_anatomy(Path(t1w), out, options, Path(scratch))
+            for row in rows if anatomy else []:
+                if row["t1w"] == t1w:
+                    with faults_of_the_run(reasons, Path(row["path"]).name):
+                        sidecar = sidecar_of(Path(row["path"]))
+                        made.append(_made(row, run_bold({**row, "sidecar": sidecar}, anatomy, out, options)))
     if not made:
         raise Exclusion("; ".join(dict.fromkeys(reasons)))
     return made, reasons
+
+
+def _page(out: Path, label: str, reasons: Sequence[str], note: str | None) -> None:
+    """The subject's page; a page that can't be drawn is no reason to leave anybody out."""
+    try:
+        write_page(out, label, reasons, note)
+    except Exception:
+        print(f"{label}: its page could not be drawn\n{traceback.format_exc()}", flush=True)
 
 
 def embedded_subject(rows: list[dict], *, derivatives: Path, options: EmbeddedOptions, note: str | None) -> dict:
@@ -94,23 +121,23 @@ def embedded_subject(rows: list[dict], *, derivatives: Path, options: EmbeddedOp
     try:
         made, reasons = _runs(rows, out, options)
     except Exclusion as error:
-        write_page(out, label, [str(error)], note)
+        _page(out, label, [str(error)], note)
         raise
-    write_page(out, label, reasons, note)
+    _page(out, label, reasons, note)
     record = {"key": key, "rows": made, "reasons": reasons}
     write_json(stamp, record)
     return record
 
 
 def fmriprep_subject(
-    rows: list[dict], *, bids_dir: Path, derivatives: Path, options: FmriprepOptions, logs: Path, mem_mb: int
+    rows: list[dict], *, bids_dir: Path, derivatives: Path, options: FmriprepOptions, logs: Path, mem_mb: int, threads: int
 ) -> dict:
     """The same by fMRIPrep in a container, whose own pages say how it went. Raises Exclusion; McspError when the machine is at
     fault.
     """
     label = rows[0]["uid"].split("/")[1].removeprefix("sub-")
     place = {"bids_dir": bids_dir, "out_dir": derivatives, "label": label, "log": logs / f"sub-{label}.log"}
-    run_fmriprep(options, **place, threads=options.threads, mem_mb=mem_mb)
+    run_fmriprep(options, **place, threads=threads, mem_mb=mem_mb)
     found = preprocessed_bold(Index(derivatives, [label]), volumes(options)[0])
     wanted = {Path(row["path"]).name.split("_bold")[0].split("_echo")[0]: row for row in rows}
     made, reasons = [], []
@@ -139,11 +166,12 @@ def describe(derivatives: Path, name: str, note: str | None) -> None:
 
 
 def _work(
-    route: EmbeddedOptions | FmriprepOptions, bids_dir: Path, derivatives: Path, note: str | None, logs: Path, mem_mb: int
+    route: EmbeddedOptions | FmriprepOptions, bids_dir: Path, derivatives: Path, note: str | None, mem_mb: int, threads: int
 ) -> Callable[[list[dict]], dict]:
     if isinstance(route, EmbeddedOptions):
         return partial(embedded_subject, derivatives=derivatives, options=route, note=note)
-    return partial(fmriprep_subject, bids_dir=bids_dir, derivatives=derivatives, options=route, logs=logs, mem_mb=mem_mb)
+    place = {"bids_dir": bids_dir, "derivatives": derivatives, "logs": derivatives / "logs"}
+    return partial(fmriprep_subject, **place, options=route, mem_mb=mem_mb, threads=threads)
 
 
 def run(
@@ -162,8 +190,8 @@ def run(
     """Preprocess the raw BOLD of one shard into `derivatives` and write its recordings table at `out`: that of ingestion with
     each raw run replaced by what was made of it. Subjects of whom nothing is left stand in `status` with the reason.
 
-    `options` say by which route. `mem_mb`: what a container may take; it takes its threads from its options, and subjects
-    go one after the other. Raises McspError when the machine lacks what the route needs.
+    `options` say by which route. `mem_mb` and `threads`: what a container may take, one subject after the other; in the
+    embedded route, so many subjects side by side. Raises McspError when the machine lacks what the route needs.
     """
     table = read_table(recordings)
     raw = table["kind"] == "raw"
@@ -172,7 +200,7 @@ def run(
     if items and embedded:
         derivatives.mkdir(parents=True, exist_ok=True)
         describe(derivatives, dataset, note)
-    work = _work(options, bids_dir, derivatives, note, derivatives / "logs", mem_mb)
+    work = _work(options, bids_dir, derivatives, note, mem_mb, threads)
     workers = threads if embedded else 1
     outcomes = list(work_through(work, items, threads=workers, label=f"preprocessing {dataset}"))
     made = [row for outcome in outcomes if outcome.state == "done" for row in outcome.value["rows"]]

@@ -1,0 +1,71 @@
+"""Variants of a study: each changes one thing, and none changes nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from mcsp.study import Study, parse_study, read_yaml
+from mcsp.variants import variants
+from mcsp.workflow import Plan, overlay
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def study(**changes) -> Study:
+    values = overlay(read_yaml(PROJECT / "config" / "config.yaml"), read_yaml(PROJECT / "tests/workflow/tiny.yaml"))
+    return parse_study(overlay(values, {"study": "x", **changes}))
+
+
+def difference(a, b, path=""):
+    """Names of the options that differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return sorted(name for key in a for name in difference(a[key], b[key], f"{path}{key}."))
+    return [] if a == b else [path.rstrip(".")]
+
+
+def test_each_variant_changes_one_thing():
+    whole = study(sweep={"segment_samples": [50, 100, 200, 400]})
+    base = whole.model_dump(mode="json")
+    found = variants(whole)
+    changed = {
+        name: difference(base, parse_study(overlay(base, v.changes)).model_dump(mode="json")) for name, v in found.items()
+    }
+    assert changed["scratch"] == ["pretrain.epochs"]
+    assert changed["no-cm"] == ["pretrain.loss.cm"]
+    assert changed["only-eeg"] == ["pretrain.model.modalities"]
+    assert changed["no-spatial"] == changed["only-spatial"] == ["pretrain.model.domains"]
+    assert changed["subjects-25"] == ["pretrain.subject_share"]
+    assert changed["segment-50"] == ["eeg.n_segments", "eeg.segment_samples"]
+    assert "segment-200" not in found  # that is the study itself
+    assert all(changed.values())
+    lengths = {
+        v.changes["eeg"]["n_segments"] * v.changes["eeg"]["segment_samples"] for v in found.values() if "eeg" in v.changes
+    }
+    assert lengths == {whole.eeg.n_segments * whole.eeg.segment_samples}
+
+
+def test_what_a_study_does_not_have_is_not_left_out():
+    fmri_only = {"datasets": {"duo": {"modalities": ["fmri"], "defects": {"short_eeg": 0}}}}
+    names = variants(study(**fmri_only))
+    assert not [name for name in names if name.startswith("segment") or name in ("only-eeg", "only-fmri")]
+    alone = variants(study(pretrain={"model": {"domains": ["spatial"]}}))
+    assert not [name for name in alone if name.endswith("spatial")]
+    untrained = variants(study(pretrain={"epochs": 0}))
+    assert not [name for name in untrained if name == "scratch" or name.startswith(("no-id", "subjects"))]
+    assert variants(study(sweep={
+        "scratch": False, "losses": False, "domains": False, "modalities": False, "subject_shares": [], "segment_samples": [],
+    })) == {}  # fmt: skip
+
+
+@pytest.mark.parametrize("sweep", [{"subject_shares": [1.0]}, {"subject_shares": [0.5, 0.5]}, {"segment_samples": [4]}])
+def test_nonsense_is_refused(sweep):
+    with pytest.raises(Exception, match="sweep"):
+        study(sweep=sweep)
+
+
+def test_a_variant_has_results_of_its_own_and_reads_the_study_s_stores():
+    plan = Plan(study(sweep={"segment_samples": [100]}))
+    assert plan.variant("scratch").pretrained(0) == plan.root / "sweep" / "scratch" / "pretrain" / "fold-0"
+    assert plan.variant_stores("scratch") == plan.stores()
+    assert all((plan.root / "sweep" / "segment-100") in path.parents for path in plan.variant_stores("segment-100"))
+    assert not any("fmri" in path.parts for path in plan.variant_stores("only-eeg"))
