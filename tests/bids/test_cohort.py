@@ -59,6 +59,10 @@ def test_stages_decide_who_stays(three, tmp_path):
         ["d/sub-a", "fmri", "excluded", "fmri says no"],  # stays, with its EEG
         ["d/sub-c", "connectivity-fmri", "failed", "connectivity-fmri says no"],
     ]
+    before = [status("preprocess-fmri", {"d/sub-c": "excluded"}), status("fmri", {"d/sub-a": "done", "d/sub-b": "done"})]
+    people, exclusions = make_cohort([three], tmp_path / "raw", before)  # who needed no preprocessing has no line there
+    assert people["uid"].tolist() == ["d/sub-a", "d/sub-b"]
+    assert exclusions["stage"].tolist() == ["preprocess-fmri"]
     left = make_cohort([three], tmp_path / "more", [later[0], later[1], status("spectra-fmri", {"d/sub-b": "done"})])
     assert left[1].set_index("uid").loc["d/sub-c", "reason"].startswith("no stage reports a usable recording")
 

@@ -156,3 +156,20 @@ def test_every_job_left_a_log_and_a_benchmark(finished):
     }
     assert logs == benchmarks
     assert len(logs) > 30
+
+
+def test_a_sweep_ends_in_one_table_and_one_figure(finished):
+    """The variants' own stages run, and nothing of the study's."""
+    planned = finished.planned("sweep")
+    assert not {"pretrain_fold", "finetune_fold", "evaluate_task", "eeg_shard", "splits"} & set(planned)
+    assert planned["sweep_pretrain_fold"] == 4  # two variants, two folds
+    assert planned["sweep_eeg_shard"] == 2  # of one of them
+    finished.snakemake("sweep")
+    table = read_tsv(finished.results / "sweep" / "sweep.tsv")
+    assert table["variant"].astype(str).tolist() == ["as it is", "none", "100"]
+    assert table["auroc"].between(0, 1).all()
+    assert table["n"].nunique() == 1
+    store = finished.results / "sweep" / "segment-100" / "store" / "duo"
+    assert Store(next(store.glob("eeg/temporal/*.arrow"))).shape == (80, 19, 100)
+    assert (finished.results / "figures" / "sweep.svg").is_file()
+    assert finished.planned("sweep") == {}
