@@ -164,7 +164,7 @@ def cohort(
     numbers = [(name, f"shard-{i:03d}") for name, n in counts.items() for i in range(n)]
     stems = [ingest / name / shard for name, shard in numbers]
     later = [path for name, shard in numbers for path in sorted(status.glob(f"{name}/*/{shard}.tsv"))] if status else []
-    used = [path for name, shard in numbers for path in sorted(status.glob(f"{name}/fmri/{shard}.runs.tsv"))] if status else []
+    used = [path for name, shard in numbers for path in sorted(status.glob(f"{name}/*/{shard}.runs.tsv"))] if status else []
     run(
         subjects=[stem.with_name(f"{stem.name}.subjects.parquet") for stem in stems],
         recordings=[stem.with_name(f"{stem.name}.recordings.parquet") for stem in stems],
@@ -293,6 +293,7 @@ def eeg(
     options: Json,
     store: StoreOut,
     status: StatusOut,
+    runs: Annotated[Path, typer.Option(help="Table of the recordings used to write (TSV).")],
     threads: Threads = 1,
 ) -> None:
     """From raw EEG to the temporal store of segments."""
@@ -305,6 +306,7 @@ def eeg(
         options=_parse(EegOptions, options),
         store=store,
         status=status,
+        runs=runs,
         threads=threads,
     )
 

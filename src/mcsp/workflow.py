@@ -229,9 +229,11 @@ class Plan:
         ]
 
     def runs(self) -> list[Path]:
-        """Tables of the runs that the fMRI stage used."""
+        """Tables of the runs that the fMRI and EEG stages used."""
         return [
-            self.root / "status" / name / "fmri" / f"shard-{shard}.runs.tsv" for name, shard in self.modality_shards("fmri")
+            self.root / "status" / name / modality / f"shard-{shard}.runs.tsv"
+            for modality in ("fmri", "eeg")
+            for name, shard in self.modality_shards(modality)
         ]
 
     @property
