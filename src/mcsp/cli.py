@@ -379,6 +379,7 @@ def pretrain(
     options: Json,
     out: Annotated[Path, typer.Option(help="Directory of the model to write.")],
     history: Annotated[Path, typer.Option(help="Table of the losses to write (TSV).")],
+    about: Annotated[str, typer.Option(help="Atlas, datasets and licences as JSON: kept in the configuration.")] = "{}",
     threads: Threads = 1,
 ) -> None:
     """Pre-train one fold's encoders without labels."""
@@ -391,6 +392,7 @@ def pretrain(
         splits=splits,
         fold=fold,
         options=_parse(PretrainOptions, options),
+        about=json.loads(about),
         out=out,
         history=history,
         threads=threads,

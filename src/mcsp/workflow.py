@@ -163,6 +163,20 @@ class Plan:
         parts = {name: getattr(self.study, name).model_dump(mode="json") for name in ("fmri", "eeg", "atlas")}
         return json.dumps({"datasets": datasets, "preprocess": self.study.preprocess, **parts}, sort_keys=True)
 
+    @property
+    def about(self) -> str:
+        """What models and their cards keep of the study in words, as JSON: atlas, datasets with kind and licence."""
+        study, atlas = self.study, self.study.atlas
+        return json.dumps(
+            {
+                "study": study.study,
+                "title": study.title,
+                "atlas": {**atlas.model_dump(mode="json", exclude={"image", "table"}), "own": bool(atlas.image or atlas.table)},
+                "datasets": {name: {"kind": d.kind, "licence": d.licence} for name, d in study.datasets.items()},
+            },
+            sort_keys=True,
+        )
+
     def page_options(self, source: str) -> str:
         """The whole study as JSON, for the summary page, and the name of its file."""
         return json.dumps({"source": source, **self.study.model_dump(mode="json")})
