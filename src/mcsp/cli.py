@@ -496,6 +496,49 @@ def summary(
 
 
 @app.command()
+def predict(
+    models: Annotated[list[Path], typer.Argument(help="Directories of trained models of one kind, e.g. a task's classifiers.")],
+    stores: Stores,
+    cohort: Cohort,
+    out: Annotated[Path, typer.Option(help="Predictions to write (TSV; JSON and Parquet beside it).")],
+    embeddings: Annotated[Path, typer.Option(help="Embeddings to write (Parquet).")],
+    threads: Threads = 1,
+) -> None:
+    """Apply trained models to new subjects; a study file with `predict.model` runs all stages up to here."""
+    from mcsp.predict.stage import run
+
+    run(stores=stores, cohort=cohort, models=models, out=out, embeddings=embeddings, threads=threads)
+
+
+@app.command()
+def card(
+    models: Annotated[
+        list[Path], typer.Argument(help="Directories of the models: the pre-trained folds, or a task's classifiers.")
+    ],
+    cohort: Cohort,
+    splits: Splits,
+    about: Annotated[str, typer.Option(help="Atlas, datasets and licences as JSON.")],
+    out: Annotated[Path, typer.Option(help="Model card to write (Markdown).")],
+    task: Annotated[str | None, typer.Option(help="Name of the classifiers' task.")] = None,
+    metrics: Annotated[Path | None, typer.Option(help="Metrics of the task (TSV).")] = None,
+    comparisons: Annotated[Path | None, typer.Option(help="Paired comparisons of the task (TSV).")] = None,
+) -> None:
+    """Write a model card: data, folds, losses, metrics, limits, how to load."""
+    from mcsp.report.card import run
+
+    run(
+        models=models,
+        cohort=cohort,
+        splits=splits,
+        about=json.loads(about),
+        task=task,
+        metrics=metrics,
+        comparisons=comparisons,
+        out=out,
+    )
+
+
+@app.command()
 def explain(
     name: str,
     models: Annotated[list[Path], typer.Argument(help="Directories of the classifiers, over folds and seeds.")],

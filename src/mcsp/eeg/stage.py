@@ -50,7 +50,10 @@ def recording_segments(row: dict, options: EegOptions) -> tuple[np.ndarray, dict
 
 
 def subject_segments(rows: list[dict], options: EegOptions) -> tuple[np.ndarray, list[dict]]:
-    """(segments of a subject's first usable recording, rest first; rows of the runs table). Raises Exclusion with all reasons."""
+    """(segments of a subject's first usable recording, rest first; rows of the runs table).
+
+    Raises Exclusion with all reasons.
+    """
     records, reasons = [], []
     for row in rows:
         named = {key: row[key] for key in ("uid", "session", "run", "task")} | {"file": Path(row["path"]).name}

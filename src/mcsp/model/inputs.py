@@ -93,7 +93,9 @@ def _check_scale(modality: str, series: np.ndarray, present: np.ndarray) -> None
 def _padded(series: np.ndarray, n_frames: int) -> np.ndarray:
     short = n_frames - series.shape[-1]
     if short < 0:
-        raise McspError(f"fmri/temporal: {series.shape[-1]} frames, the model reads {n_frames}: crop the series before z-scoring")
+        raise McspError(
+            f"fmri/temporal: {series.shape[-1]} frames, the model reads {n_frames}: crop the series before z-scoring"
+        )
     return np.pad(series, ((0, 0), (0, 0), (0, short)))
 
 
@@ -135,7 +137,12 @@ def _series(
 
 
 def _domain(
-    key: Key, series: np.ndarray | None, present: np.ndarray, counts: np.ndarray, shape: tuple[int, ...], data: Mapping[str, Any]
+    key: Key,
+    series: np.ndarray | None,
+    present: np.ndarray,
+    counts: np.ndarray,
+    shape: tuple[int, ...],
+    data: Mapping[str, Any],
 ) -> np.ndarray:
     """A domain (B, ...) that was not given, from the series; zeros for subjects that are not there."""
     if series is None or key[1] == "temporal":
@@ -148,7 +155,10 @@ def _domain(
 def modality_inputs(
     modality: str, given: Given, shapes: Mapping[Key, tuple[int, ...]], data: Mapping[str, Any], n_valid: Array | None
 ) -> tuple[dict[Key, np.ndarray], np.ndarray, np.ndarray]:
-    """(inputs (B, ...) of the model's domains, presence (B), valid frames or segments (B)) of one modality. Raises McspError."""
+    """(inputs (B, ...) of the model's domains, presence (B), valid frames or segments (B)) of one modality.
+
+    Raises McspError when the model can't read them.
+    """
     arrays, present = _arrays(modality, given)
     counts, series = np.zeros(len(present), int), arrays.get((modality, "temporal"))
     if series is not None:
@@ -159,12 +169,24 @@ def modality_inputs(
     for key, shape in ((key, tuple(shape)) for key, shape in shapes.items() if key[0] == modality):
         value = arrays[key] if key in arrays else _domain(key, series, present, counts, shape, data)
         if value.shape[1:] != shape:
+            wanted = " x ".join(map(str, shape))
             raise McspError(
-                f"{'/'.join(key)}: shape {value.shape}, the model reads (subjects x {' x '.join(map(str, shape))}), {AXES[key]}: "
+                f"{'/'.join(key)}: shape {value.shape}, the model reads (subjects x {wanted}), {AXES[key]}: "
                 "see config['data'] for its regions, channels and rates"
             )
         inputs[key] = np.where(present.reshape(-1, *[1] * len(shape)), value, 0).astype(np.float32)
     return inputs, present, counts
+
+
+def with_missing(batch: Batch, shapes: Mapping[Key, tuple[int, ...]]) -> Batch:
+    """The batch with all of the model's modalities: those that it lacks are missing in each of its subjects, and take no
+    memory.
+    """
+    n, modalities = len(batch), dict.fromkeys(m for m, _ in shapes)
+    x = {key: batch.x[key] if key in batch.x else torch.zeros(1, *shape).expand(n, *shape) for key, shape in shapes.items()}
+    present = {m: batch.present[m] if m in batch.present else torch.zeros(n, dtype=torch.bool) for m in modalities}
+    counts = {m: batch.n_valid[m] if m in batch.n_valid else torch.zeros(n, dtype=torch.long) for m in modalities}
+    return Batch(x, present, counts)
 
 
 def as_batch(
@@ -186,18 +208,15 @@ def as_batch(
         raise McspError(f"this model reads {' and '.join(wanted)}, given was {' and '.join(given) or 'nothing'}")
     parts = {m: modality_inputs(m, value, shapes, data.get(m, {}), n_valid) for m, value in given.items()}
     sizes = {m: len(present) for m, (_, present, _) in parts.items()}
-    n = sizes[next(iter(sizes))]
     if len(set(sizes.values())) > 1:
         raise McspError(
             f"{sizes['fmri']} subjects of fMRI and {sizes['eeg']} of EEG: give the same subjects in the same order, "
             "NaN where one lacks a modality"
         )
-    x: dict[Key, Tensor] = {}
-    for key, shape in shapes.items():  # what nobody has takes no memory
-        x[key] = torch.from_numpy(parts[key[0]][0][key]) if key[0] in parts else torch.zeros(1, *shape).expand(n, *shape)
-    present = {m: torch.from_numpy(parts[m][1]) if m in parts else torch.zeros(n, dtype=torch.bool) for m in wanted}
-    counts = {m: torch.from_numpy(parts[m][2]) if m in parts else torch.zeros(n, dtype=torch.long) for m in wanted}
-    lost = ~torch.stack(list(present.values())).any(dim=0)
+    x = {key: torch.from_numpy(value) for inputs, _, _ in parts.values() for key, value in inputs.items()}
+    present = {m: torch.from_numpy(there) for m, (_, there, _) in parts.items()}
+    batch = with_missing(Batch(x, present, {m: torch.from_numpy(n) for m, (_, _, n) in parts.items()}), shapes)
+    lost = ~torch.stack(list(batch.present.values())).any(dim=0)
     if lost.any():
         raise McspError(f"subject {int(lost.nonzero()[0])} has no modality at all: leave it out")
-    return Batch(x, present, counts)
+    return batch
