@@ -109,7 +109,8 @@ def test_several_models_are_averaged():
 )
 def test_what_lies_outside_is_said(row, text):
     ranges = {"t_r": (2.0, 2.5), "sfreq": (250.0, 250.0), "gap_mm": (5.0, 20.0), "age": (8.0, 40.0)}
-    assert stage.outside(row, ranges) == ([text] if text else [])
+    assert stage.outside(row, ranges, ["fmri", "eeg"]) == ([text] if text else [])
+    assert stage.outside(row, ranges, []) == ([text] if text and "age" in row else [])  # no recording of it is used
 
 
 @pytest.mark.parametrize(

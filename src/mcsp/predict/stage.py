@@ -18,7 +18,7 @@ from mcsp.model.mcsp import MCSP, Classifier
 from mcsp.predict.adopt import FREE
 from mcsp.store import read_json, read_table, write_json, write_table, write_tsv
 from mcsp.training.data import Subjects
-from mcsp.training.record import INPUT_META, inputs_of, traces
+from mcsp.training.record import INPUT_META, RANGES, inputs_of, traces
 
 COLUMNS = {
     "uid": "Subject: dataset/sub-label",
@@ -97,12 +97,15 @@ def widest(configs: Sequence[dict]) -> dict[str, tuple[float, float]]:
     return found
 
 
-def outside(row: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]]) -> list[str]:
-    """In what a subject (a row of the cohort) lies outside the ranges of the training subjects, in words."""
+def outside(row: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]], modalities: Sequence[str]) -> list[str]:
+    """In what a subject (a row of the cohort) lies outside the ranges of the training subjects, in words; of recordings, by
+    the modalities that are used.
+    """
+    told = {"age", *(column for m in modalities for column in RANGES[m])} & ranges.keys()
     found = []
     for column, (what, unit, both) in WORDS.items():
         value = row.get(column)
-        if column not in ranges or value is None or np.isnan(value):
+        if column not in told or value is None or np.isnan(value):
             continue
         low, high = ranges[column]
         if value > high + TOLERANCE * abs(high) or (both and value < low - TOLERANCE * abs(low)):
@@ -157,7 +160,7 @@ def predictions_table(cohort: pd.DataFrame, configs: Sequence[dict], answers: Se
         words = (
             [f"in the training data of {n_seen} of {len(configs)} models: their answers are no predictions"] if n_seen else []
         )
-        words += outside(row, ranges) if used else ["has no modality that the model reads"]
+        words += outside(row, ranges, used) if used else ["has no modality that the model reads"]
         words += ["the model was trained on simulated data"] if simulated else []
         mean = values.mean() if len(values) else np.nan
         spread = values.std(ddof=1) if len(values) > 1 else np.nan
