@@ -11,6 +11,9 @@ import pandas as pd
 import pytest
 
 from mcsp.cohort import store_path
+from mcsp.options.domains import ConnectivityOptions
+from mcsp.options.eeg import EegOptions
+from mcsp.options.fmri import FmriOptions
 from mcsp.store import StoreWriter, write_table, write_tsv
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -56,7 +59,9 @@ def write_stored_study(root: Path, *, n_per_group: int = 12, seed: int = 0, effe
     table.insert(0, "name", names)
     table.insert(0, "index", range(1, study.n_rois + 1))
     write_tsv(table, study.atlas, {c: c for c in table.columns})
+    domain_options = {"connectivity": ConnectivityOptions().model_dump(mode="json"), "spectra": {"detrend": True}}
     fmri_meta = {
+        "options": {"fmri": FmriOptions(n_frames=study.n_frames, min_frames=20).model_dump(mode="json"), **domain_options},
         "units": "z",
         "t_r": 2.0,
         "names": names,
@@ -64,7 +69,17 @@ def write_stored_study(root: Path, *, n_per_group: int = 12, seed: int = 0, effe
         "coordinates": coordinates.tolist(),
         "code": "test",
     }
-    eeg_meta = {"units": "scaled", "sfreq": 50.0, "ch_names": list(study.ch_names), "montage": "standard_1020", "code": "test"}
+    eeg_options = EegOptions(
+        sfreq=50.0, ch_names=list(study.ch_names), n_segments=study.n_segments, segment_samples=study.segment_samples
+    )
+    eeg_meta = {
+        "options": {"eeg": eeg_options.model_dump(mode="json"), **domain_options},
+        "units": "scaled",
+        "sfreq": 50.0,
+        "ch_names": list(study.ch_names),
+        "montage": "standard_1020",
+        "code": "test",
+    }
     bands = ["delta", "theta", "alpha", "beta"]
     n_freqs_fmri, n_freqs_eeg, c = study.n_frames // 2 + 1, study.segment_samples // 2 + 1, len(study.ch_names)
     shapes = {
@@ -104,6 +119,10 @@ def write_stored_study(root: Path, *, n_per_group: int = 12, seed: int = 0, effe
                     "family": uid,
                     "labels": "ASD" if case else "control",
                     "mean_fd": float(rng.uniform(0.05, 0.3)),
+                    "t_r": (2.0, 2.5)[number // 2 % 2] if "fmri" in has else np.nan,
+                    "sfreq": 250.0 if "eeg" in has else np.nan,
+                    "gap_mm": 10.0 * (number % 3) if "eeg" in has else np.nan,
+                    "fingerprints": f"{dataset}{number}",
                     "has_fmri": "fmri" in has,
                     "has_eeg": "eeg" in has,
                 }

@@ -295,6 +295,7 @@ def eeg(
     options: Json,
     store: StoreOut,
     status: StatusOut,
+    runs: Annotated[Path, typer.Option(help="Table of the recordings used to write (TSV).")],
     threads: Threads = 1,
 ) -> None:
     """From raw EEG to the temporal store of segments."""
@@ -307,6 +308,7 @@ def eeg(
         options=_parse(EegOptions, options),
         store=store,
         status=status,
+        runs=runs,
         threads=threads,
     )
 
@@ -379,6 +381,7 @@ def pretrain(
     options: Json,
     out: Annotated[Path, typer.Option(help="Directory of the model to write.")],
     history: Annotated[Path, typer.Option(help="Table of the losses to write (TSV).")],
+    about: Annotated[str, typer.Option(help="Atlas, datasets and licences as JSON: kept in the configuration.")] = "{}",
     threads: Threads = 1,
 ) -> None:
     """Pre-train one fold's encoders without labels."""
@@ -391,6 +394,7 @@ def pretrain(
         splits=splits,
         fold=fold,
         options=_parse(PretrainOptions, options),
+        about=json.loads(about),
         out=out,
         history=history,
         threads=threads,
@@ -524,6 +528,49 @@ def summary(
     from mcsp.evaluation.summary import run
 
     run(metrics=metrics, comparisons=[path.with_name("comparisons.tsv") for path in metrics], out=out)
+
+
+@app.command()
+def predict(
+    models: Annotated[list[Path], typer.Argument(help="Directories of trained models of one kind, e.g. a task's classifiers.")],
+    stores: Stores,
+    cohort: Cohort,
+    out: Annotated[Path, typer.Option(help="Predictions to write (TSV; JSON and Parquet beside it).")],
+    embeddings: Annotated[Path, typer.Option(help="Embeddings to write (Parquet).")],
+    threads: Threads = 1,
+) -> None:
+    """Apply trained models to new subjects; a study file with `predict.model` runs all stages up to here."""
+    from mcsp.predict.stage import run
+
+    run(stores=stores, cohort=cohort, models=models, out=out, embeddings=embeddings, threads=threads)
+
+
+@app.command()
+def card(
+    models: Annotated[
+        list[Path], typer.Argument(help="Directories of the models: the pre-trained folds, or a task's classifiers.")
+    ],
+    cohort: Cohort,
+    splits: Splits,
+    about: Annotated[str, typer.Option(help="Atlas, datasets and licences as JSON.")],
+    out: Annotated[Path, typer.Option(help="Model card to write (Markdown).")],
+    task: Annotated[str | None, typer.Option(help="Name of the classifiers' task.")] = None,
+    metrics: Annotated[Path | None, typer.Option(help="Metrics of the task (TSV).")] = None,
+    comparisons: Annotated[Path | None, typer.Option(help="Paired comparisons of the task (TSV).")] = None,
+) -> None:
+    """Write a model card: data, folds, losses, metrics, limits, how to load."""
+    from mcsp.report.card import run
+
+    run(
+        models=models,
+        cohort=cohort,
+        splits=splits,
+        about=json.loads(about),
+        task=task,
+        metrics=metrics,
+        comparisons=comparisons,
+        out=out,
+    )
 
 
 @app.command()

@@ -171,6 +171,8 @@ def _print_ends(results: Path, tasks: Sequence[str], console: Console) -> None:
             if (results / stage / task / file).is_file()
         ]
         console.print(f"task {task}: {classifiers} classifiers, {' and '.join(parts) or 'neither evaluated nor explained'}")
+    if (predictions := results / "predict" / "predictions.tsv").is_file():
+        console.print(f"predictions: {predictions}", highlight=False, soft_wrap=True)
     report = results / "report.html"
     console.print(f"report: {report if report.is_file() else 'not yet'}", highlight=False, soft_wrap=True)
 

@@ -21,7 +21,7 @@ from mcsp.options.eeg import EegOptions
 from mcsp.options.embedded import EmbeddedOptions
 from mcsp.options.fmri import FmriOptions
 from mcsp.options.fmriprep import FmriprepOptions
-from mcsp.options.results import EvaluateOptions, ExplainOptions, FigureOptions
+from mcsp.options.results import EvaluateOptions, ExplainOptions, FigureOptions, PredictOptions
 from mcsp.options.simulate import SimulateOptions
 from mcsp.options.sweep import SweepOptions
 from mcsp.options.tasks import Task
@@ -34,7 +34,7 @@ class Study(Options):
     study: str = Field(description="Name of the study: results go to results/<study>")
     title: str = Field("", description="One line for the report's first page")
     datasets: dict[str, Dataset] = Field(min_length=1)
-    tasks: dict[str, Task] = Field(min_length=1)
+    tasks: dict[str, Task] = Field({}, description="Questions to answer; a study that applies a trained model has none")
     atlas: AtlasOptions = AtlasOptions()
     preprocess: Literal["none", "embedded", "fmriprep"] = Field(
         "none",
@@ -55,6 +55,7 @@ class Study(Options):
     explain: ExplainOptions = ExplainOptions()
     sweep: SweepOptions = SweepOptions()
     figures: FigureOptions = FigureOptions()
+    predict: PredictOptions = PredictOptions()
 
     @field_validator("study")
     @classmethod
@@ -73,6 +74,10 @@ class Study(Options):
 
     @model_validator(mode="after")
     def _check(self) -> Study:
+        if not self.tasks and not self.predict.model:
+            raise ValueError("tasks is missing: give it a value (or predict.model, to apply a trained model)")
+        if self.tasks and self.predict.model:
+            raise ValueError("predict.model applies a trained model, tasks train new ones: leave out one of them")
         known = self.known_labels()
         for name, task in self.tasks.items():
             unknown = sorted({*task.case, *task.control} - known)
@@ -115,6 +120,7 @@ class Study(Options):
                 found.append((f"datasets.{name}.derivatives", dataset.derivatives))
             if dataset.kind != "simulate" and dataset.phenotype.table:
                 found.append((f"datasets.{name}.phenotype.table", dataset.phenotype.table))
+        found += [("predict.model", self.predict.model)] if self.predict.model else []
         found += [(f"atlas.{key}", value) for key in ("image", "table") if (value := getattr(self.atlas, key))]
         return [(field, Path(path)) for field, path in found]
 

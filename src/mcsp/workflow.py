@@ -11,6 +11,8 @@ from typing import Any
 from mcsp.bids.contents import shard_hashes
 from mcsp.code import code_version
 from mcsp.cohort import DOMAINS
+from mcsp.errors import McspError
+from mcsp.predict.adopt import adopted, model_folders
 from mcsp.study import Study, check_paths, options_json, parse_study, read_yaml
 from mcsp.variants import variants
 
@@ -45,6 +47,8 @@ ENTRIES = {
     "figure_embeddings": "mcsp.figures.embeddings",
     "figure_fmri_map": "mcsp.figures.fmri_map",
     "figure_eeg_topography": "mcsp.figures.eeg_topography",
+    "predict": "mcsp.predict.stage",
+    "card": "mcsp.report.card",
     "page": "mcsp.report.page",
 }
 TRANSFORMS = {"spatial": "connectivity", "spectral": "spectra"}
@@ -67,7 +71,7 @@ def study_of(config: Mapping[str, Any], fallback: Path, configfiles: Iterable[st
     source = next((name for name in given if name != "config.yaml"), "config.yaml")  # the defaults are always there
     if not config.get("datasets"):
         config, source = overlay(config, read_yaml(fallback)), fallback.name
-    study = parse_study(config, source)
+    study = parse_study(adopted(config, source), source)
     check_paths(study, source)
     return study, source
 
@@ -76,7 +80,8 @@ def load_plan(study: Path, results: Path) -> Plan:
     """Plan of a study file, for commands that look at its results. Input paths need not exist any more."""
     defaults = Path(__file__).resolve().parents[2] / "config" / "config.yaml"
     base = read_yaml(defaults) if defaults.is_file() else {}
-    return Plan(parse_study(overlay(base, read_yaml(study)), study.name), results)
+    values = adopted(overlay(base, read_yaml(study)), study.name)
+    return Plan(parse_study(values, study.name), results)
 
 
 class Plan:
@@ -173,6 +178,20 @@ class Plan:
         }
         parts = {name: getattr(self.study, name).model_dump(mode="json") for name in ("fmri", "eeg", "atlas", "fmriprep")}
         return json.dumps({"datasets": datasets, "preprocess": self.study.preprocess, **parts}, sort_keys=True)
+
+    @property
+    def about(self) -> str:
+        """What models and their cards keep of the study in words, as JSON: atlas, datasets with kind and licence."""
+        study, atlas = self.study, self.study.atlas
+        return json.dumps(
+            {
+                "study": study.study,
+                "title": study.title,
+                "atlas": {**atlas.model_dump(mode="json", exclude={"image", "table"}), "own": bool(atlas.image or atlas.table)},
+                "datasets": {name: {"kind": d.kind, "licence": d.licence} for name, d in study.datasets.items()},
+            },
+            sort_keys=True,
+        )
 
     def page_options(self, source: str) -> str:
         """The whole study as JSON, for the summary page, and the name of its file."""
@@ -271,9 +290,11 @@ class Plan:
         ]
 
     def runs(self) -> list[Path]:
-        """Tables of the runs that the fMRI stage used."""
+        """Tables of the runs that the fMRI and EEG stages used."""
         return [
-            self.root / "status" / name / "fmri" / f"shard-{shard}.runs.tsv" for name, shard in self.modality_shards("fmri")
+            self.root / "status" / name / modality / f"shard-{shard}.runs.tsv"
+            for modality in ("fmri", "eeg")
+            for name, shard in self.modality_shards(modality)
         ]
 
     @property
@@ -289,6 +310,18 @@ class Plan:
         """Directories of a task's classifiers."""
         seeds = self.study.finetune.seeds
         return [self.root / "finetune" / task / f"fold-{fold}_seed-{seed}" for fold in self.folds for seed in seeds]
+
+    def applied(self) -> list[Path]:
+        """Directories of the trained models that the study applies. Raises McspError when it names none."""
+        if not self.study.predict.model:
+            raise McspError("predict.model is not set: name a trained model in the study file, e.g. results/demo/finetune/asd")
+        return model_folders(self.study.predict.model)
+
+    def cards(self) -> list[Path]:
+        """Model cards: of the pre-trained models, and of each task's classifiers."""
+        return [self.root / "pretrain" / "model_card.md"] + [
+            self.root / "finetune" / t / "model_card.md" for t in self.study.tasks
+        ]
 
     def figures(self) -> list[Path]:
         """Stems of all figures, in the report's order."""

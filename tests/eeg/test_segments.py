@@ -61,7 +61,7 @@ def test_another_net_and_rate_give_the_same_field_on_the_montage(sfreq):
     """A smooth field seen by 60 other electrodes, mapped to the 19: close to the field at those 19."""
     others = [n for n in PLACES if n not in CHANNELS_19 and n not in ("T3", "T4", "T5", "T6", "A1", "A2", "M1", "M2")][::1]
     raw = make_raw(others, sfreq, noise=0.2e-6)
-    data = preprocess(raw, OPTIONS, 50.0)
+    data, _ = preprocess(raw, OPTIONS, 50.0)
     assert data.shape == (19, (40 * 250))
     truth = 20e-6 * smooth_field(CHANNELS_19)[:, 0]
     got = amplitude(data[:, 1000:-1000], 250, 10)
@@ -83,17 +83,21 @@ def test_splines_are_mnes():
 
 
 def test_average_reference():
-    np.testing.assert_allclose(preprocess(make_raw(), OPTIONS, 50.0).mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(preprocess(make_raw(), OPTIONS, 50.0)[0].mean(axis=0), 0, atol=1e-12)
 
 
 def test_bad_channels_are_found_and_interpolated():
     raw = make_raw()
     rng = np.random.default_rng(1)
-    clean = preprocess(make_raw(), OPTIONS, 50.0)
+    clean, whole = preprocess(make_raw(), OPTIONS, 50.0)
     raw._data[3] = 0.0  # flat
     raw._data[16] = 4e-3 * rng.normal(size=raw.n_times)  # loose
     raw._data[7, 100] = np.nan
-    mended = preprocess(raw, OPTIONS, 50.0)
+    mended, holes = preprocess(raw, OPTIONS, 50.0)
+    assert whole == {"n_channels": 19, "n_bad": 0, "gap_mm": 0}
+    assert (holes["n_channels"], holes["n_bad"]) == (19, 3)
+    neighbours = [np.linalg.norm(PLACES[raw.ch_names[i]] - PLACES[other]) for i in (3, 16, 7) for other in raw.ch_names]
+    assert min(n for n in neighbours if n > 0) * 1000 <= holes["gap_mm"] < 100
     for channel in (3, 16, 7):
         assert np.corrcoef(mended[channel], clean[channel])[0, 1] > 0.8
     np.testing.assert_array_equal(

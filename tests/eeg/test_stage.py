@@ -32,7 +32,10 @@ def test_a_bad_recording_never_stops_a_shard(tmp_path, threads):
     write_table(pd.DataFrame(rows), tmp_path / "r.parquet")
     store, status = tmp_path / "s.arrow", tmp_path / "s.tsv"
     options = EegOptions(n_segments=20)
-    run(dataset="d", recordings=tmp_path / "r.parquet", options=options, store=store, status=status, threads=threads)
+    run(
+        dataset="d", recordings=tmp_path / "r.parquet", options=options, store=store, status=status,
+        runs=tmp_path / "runs.tsv", threads=threads,
+    )  # fmt: skip
     opened = Store(store)
     assert opened.uids == ["d/sub-a", "d/sub-bb"]
     assert opened.shape == (20, 19, 200)
@@ -41,6 +44,9 @@ def test_a_bad_recording_never_stops_a_shard(tmp_path, threads):
     lines = read_tsv(status).set_index("uid")
     assert "too short: 8 s, 16 s are needed" in lines.loc["d/sub-short", "reason"]
     assert "can't be read" in lines.loc["d/sub-gone", "reason"]
+    used = read_tsv(tmp_path / "runs.tsv").set_index("uid")
+    assert used["state"].tolist() == ["used", "used"]
+    assert used["sfreq"].tolist() == [250, 500]  # before resampling
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,7 @@ def real_spectra(real_data, tmp_path_factory):
     paths = {name: root / f"{name}.arrow" for name in ("temporal", "spatial", "spectral")}
     run(
         dataset="d", recordings=root / "ingest/d/shard-000.recordings.parquet", options=options, store=paths["temporal"],
-        status=root / "eeg.tsv", threads=1,
+        status=root / "eeg.tsv", runs=root / "runs.tsv", threads=1,
     )  # fmt: skip
     common = {"dataset": "d", "modality": "eeg", "temporal": paths["temporal"], "threads": 1}
     spectra.run(**common, options=SpectraOptions(), store=paths["spectral"], status=root / "x.tsv")

@@ -25,6 +25,7 @@ STAGES = [
     "finetune",
     "evaluate",
     "explain",
+    "cards",
     "figures",
     "report",
 ]

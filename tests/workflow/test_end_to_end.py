@@ -173,3 +173,76 @@ def test_a_sweep_ends_in_one_table_and_one_figure(finished):
     assert Store(next(store.glob("eeg/temporal/*.arrow"))).shape == (80, 19, 100)
     assert (finished.results / "figures" / "sweep.svg").is_file()
     assert finished.planned("sweep") == {}
+
+
+def test_model_cards_say_what_the_data_was(finished):
+    card = (finished.results / "finetune/asd/model_card.md").read_text()
+    splits = json.loads((finished.results / "splits/splits.json").read_text())["Splits"]
+    for words in (
+        "SIMULATED data (duo, mri)",
+        splits["sha256"],
+        "not for diagnosis",
+        "simulated data: no restriction",
+        "auroc",
+    ):
+        assert words in card
+    assert "Model card" in (finished.results / "pretrain/model_card.md").read_text()
+    assert "nan" not in card
+
+
+def test_series_alone_are_answered_as_the_stores_are(finished):
+    from mcsp import MCSP
+    from mcsp.training.data import Subjects
+
+    model = MCSP.from_pretrained(finished.results / "pretrain/fold-0")
+    cohort = read_table(finished.results / "cohort/subjects.parquet")
+    cohort = cohort[cohort["has_fmri"] & cohort["has_eeg"]].reset_index(drop=True)
+    subjects = Subjects(finished.results / "store", cohort, list(cohort["uid"])[:4], model.keys)
+    batch = subjects.collate(range(4))
+    stored = model.embed(batch)
+    alone = model.embed(fmri=batch.x["fmri", "temporal"], eeg=batch.x["eeg", "temporal"].numpy(), n_valid=batch.n_valid["fmri"])
+    for key, values in stored.items():
+        assert (alone[key] - values).abs().max() < 1e-4, key
+
+
+NEW = """
+study: new
+datasets:
+  again: {kind: bids, path: results/tiny/bids/duo, n_shards: 1}
+  fresh:
+    kind: simulate
+    n_shards: 1
+    n_subjects: 4
+    modalities: [fmri, eeg]
+    groups: {control: 0.5, ASD: 0.5}
+    fmri_duration: 140
+    voxel_size: 10
+    sites: [{name: Z, t_r: 1.0, sfreq: 500}]
+simulate: {seed: 7}
+predict: {model: results/tiny/finetune/asd}
+"""
+
+
+def test_a_trained_model_is_applied_to_new_data(finished, tmp_path):
+    """Unlabelled data through the same stages; the training study's own recordings are recognised under another name."""
+    (tmp_path / "new.yaml").write_text(NEW)
+    finished.snakemake(study=str(tmp_path / "new.yaml"))
+    out = finished.root / "results/new"
+    found = read_tsv(out / "predict/predictions.tsv").set_index("dataset")
+    assert found["p"].between(0, 1).all()
+    again, fresh = found.loc["again"], found.loc["fresh"]
+    assert (again["n_seen"] >= 1).all()
+    assert (fresh["n_seen"] == 0).all()
+    assert again["warnings"].str.contains("in the training data of").all()
+    assert fresh["warnings"].str.contains("repetition time 1 s, in training 2 to 2.5 s").all()
+    assert fresh["warnings"].str.contains("sampling rate 500 Hz").all()
+    assert (found["n_models"] == 2).all()
+    embeddings = read_table(out / "predict/embeddings.parquet")
+    assert set(embeddings["model"]) == {"fold-0_seed-0", "fold-1_seed-0"}
+    assert Store(next(out.glob("store/again/fmri/temporal/*.arrow"))).shape == (160, 60)  # the model's options
+    assert not (out / "pretrain").exists()
+    assert "Nothing to be done" in finished.snakemake(study=str(tmp_path / "new.yaml"))
+
+    (tmp_path / "other.yaml").write_text(NEW + "fmri: {n_frames: 50}\n")
+    text = finished.snakemake("-n", study=str(tmp_path / "other.yaml"), check=False)
+    assert "other.yaml: fmri.n_frames = 50, but the model was trained with 60: leave it out" in text

@@ -5,6 +5,7 @@ rule eeg_shard:
     output:
         store=R / "store/{dataset}/eeg/temporal/shard-{shard}.arrow",
         status=R / "status/{dataset}/eeg/shard-{shard}.tsv",
+        runs=R / "status/{dataset}/eeg/shard-{shard}.runs.tsv",
     log:
         R / "logs/eeg/{dataset}_{shard}.log",
     benchmark:
@@ -22,7 +23,7 @@ rule eeg_shard:
         "EEG segments of {wildcards.dataset}, shard {wildcards.shard}"
     shell:
         "mcsp eeg --dataset {wildcards.dataset} --recordings {input.recordings:q} --options {params.options:q} "
-        "--store {output.store:q} --status {output.status:q} --threads {threads} > {log:q} 2>&1"
+        "--store {output.store:q} --status {output.status:q} --runs {output.runs:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule eeg:

@@ -43,6 +43,7 @@ rule report:
         rules.figures.input,
         rules.evaluate.output,
         rules.explain.input,
+        rules.cards.input,
     output:
         R / "report.html",
     log:

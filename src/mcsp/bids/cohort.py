@@ -25,6 +25,10 @@ COLUMNS = {
     "family": "Relatives share it; they are never split over folds",
     "labels": "control or disorders, joined by ';'",
     "mean_fd": "Mean framewise displacement in mm",
+    "t_r": "Repetition time in s, as recorded",
+    "sfreq": "Sampling rate of the EEG in Hz, as recorded",
+    "gap_mm": "Largest distance in mm from a channel of the common montage to the nearest good electrode",
+    "fingerprints": "Hashes of the subject's recordings, joined by ';'",
     "has_fmri": "The subject has usable fMRI",
     "has_eeg": "The subject has usable EEG",
 }
@@ -92,6 +96,20 @@ def check_datasets(subjects: pd.DataFrame, exclusions: pd.DataFrame, datasets: S
         raise McspError("\n".join(lines))
 
 
+def as_recorded(subjects: pd.DataFrame, recordings: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Subjects with `t_r`, `sfreq` and `gap_mm` of the first run that a stage used, else of the first recording that tells,
+    and the `fingerprints` of all their recordings.
+    """
+    used = runs[runs["state"] == "used"]
+    columns = {}
+    for column in ("t_r", "sfreq", "gap_mm"):
+        tables = [table for table in (used, recordings) if column in table]
+        told = [subjects["uid"].map(table.dropna(subset=column).groupby("uid")[column].first()) for table in tables]
+        columns[column] = told[0].fillna(told[-1]).astype(float) if told else float("nan")
+    prints = recordings.groupby("uid")["fingerprint"].agg(lambda own: ";".join(sorted(set(own))))
+    return subjects.assign(**columns, fingerprints=subjects["uid"].map(prints).fillna(""))
+
+
 def displacement_used(subjects: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """Subjects with `mean_fd` of the runs that the fMRI stage used, by their frames; as ingestion has it where none tells."""
     used = runs[(runs["state"] == "used") & runs["mean_fd"].notna()]
@@ -126,15 +144,17 @@ def run(
     """Merge tables of shards (paths `<dataset>/shard-NNN...`) into the cohort table at `out`, its TSV beside it, and the
     table of exclusions, which also lists what can't be used of subjects that stay.
 
-    `status`: of ingestion, and of the stages that have run; `runs`: which runs the fMRI stage used. Raises McspError when a
+    `status`: of ingestion, and of the stages that have run; `runs`: which runs the stages used. Raises McspError when a
     dataset is empty.
     """
     people = pd.concat([read_table(path) for path in subjects], ignore_index=True)
     files = pd.concat([read_table(path) for path in recordings], ignore_index=True)
     lines = pd.concat([read_tsv(path) for path in status], ignore_index=True)
     lines = lines.astype(dict.fromkeys(lines, object))
-    if runs:
-        people = displacement_used(people, pd.concat([read_tsv(path) for path in runs], ignore_index=True))
+    used = pd.concat([read_tsv(path) for path in runs], ignore_index=True) if runs else pd.DataFrame(columns=["state", "uid"])
+    if "mean_fd" in used:
+        people = displacement_used(people, used)
+    people = as_recorded(people, files, used)
     kept = modality_flags(people, files, lines)
     kept = kept[kept["has_fmri"] | kept["has_eeg"]]
     twice = doubles(kept, files)

@@ -112,6 +112,6 @@ def run(
         }
     stage = f"connectivity-{modality}"
     transform_store(
-        temporal=temporal, function=function, shape=shape, meta=meta, store=store, status=status, stage=stage, dataset=dataset,
-        threads=threads,
+        temporal=temporal, function=function, shape=shape, meta=meta, options=options, store=store, status=status, stage=stage,
+        dataset=dataset, threads=threads,
     )  # fmt: skip

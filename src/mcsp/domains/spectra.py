@@ -53,6 +53,7 @@ def run(
             "freqs": [round(float(f), 9) for f in np.fft.rfftfreq(n, step)],
             "code": code_version("mcsp.domains.spectra"),
         },
+        options=options,
         store=store,
         status=status,
         stage=f"spectra-{modality}",

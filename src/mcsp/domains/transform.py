@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mcsp.options import Options
 from mcsp.shards import work_through, write_status
 from mcsp.store import Store, StoreWriter
 
@@ -29,17 +30,21 @@ def transform_store(
     function: Callable[[np.ndarray, int], np.ndarray],
     shape: tuple[int, ...],
     meta: dict[str, Any],
+    options: Options,
     store: Path,
     status: Path,
     stage: str,
     dataset: str,
     threads: int,
 ) -> None:
-    """Write `function(row, n_valid)` of every row of `temporal` to `store`, and the status of its subjects."""
+    """Write `function(row, n_valid)` of every row of `temporal` to `store`, and the status of its subjects. The store's
+    metadata is the temporal one's and `meta`, with the stage's `options` beside those of the stage before.
+    """
     source = Store(temporal)
+    made_by = {**source.meta.get("options", {}), stage.split("-")[0]: options.model_dump(mode="json")}
     items = [(uid, index) for index, uid in enumerate(source.uids)]
     outcomes = []
-    with StoreWriter(store, shape, {**source.meta, **meta}) as writer:
+    with StoreWriter(store, shape, {**source.meta, **meta, "options": made_by}) as writer:
         for outcome in work_through(Row(temporal, function), items, threads=threads, label=f"{stage} {dataset}"):
             if outcome.state == "done":
                 writer.add(outcome.key, outcome.value, source.n_valid[source.uids.index(outcome.key)])

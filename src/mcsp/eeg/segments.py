@@ -62,8 +62,20 @@ def to_montage(raw: mne.io.BaseRaw, options: EegOptions) -> mne.io.BaseRaw:
     return raw.interpolate_to(target, method="spline").reorder_channels(options.ch_names)
 
 
-def preprocess(raw: mne.io.BaseRaw, options: EegOptions, line_freq: float) -> np.ndarray:
-    """Continuous EEG (C, n) in V on the common montage and rate, average reference.
+def coverage(raw: mne.io.BaseRaw, options: EegOptions) -> dict[str, float]:
+    """How well the good channels of a recording cover the common montage: their numbers, and `gap_mm`, the largest distance
+    from a channel of the montage to the nearest good electrode (0 where all of them were recorded and are good).
+    """
+    good = [name for name in raw.ch_names if name not in raw.info["bads"]]
+    own, template = raw.get_montage().get_positions()["ch_pos"], template_montage(options.montage).get_positions()["ch_pos"]
+    wanted = np.array([own.get(name, template[name]) for name in options.ch_names])
+    there = np.array([own[name] for name in good])
+    nearest = np.linalg.norm(wanted[:, None] - there[None], axis=2).min(axis=1)
+    return {"n_channels": len(raw.ch_names), "n_bad": len(raw.ch_names) - len(good), "gap_mm": 1000 * float(nearest.max())}
+
+
+def preprocess(raw: mne.io.BaseRaw, options: EegOptions, line_freq: float) -> tuple[np.ndarray, dict[str, float]]:
+    """(continuous EEG (C, n) in V on the common montage and rate, average reference; `coverage` of the montage).
 
     Raises Exclusion when too many channels are bad or amplitudes can't be EEG.
     """
@@ -81,11 +93,12 @@ def preprocess(raw: mne.io.BaseRaw, options: EegOptions, line_freq: float) -> np
         raise Exclusion(
             f"{len(raw.info['bads'])} of {len(raw.ch_names)} channels are bad ({bads}), above {options.max_bad_share:.0%}"
         )
+    quality = coverage(raw, options)
     raw.interpolate_bads(reset_bads=True, verbose="error")
     raw.set_eeg_reference("average", verbose="error")
     if raw.info["sfreq"] != options.sfreq:
         raw.resample(options.sfreq, verbose="error")
-    return to_montage(raw, options).get_data()
+    return to_montage(raw, options).get_data(), quality
 
 
 def cut_segments(data: np.ndarray, options: EegOptions) -> np.ndarray:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mcsp.code import code_version
 from mcsp.eeg.read import read_eeg
@@ -13,36 +14,61 @@ from mcsp.eeg.segments import cut_segments, preprocess, scale_of
 from mcsp.errors import Exclusion
 from mcsp.options.eeg import EegOptions
 from mcsp.shards import work_through, write_status
-from mcsp.store import StoreWriter, read_table
+from mcsp.store import StoreWriter, read_table, write_tsv
 
 LOOK_AHEAD = 4.0  # how much of a recording is read, as a multiple of what is needed: bounds the memory
+RUN_COLUMNS = {
+    "uid": "Subject: dataset/sub-label",
+    "session": "BIDS session",
+    "run": "BIDS run",
+    "task": "BIDS task",
+    "file": "Recording",
+    "state": "used, or excluded (unusable, with reason)",
+    "reason": "Why it is excluded",
+    "sfreq": "Sampling rate of the recording in Hz",
+    "n_channels": "EEG channels with a known place",
+    "n_bad": "Bad ones among them, which were interpolated",
+    "gap_mm": "Largest distance in mm from a channel of the common montage to the nearest good electrode",
+}
 
 
-def recording_segments(row: dict, options: EegOptions) -> np.ndarray:
-    """(n_segments, C, samples) of one recording, divided by its scale. Raises Exclusion when it is unusable."""
+def recording_segments(row: dict, options: EegOptions) -> tuple[np.ndarray, dict]:
+    """((n_segments, C, samples) of one recording, divided by its scale; what the runs table says of it).
+
+    Raises Exclusion when it is unusable.
+    """
     needed = options.n_segments * options.segment_samples / options.sfreq
     montage = Path(row["montage"]) if row["montage"] else None
     raw = read_eeg(Path(row["path"]), montage, options.montage, LOOK_AHEAD * needed)
     least = needed * (options.min_overlap_share if options.short == "overlap" else 1.0)
     if raw.times[-1] + 1 / raw.info["sfreq"] < min(least, needed - 1):
         raise Exclusion(f"too short: {raw.times[-1]:.0f} s, {least:.0f} s are needed (eeg.n_segments, eeg.short)")
-    segments = cut_segments(preprocess(raw, options, row["line_freq"]), options)
-    return segments / scale_of(segments)
+    sfreq = float(raw.info["sfreq"])
+    data, quality = preprocess(raw, options, row["line_freq"])
+    segments = cut_segments(data, options)
+    return segments / scale_of(segments), {"sfreq": sfreq, **quality}
 
 
-def subject_segments(rows: list[dict], options: EegOptions) -> np.ndarray:
-    """Segments of a subject's first usable recording (rest first). Raises Exclusion with all reasons."""
-    reasons = []
+def subject_segments(rows: list[dict], options: EegOptions) -> tuple[np.ndarray, list[dict]]:
+    """(segments of a subject's first usable recording, rest first; rows of the runs table).
+
+    Raises Exclusion with all reasons.
+    """
+    records, reasons = [], []
     for row in rows:
+        named = {key: row[key] for key in ("uid", "session", "run", "task")} | {"file": Path(row["path"]).name}
         try:
-            return recording_segments(row, options)
+            segments, quality = recording_segments(row, options)
         except Exclusion as error:
-            reasons.append(str(error))
+            reasons.append(" ".join(str(error).split()))
+            records.append({**named, "state": "excluded", "reason": reasons[-1]})
+            continue
+        return segments, [*records, {**named, "state": "used", **quality}]
     raise Exclusion("; ".join(dict.fromkeys(reasons)))
 
 
-def run(*, dataset: str, recordings: Path, options: EegOptions, store: Path, status: Path, threads: int) -> None:
-    """Write one shard of the EEG temporal store and the status of its subjects."""
+def run(*, dataset: str, recordings: Path, options: EegOptions, store: Path, status: Path, runs: Path, threads: int) -> None:
+    """Write one shard of the EEG temporal store, the status of its subjects, and which of their recordings were used."""
     table = read_table(recordings)
     table = table[table["modality"] == "eeg"]
     items = [(uid, rows.to_dict("records")) for uid, rows in table.groupby("uid", sort=True)]
@@ -52,14 +78,17 @@ def run(*, dataset: str, recordings: Path, options: EegOptions, store: Path, sta
         "sfreq": options.sfreq,
         "montage": options.montage,
         "ch_names": options.ch_names,
+        "options": {"eeg": options.model_dump(mode="json")},
         "code": code_version("mcsp.eeg.stage"),
     }
     shape = (options.n_segments, len(options.ch_names), options.segment_samples)
-    outcomes = []
+    outcomes, records = [], []
     with StoreWriter(store, shape, meta) as writer:
         work = partial(subject_segments, options=options)
         for outcome in work_through(work, items, threads=threads, label=f"EEG {dataset}"):
             if outcome.state == "done":
-                writer.add(outcome.key, outcome.value, options.n_segments)
+                writer.add(outcome.key, outcome.value[0], options.n_segments)
+                records += outcome.value[1]
             outcomes.append(outcome._replace(value=None))
     write_status(status, "eeg", dataset, outcomes)
+    write_tsv(pd.DataFrame(records, columns=list(RUN_COLUMNS)), runs, RUN_COLUMNS)

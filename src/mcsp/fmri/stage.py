@@ -119,6 +119,7 @@ def run(
         "axes": ["roi", "frame"],
         "t_r": options.t_r,
         **regions.meta(),
+        "options": {"fmri": options.model_dump(mode="json")},
         "code": code_version("mcsp.fmri.stage"),
     }
     outcomes, records = [], []

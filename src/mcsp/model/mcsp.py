@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
+from mcsp import __version__
 from mcsp.errors import McspError
 from mcsp.model.batch import Batch, Key
 from mcsp.model.encoders import Architecture, Projector, Scaler, make_encoder
+from mcsp.model.inputs import Array, Given, as_batch
 
 
 def _name(key: Key) -> str:
@@ -26,32 +32,63 @@ class _Saved(nn.Module):
     config: dict[str, Any]
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors` and `config.json`, each atomically."""
+        """Write `model.safetensors` and `config.json`, each atomically. The configuration names the kind of the model, the
+        hash of its weights and the versions that wrote it.
+        """
         from mcsp.store import atomic_path, write_json
 
         folder = Path(folder)
         with atomic_path(folder / "model.safetensors") as temporary:
             save_file({k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}, temporary)
-        write_json(folder / "config.json", self.config)
+        written = {
+            "kind": type(self).__name__,
+            "weights_sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
+            "versions": {"mcsp": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        }
+        write_json(folder / "config.json", {**self.config, **written})
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Any:
-        """Load a model, in eval mode. Raises McspError when files are missing or do not fit each other."""
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Load a model, in eval mode, on the CPU. Raises McspError, in one line, when files are missing or damaged, do not
+        belong to each other, or hold another kind of model.
+        """
         folder = Path(folder)
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            weights = load_file(folder / "model.safetensors")
+            weights = (folder / "model.safetensors").read_bytes()
+            if config["kind"] != cls.__name__:
+                raise ValueError(f"it is a {config['kind']}: load it with {config['kind']}.from_pretrained")
+            if config["weights_sha256"] != hashlib.sha256(weights).hexdigest():
+                raise ValueError("config.json and model.safetensors are not of one training, or one is damaged")
             model = cls(config)
-            model.load_state_dict(weights, strict=True)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            text = " ".join(str(error).split())[:200]
-            raise McspError(f"{folder}: not a whole {cls.__name__} model ({text}): train it again") from error
+            model.load_state_dict(load(weights), strict=True)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+            text = f"{error} is missing in config.json" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+            raise McspError(f"{folder}: not a whole {cls.__name__} model ({text}): copy or train it again") from error
         return model.eval()
 
 
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[torch.device]:
+    """The model in eval mode, without gradients; gives its device."""
+    was = model.training
+    try:
+        with torch.no_grad():
+            yield next(model.eval().parameters()).device
+    finally:
+        model.train(was)
+
+
+def _in_pieces(model: nn.Module, function: Callable[[Batch], Any], batch: Batch, size: int) -> list[Any]:
+    """`function` of the batch's pieces of `size` subjects, on the model's device."""
+    with _evaluating(model) as device:
+        return [function(batch.rows(slice(i, i + size)).to(device)) for i in range(0, len(batch), size)]
+
+
 class MCSP(_Saved):
-    """Encoders and projectors. `config['architecture']` holds the sizes, see `Architecture`; other keys are a record of
-    how the model was trained.
+    """Encoders and projectors. `config["architecture"]` holds the sizes, see `Architecture`; `config["data"]` says by
+    modality what the inputs are (names and coordinates of regions or channels, rates, options of the stages that made
+    them); other keys are a record of how the model was trained.
     """
 
     def __init__(self, config: dict[str, Any]):
@@ -94,10 +131,37 @@ class MCSP(_Saved):
         found = {key: getattr(self.encoders[_name(key)], "scaler", None) for key in self.keys}
         return {key: scaler for key, scaler in found.items() if scaler is not None}
 
-    @torch.no_grad()
-    def embed(self, batch: Batch) -> dict[Key, Tensor]:
-        """Unit-length projections (B, dim) by modality and domain, zero where a subject lacks the modality."""
-        return {key: nn.functional.normalize(z.float(), dim=1) for key, z in self.encode(batch)[1].items()}
+    def batch(self, *, fmri: Given | None = None, eeg: Given | None = None, n_valid: Array | None = None) -> Batch:
+        """A batch from arrays, on the CPU; the arguments are those of `embed`."""
+        shapes = {key: tuple(self.sizes.shapes["/".join(key)]) for key in self.keys}
+        return as_batch(shapes, self.config.get("data", {}), fmri=fmri, eeg=eeg, n_valid=n_valid)
+
+    def embed(
+        self,
+        batch: Batch | None = None,
+        *,
+        fmri: Given | None = None,
+        eeg: Given | None = None,
+        n_valid: Array | None = None,
+        batch_size: int = 32,
+    ) -> dict[Key, Tensor]:
+        """Unit-length projections (B, dim) of B subjects, by (modality, domain), on the CPU; zero where a subject lacks the
+        modality. The model is in eval mode meanwhile, and runs where its weights are (`model.to("cuda")`); a subject's
+        result does not depend on the others.
+
+        `fmri`: z-scored series (B, R, T) at `config["data"]["fmri"]["t_r"]` s, regions in the order of its `names`; or a
+        mapping of domains, any of temporal (B, R, T), spatial (B, R, R; Fisher z) and spectral (B, R, T // 2 + 1;
+        amplitude). `eeg`: segments (B, S, C, samples) at `config["data"]["eeg"]["sfreq"]` Hz, channels in the order of its
+        `ch_names`, divided by the recording's scale (1.4826 x median absolute value); or temporal, spatial (B, bands, C, C)
+        and spectral (B, S, C, samples // 2 + 1). What is not given is computed from the series as the workflow does it.
+        numpy or torch; both modalities of the same subjects in the same order, all NaN where a subject lacks one.
+        `n_valid` (B): frames of fMRI that are data, where series are padded; shorter arrays are padded here. Instead of
+        arrays, a ready `batch`. Raises McspError, in one line, for arrays that the model can't read.
+        """
+        batch = self.batch(fmri=fmri, eeg=eeg, n_valid=n_valid) if batch is None else batch
+        parts = _in_pieces(self, lambda piece: self.encode(piece)[1], batch, batch_size)
+        z = {key: torch.cat([part[key].float().cpu() for part in parts]) for key in self.keys}
+        return {key: nn.functional.normalize(values, dim=1) for key, values in z.items()}
 
 
 class Classifier(_Saved):
@@ -132,7 +196,18 @@ class Classifier(_Saved):
         """Logits (B,)."""
         return self.read(self.backbone.encode(batch)[0], batch.present)
 
-    @torch.no_grad()
-    def predict_proba(self, batch: Batch) -> Tensor:
-        """Probability (B,) of being a case."""
-        return torch.sigmoid(self(batch).float())
+    def predict_proba(
+        self,
+        batch: Batch | None = None,
+        *,
+        fmri: Given | None = None,
+        eeg: Given | None = None,
+        n_valid: Array | None = None,
+        batch_size: int = 32,
+    ) -> Tensor:
+        """Probability (B,) of being a case of `config["task"]`, on the CPU; arguments and conditions as in `MCSP.embed`.
+
+        It is the network's own, uncalibrated probability, from a training set in which classes had equal weight.
+        """
+        batch = self.backbone.batch(fmri=fmri, eeg=eeg, n_valid=n_valid) if batch is None else batch
+        return torch.cat([torch.sigmoid(logits.float()).cpu() for logits in _in_pieces(self, self, batch, batch_size)])

@@ -1,4 +1,4 @@
-"""Evaluation, explanation and figures."""
+"""Evaluation, explanation, figures, predictions."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ class ExplainOptions(Options):
     noise: float = Field(0.1, gt=0, description="SmoothGrad's noise, in units of the input's standard deviation")
     max_subjects: PositiveInt = Field(64, description="Test subjects explained per fold")
     seed: int = Field(0, ge=0)
+
+
+class PredictOptions(Options):
+    model: str | None = Field(
+        None,
+        description="A trained model to apply to these datasets, e.g. results/demo/finetune/asd: the directory of a task's "
+        "classifiers, or of pre-trained models (embeddings only). The study then has no tasks, needs no labels, and takes the "
+        "options of its stages over from the model",
+    )
 
 
 class FigureOptions(Options):

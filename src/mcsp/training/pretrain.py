@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -19,6 +20,7 @@ from mcsp.options.training import PretrainOptions
 from mcsp.store import read_table, write_tsv
 from mcsp.training.data import PairedSampler, Subjects, fit_scalers, loader, study_keys
 from mcsp.training.engine import History, cosine_with_warmup, fingerprint, fit, step_seed
+from mcsp.training.record import data_record
 
 COLUMNS = {
     "epoch": "Epoch, from 0",
@@ -117,10 +119,20 @@ def drawn(uids: list[str], share: float, seed: int) -> list[str]:
 
 
 def run(
-    *, stores: Path, cohort: Path, splits: Path, fold: int, options: PretrainOptions, out: Path, history: Path, threads: int
+    *,
+    stores: Path,
+    cohort: Path,
+    splits: Path,
+    fold: int,
+    options: PretrainOptions,
+    about: dict[str, Any] | None = None,
+    out: Path,
+    history: Path,
+    threads: int,
 ) -> None:
     """Pre-train on the training subjects of `fold` (with `scope: transductive` also on its test subjects) and write
-    `model.safetensors` and `config.json` to `out`, the losses to `history`.
+    `model.safetensors` and `config.json` to `out`, the losses to `history`. `about`: what the configuration keeps of the
+    study (`Plan.about`).
 
     Raises McspError when a subject of another part would be seen, or nobody has the wanted modalities.
     """
@@ -136,15 +148,16 @@ def run(
     subjects = Subjects(stores, table, uids, keys)
     shapes = {"/".join(key): list(subjects.shapes[key]) for key in keys}
     sizes = options.model.model_dump(exclude={"modalities", "domains"})
-    code = code_version("mcsp.training.pretrain")
+    code, frozen = code_version("mcsp.training.pretrain"), read_record(splits)
     config = {
         "architecture": {**sizes, "shapes": shapes},
         "fold": fold,
         "scope": options.scope,
-        "splits": read_record(splits),
+        "splits": frozen,
         "n_subjects": len(subjects),
         "pretrain": options.model_dump(mode="json"),
         "code": code,
+        **data_record(stores, table, uids, part(folds, fold, "val"), keys, frozen["sha256"]),
     }
     L.seed_everything(step_seed(options.seed, 0, fold), verbose=False)
     model = MCSP(config)
@@ -165,6 +178,7 @@ def run(
             callbacks=[record],
             threads=threads,
         )
+    config["about"] = about or {}  # words only: a licence mended is no reason to begin anew
     model.save_pretrained(out)
     rows = record.table() if record.rows else record.table().reindex(columns=list(COLUMNS))
     write_tsv(rows, history, describe_history(rows))

@@ -1,0 +1,32 @@
+rule predict:
+    """Target: a trained model (predict.model) applied to this study's subjects: predictions, embeddings, warnings."""
+    input:
+        stores=PLAN.stores(),
+        cohort=rules.cohort.output.cohort,
+        models=lambda wildcards: [
+            folder / name for folder in PLAN.applied() for name in ("config.json", "model.safetensors")
+        ],
+    output:
+        predictions=R / "predict/predictions.tsv",
+        sidecar=R / "predict/predictions.json",
+        table=R / "predict/predictions.parquet",
+        embeddings=R / "predict/embeddings.parquet",
+    log:
+        R / "logs/predict/predict.log",
+    benchmark:
+        R / "benchmarks/predict/predict.tsv"
+    conda:
+        ENVS / "torch.yaml"
+    threads: 2
+    resources:
+        mem_mb=grow(6000),
+        runtime=grow(120),
+    params:
+        stores=above("stores", 4),
+        code=PLAN.code("predict"),
+        models=lambda wildcards: PLAN.applied(),
+    message:
+        "Applying {STUDY.predict.model} to new subjects: {output.predictions}"
+    shell:
+        "mcsp predict --stores {params.stores:q} --cohort {input.cohort:q} --out {output.predictions:q} "
+        "--embeddings {output.embeddings:q} --threads {threads} {params.models:q} 2>&1 | tee {log:q}"
