@@ -113,13 +113,14 @@ def _validation(cohort, splits, fold: int, stores: Path, keys, options: Pretrain
     guard(splits, fold, uids, "val")
     subjects = Subjects(stores, cohort, uids, keys)
     return (
-        _feed(subjects, list(PairedSampler(subjects.has, options.batch_size, options.seed)), options)
+        make_feed(subjects, list(PairedSampler(subjects.has, options.batch_size, options.seed)), options)
         if len(subjects) > 3
         else None
     )
 
 
-def _feed(subjects: Subjects, batches, options: PretrainOptions) -> Feed:
+def make_feed(subjects: Subjects, batches, options: PretrainOptions) -> Feed:
+    """Batches of these subjects as `options.engine` wants them."""
     dtype = torch.bfloat16 if options.engine.data_precision == "bf16" else torch.float32
     return Feed(subjects, batches, options.engine.data, dtype)
 
@@ -164,7 +165,7 @@ def run(
         key = fingerprint(config, [options.epochs])
         writes = fit(
             module,
-            _feed(subjects, sampler, options),
+            make_feed(subjects, sampler, options),
             val,
             epochs=options.epochs,
             folder=out / "checkpoints",
