@@ -4,13 +4,17 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from mcsp import bench_pretrain
 from mcsp.bench import dry_run, stage_costs
 from mcsp.bench_parcellate import FULL, SMALL, show, write_run
 from mcsp.cli import app
 from mcsp.errors import McspError
 from mcsp.fmri.parcellate import volumes
+from mcsp.store import read_table
+from mcsp.training.data import Subjects
 from tests.conftest import PROJECT
 
 
@@ -58,3 +62,37 @@ def test_the_simulated_run_looks_like_one(tmp_path):
     assert 400 < np.median(inside) < 1100
     assert 0.005 < np.median(inside.std(axis=0)) / np.median(inside) < 0.03
     assert np.prod(FULL) * 4 == 880_308_000
+
+
+def test_training_is_measured_beside_the_plain_way(capsys):
+    sizes = ["--subjects", "8", "--batch-size", "4", "--steps", "1", "--fmri", "6", "24", "--eeg", "5", "4", "50"]
+    done = CliRunner().invoke(app, ["bench", "pretrain", "--json", "--device", "cpu", *sizes])
+    costs = json.loads(done.stdout)
+    assert costs["device"].startswith("CPU")
+    assert (costs["n_subjects"], costs["batch_size"]) == (8, 4)
+    assert (costs["fmri"], costs["eeg"]) == ([6, 24], [5, 4, 50])
+    assert costs["ratio"] == pytest.approx(costs["plain_s"] / costs["ours_s"], rel=0.01)
+    assert costs["joint_ratio"] == pytest.approx(costs["joint_s"] / costs["ours_s"], rel=0.01)
+    assert costs["subjects_per_s"] == pytest.approx(8 / costs["ours_s"], rel=0.01)
+    assert costs["floor_s"] == max(costs["floor_bytes_s"], costs["floor_flops_s"]) > 0
+    assert min(costs["peak_mb"], costs["bandwidth_gb_s"], costs["matmul_gflop_s"]) > 0
+    assert costs["kernel_share"] is costs["device_peak_mb"] is None  # on a GPU only
+    bench_pretrain.show(costs)
+    assert "subjects/s" in capsys.readouterr().out
+
+
+def test_both_sides_of_the_training_bench_read_the_same_recordings(tmp_path):
+    bench = bench_pretrain.Bench(n_subjects=40, batch_size=8, steps=1, device="cpu", fmri=(4, 10), eeg=(3, 2, 20))
+    bench_pretrain.write_corpus(tmp_path, bench)
+    cohort = read_table(tmp_path / "cohort.parquet")
+    both = cohort["has_fmri"] & cohort["has_eeg"]
+    assert both.mean() == 0.5
+    assert (cohort["has_fmri"] | cohort["has_eeg"]).all()
+    ours = Subjects(tmp_path / "store", cohort, list(cohort["uid"]), list(bench.shapes)).collate(range(40))
+    plain = bench_pretrain.PlainDataset(tmp_path, bench)
+    for i in (0, 1, 3, 39):
+        x, view, present, _ = plain[i]
+        assert {m: bool(v) for m, v in present.items()} == {m: bool(v[i]) for m, v in ours.present.items()}
+        for key, value in x.items():
+            assert torch.equal(value, ours.x[key][i])
+            assert torch.equal(view[key], value) == (key[0] not in bench.has(i))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    __spec__ = None  # Lightning starts further processes by sys.argv[0] then, not by `-m __main__`
 
 from mcsp.cli import main
 

@@ -815,6 +815,46 @@ def bench_parcellate(
     print(json.dumps(costs)) if as_json else show(costs)
 
 
+@bench_app.command("pretrain")
+def bench_pretrain(
+    subjects: Annotated[int | None, typer.Option(min=8, help="Made-up subjects, half with both modalities.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=4)] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Timed steps at least; whole epochs are timed.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="32 or bf16.")] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile our encoders.")] = False,
+    data: Annotated[str, typer.Option(help="Where our batches are gathered: auto, device or stream.")] = "auto",
+    fmri: Annotated[tuple[int, int], typer.Option(help="Regions and frames.")] = (100, 120),
+    eeg: Annotated[tuple[int, int, int], typer.Option(help="Segments, channels and samples.")] = (125, 62, 200),
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds; the best time of each side counts.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Pre-training of a made-up corpus beside the plain way of writing it, and beside what the machine allows.
+
+    Without sizes: 32 subjects on the CPU; on a GPU 3,000, in bf16.
+    """
+    from mcsp.bench_pretrain import Bench, measure, show
+    from mcsp.model.batch import best_device
+
+    device = best_device().type if device == "auto" else device
+    small = device == "cpu"
+    costs = measure(
+        Bench(
+            n_subjects=subjects or (32 if small else 3000),
+            batch_size=batch_size or (8 if small else 256),
+            steps=steps or (4 if small else 24),
+            device=device,
+            precision=precision or ("32" if small else "bf16"),
+            compile=compiled,
+            data=data,
+            fmri=fmri,
+            eeg=eeg,
+        ),
+        repeat,
+    )
+    print(json.dumps(costs)) if as_json else show(costs)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"mcsp {__version__}")

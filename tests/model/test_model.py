@@ -9,6 +9,7 @@ import torch
 from mcsp.errors import McspError
 from mcsp.model.augment import Augmentation, augmented
 from mcsp.model.batch import Batch
+from mcsp.model.encoders import Scaler
 from mcsp.model.mcsp import MCSP, Classifier
 
 SHAPES = {
@@ -172,3 +173,25 @@ def test_share_of_removed_components_is_as_asked():
     view = augmented(batch, Augmentation(spectral_addition=0.0), torch.Generator().manual_seed(0)).x["eeg", "spectral"]
     assert (view == 0).float().mean().item() == pytest.approx(0.1, abs=0.01)
     assert ((view == 0).all(dim=(1, 2)) | (view == 1).all(dim=(1, 2))).all()  # a component goes as a whole
+
+
+def test_standardisation_in_one_buffer_is_the_formula_and_leaves_its_input():
+    scaler = Scaler((4,), floor=0.01)
+    scaler.mean.copy_(torch.tensor([0.1, -1, 2, 0]))
+    scaler.scale.copy_(torch.tensor([0.5, 1, 2, 3]))
+    x = torch.rand(6, 3, 4) - 0.1
+    before = x.clone()
+    wanted = ((x.clamp_min(0) + 0.01).log() - scaler.mean) / scaler.scale
+    assert torch.equal(scaler(x), wanted)
+    assert torch.equal(x, before)
+    torch.testing.assert_close(scaler(x.clone().requires_grad_()), wanted)
+
+
+def test_a_whole_batch_is_encoded_as_its_subjects_among_others_are(classifier):
+    batch = make_batch()
+    both = batch.present["fmri"] & batch.present["eeg"]
+    h, z = classifier.backbone(batch)
+    whole_h, whole_z = classifier.backbone(batch.rows(both))
+    for key in z:
+        torch.testing.assert_close(whole_h[key], h[key][both], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(whole_z[key], z[key][both], rtol=1e-5, atol=1e-6)

@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import lightning as L
 import numpy as np
 import pytest
 
@@ -12,7 +11,7 @@ from mcsp.errors import McspError
 from mcsp.evaluation.splits import load_splits, part
 from mcsp.options.training import PretrainOptions
 from mcsp.store import Store, StoreWriter, read_table, read_tsv
-from mcsp.training import engine, pretrain
+from mcsp.training import pretrain
 from mcsp.training.embed import retrieval
 
 
@@ -105,28 +104,6 @@ def test_a_tampered_fold_table_is_refused(stored_study, frozen, options, tmp_pat
     frozen.write_text(frozen.read_text().replace("\ttest\t", "\ttrain\t", 1))
     with pytest.raises(McspError, match="changed since it was frozen"):
         train(stored_study, frozen, options, tmp_path / "a")
-
-
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(stored_study, frozen, options, tmp_path, monkeypatch):
-    whole = train(stored_study, frozen, options, tmp_path / "a")
-
-    class Killed(BaseException):
-        pass
-
-    class Kill(L.Callback):
-        def on_train_epoch_start(self, trainer, module):
-            if trainer.current_epoch == 2:
-                raise Killed
-
-    fit = engine.fit
-    monkeypatch.setattr(pretrain, "fit", lambda *a, callbacks, **k: fit(*a, callbacks=[*callbacks, Kill()], **k))
-    with pytest.raises(Killed):
-        train(stored_study, frozen, options, tmp_path / "b")
-    assert list((tmp_path / "b/checkpoints").glob("*.ckpt"))
-    assert not (tmp_path / "b/model.safetensors").exists()
-    monkeypatch.undo()
-    assert train(stored_study, frozen, options, tmp_path / "b") == whole
-    assert (tmp_path / "b/history.tsv").read_bytes() == (tmp_path / "a/history.tsv").read_bytes()
 
 
 def test_no_epochs_is_no_pretraining(stored_study, frozen, options, tmp_path):

@@ -1,4 +1,7 @@
-"""Random views of a subject's inputs, drawn anew at every step. Pure functions; `generator` sets the draw."""
+"""Random views of a subject's inputs, drawn anew at every step. Pure functions; `generator` sets the draw.
+
+A view is built in the buffer of its random numbers: each further copy of a batch of EEG costs as much as drawing it.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +35,22 @@ def _normal(x: Tensor, shape: tuple[int, ...], generator: Generator) -> Tensor:
     return torch.randn(shape, generator=generator, device=x.device)
 
 
+def _spread(x: Tensor) -> Tensor:
+    """Standard deviation of each subject's values (B, 1, ...), by moments: many times faster on the CPU than `Tensor.std`."""
+    flat = x.flatten(1)
+    n = flat.shape[1]
+    square = torch.linalg.vector_norm(flat, dim=1).square() - n * flat.mean(dim=1).square()
+    return (square.clamp_min(0) / (n - 1)).sqrt().reshape(-1, *(1,) * (x.ndim - 1))
+
+
 def temporal_view(x: Tensor, strength: Augmentation, generator: Generator, *, segmented: bool) -> Tensor:
     """Scale, jitter and mask series. `x`: (B, R, T), frames masked; or segmented (B, S, C, T), segments masked."""
     ones = (1,) * (x.ndim - 1)
     gain = 1 + strength.scale * _normal(x, (len(x), *ones), generator)
-    noise = strength.jitter * x.std(dim=tuple(range(1, x.ndim)), keepdim=True) * _normal(x, tuple(x.shape), generator)
+    noise = _normal(x, tuple(x.shape), generator)
     shape = (len(x), x.shape[1], 1, 1) if segmented else (len(x), 1, x.shape[-1])
-    kept = _uniform(x, shape, generator) >= strength.time_mask
-    return (x * gain + noise) * kept
+    kept = (_uniform(x, shape, generator) >= strength.time_mask).to(x.dtype)
+    return noise.mul_(kept * strength.jitter * _spread(x)).addcmul_(x, kept * gain)
 
 
 def spectral_view(x: Tensor, strength: Augmentation, generator: Generator) -> Tensor:
@@ -48,10 +59,10 @@ def spectral_view(x: Tensor, strength: Augmentation, generator: Generator) -> Te
     `x`: (B, ..., F) amplitudes. Source: Zhang et al. 2022 (TF-C), removal and addition of spectral components.
     """
     shape = (len(x), *(1,) * (x.ndim - 2), x.shape[-1])
-    kept = _uniform(x, shape, generator) >= strength.spectral_removal
+    kept = (_uniform(x, shape, generator) >= strength.spectral_removal).to(x.dtype)
     raised = _uniform(x, shape, generator) < strength.spectral_addition
-    ceiling = strength.spectral_max * x.amax(dim=tuple(range(1, x.ndim)), keepdim=True)
-    return x * kept + raised * ceiling * _uniform(x, tuple(x.shape), generator)
+    ceiling = strength.spectral_max * x.flatten(1).amax(dim=1).reshape(-1, *(1,) * (x.ndim - 1))
+    return _uniform(x, tuple(x.shape), generator).mul_(raised * ceiling).addcmul_(x, kept)
 
 
 def spatial_view(x: Tensor, strength: Augmentation, generator: Generator) -> Tensor:
@@ -61,7 +72,7 @@ def spatial_view(x: Tensor, strength: Augmentation, generator: Generator) -> Ten
     node = (_uniform(x, (len(x), *ones, n), generator) >= strength.node_drop).to(x.dtype)
     edge = torch.triu(_uniform(x, tuple(x.shape), generator) >= strength.edge_drop, diagonal=1).to(x.dtype)
     noise = torch.triu(strength.jitter * _normal(x, tuple(x.shape), generator), diagonal=1)
-    noise = (noise + noise.transpose(-1, -2)) * x.std(dim=tuple(range(1, x.ndim)), keepdim=True)
+    noise = (noise + noise.transpose(-1, -2)) * _spread(x)
     kept = (edge + edge.transpose(-1, -2)) * node[..., :, None] * node[..., None, :]
     return (x + noise) * kept
 

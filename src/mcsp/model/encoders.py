@@ -44,7 +44,9 @@ class Scaler(nn.Module):
         return x if self.floor is None else torch.log(x.clamp_min(0) + self.floor)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.raw(x) - self.mean) / self.scale
+        if self.floor is None or x.requires_grad:
+            return (self.raw(x) - self.mean) / self.scale
+        return x.clamp_min(0).add_(self.floor).log_().sub_(self.mean).div_(self.scale)  # the same in one buffer
 
 
 def transformer(width: int, depth: int, heads: int, dropout: float) -> nn.Module:
@@ -79,7 +81,7 @@ class GraphEncoder(nn.Module):
         """Normalised adjacency (B, G, N, N) of the strongest edges of `x`, with self-loops."""
         strength = x.abs() * (1 - torch.eye(self.nodes, device=x.device, dtype=x.dtype))
         kept = max(1, int(self.density * self.nodes * (self.nodes - 1)))
-        threshold = strength.detach().flatten(2).topk(kept, dim=2).values[..., -1][..., None, None]
+        threshold = strength.detach().flatten(2).topk(kept, dim=2, sorted=False).values.amin(dim=2)[..., None, None]
         edges = (strength >= threshold).to(x.dtype) * strength + torch.eye(self.nodes, device=x.device, dtype=x.dtype)
         degree = edges.sum(-1).rsqrt()
         return edges * degree[..., :, None] * degree[..., None, :]

@@ -111,20 +111,28 @@ class MCSP(_Saved):
         """
         h: dict[Key, Tensor] = {}
         z: dict[Key, Tensor] = {}
+        seen = {m: present.nonzero().squeeze(1) for m, present in batch.present.items()}
         for key in self.keys:
-            rows = batch.present[key[0]]
-            if not rows.any():
-                nothing = batch.x[key].sum() * 0.0  # zero, but part of the graph, as attribution wants it
-                h[key] = nothing.expand(len(rows), self.sizes.width)
-                z[key] = nothing.expand(len(rows), self.sizes.dim)
+            x, n_valid, rows = batch.x[key], batch.n_valid[key[0]], seen[key[0]]
+            if not len(rows):
+                nothing = x.sum() * 0.0  # zero, but part of the graph, as attribution wants it
+                h[key] = nothing.expand(len(x), self.sizes.width)
+                z[key] = nothing.expand(len(x), self.sizes.dim)
                 continue
-            features, segments = self.encoders[_name(key)](batch.x[key][rows], batch.n_valid[key[0]][rows])
+            whole = len(rows) == len(x)  # then nothing is copied
+            features, segments = self.encoders[_name(key)](*((x, n_valid) if whole else (x[rows], n_valid[rows])))
             projected = self.projectors[_name(key)](features, segments)
-            h[key] = features.new_zeros(len(rows), features.shape[1]).index_put((rows,), features)
-            z[key] = projected.new_zeros(len(rows), projected.shape[1]).index_put((rows,), projected)
+            h[key], z[key] = (
+                v if whole else v.new_zeros(len(x), v.shape[1]).index_copy(0, rows, v) for v in (features, projected)
+            )
         return h, z
 
     forward = encode
+
+    def compile_parts(self) -> None:
+        """`torch.compile` the encoders, in place: names of weights stay as they are."""
+        for encoder in self.encoders.values():
+            encoder.compile()
 
     def scalers(self) -> dict[Key, Scaler]:
         """The standardisers that want fitting, by modality and domain."""

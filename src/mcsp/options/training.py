@@ -53,6 +53,22 @@ class AugmentOptions(Options):
     edge_drop: float = Field(0.1, ge=0, lt=1)
 
 
+class EngineOptions(Options):
+    """How training uses the machine."""
+
+    gpus: PositiveInt = Field(1, description="GPUs of each node that share every batch; CPU processes where there is no GPU")
+    nodes: PositiveInt = Field(1, description="Machines that share every batch; on Slurm, each with that many GPUs")
+    precision: Literal["32", "bf16"] = Field("32", description="bf16: matrix products in bfloat16; losses stay float32")
+    clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: any")
+    compile: bool = Field(False, description="torch.compile the encoders; wants a C++ compiler")
+    deterministic: bool = Field(True, description="Deterministic kernels where there are any, and a warning where not")
+    data: Literal["auto", "device", "stream"] = Field(
+        "auto", description="device: upload the subjects once; stream: read each batch anew; auto: device where they fit a GPU"
+    )
+    data_precision: Literal["32", "bf16"] = Field("32", description="bf16: half the memory on the device, three digits")
+    checkpoint_minutes: float = Field(5, ge=0, description="Time between checkpoints; a stopped run goes on from the last one")
+
+
 class PretrainOptions(Options):
     scope: Literal["inductive", "transductive"] = Field(
         "inductive", description="inductive: fold k never sees its test subjects; transductive is marked so in every table"
@@ -69,6 +85,7 @@ class PretrainOptions(Options):
     model: ModelOptions = ModelOptions()
     loss: LossOptions = LossOptions()
     augment: AugmentOptions = AugmentOptions()
+    engine: EngineOptions = EngineOptions()
 
 
 class FinetuneOptions(Options):

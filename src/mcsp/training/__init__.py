@@ -1,1 +1,7 @@
 """Data loading, pre-training, fine-tuning."""
+
+import os
+
+# Huge pages for torch's buffers on the CPU: a step's large ones are new each time, and page faults cost more than the
+# arithmetic on them. Torch reads this when it first allocates.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

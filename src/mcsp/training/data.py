@@ -1,14 +1,16 @@
-"""From memory-mapped stores to batches. Only the rows of a batch are copied, whatever the study's size."""
+"""Who is in a batch, and in which order. Rows are views of the memory-mapped stores; `feed` brings them to the device."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+import torch.distributed as dist
+from torch import Tensor
 
 from mcsp.cohort import read_domain
 from mcsp.model.batch import Batch, Key
@@ -19,8 +21,21 @@ def _view(row: np.ndarray) -> np.ndarray:
     return row
 
 
-class Subjects(Dataset):
-    """Subjects of a study by number. `keys`: the modalities and domains to read; rows are views of the stores' files."""
+def as_tensor(row: np.ndarray) -> Tensor:
+    """A row of a store as a tensor that shares the file's memory. It must not be written to."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch can't mark a tensor read-only, and says so
+        return torch.from_numpy(row)
+
+
+ABSENT = -1  # number of nobody: a row without any modality, which fills up a rank's share of a batch
+
+
+class Subjects:
+    """Subjects of a study by number. `keys`: the modalities and domains to read; `rows` are views of the stores' files.
+
+    `has`, `n_valid`: modality -> array (N) over subjects.
+    """
 
     def __init__(self, stores: Path, cohort: pd.DataFrame, uids: Sequence[str], keys: Sequence[Key]):
         table = cohort.set_index("uid").loc[list(uids)].reset_index()
@@ -39,9 +54,10 @@ class Subjects(Dataset):
         for dataset, shard in sorted(set(zip(own["dataset"], own["shard"]))):
             yield Store(Path(stores) / dataset / modality / domain / f"shard-{shard:03d}.arrow")
 
-    def _valid(self, stores: Path, table: pd.DataFrame, modality: str) -> dict[str, int]:
+    def _valid(self, stores: Path, table: pd.DataFrame, modality: str) -> np.ndarray:
         domain = next(d for m, d in self.keys if m == modality)
-        return {uid: n for store in self._stores(stores, table, modality, domain) for uid, n in zip(store.uids, store.n_valid)}
+        valid = {uid: n for store in self._stores(stores, table, modality, domain) for uid, n in zip(store.uids, store.n_valid)}
+        return np.array([valid[uid] if has else 0 for uid, has in zip(self.uids, self.has[modality])], np.int64)
 
     def _shape(self, stores: Path, cohort: pd.DataFrame, key: Key) -> tuple[int, ...]:
         return next(self._stores(stores, cohort, *key)).shape
@@ -49,22 +65,30 @@ class Subjects(Dataset):
     def __len__(self) -> int:
         return len(self.uids)
 
-    def __getitem__(self, index: int) -> int:
-        return index  # rows are gathered once per batch, in `collate`
+    def facts(self, index: Sequence[int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """(presence, valid frames or segments) by modality of the subjects of these numbers."""
+        number = np.asarray(index, np.int64)
+        somebody = number != ABSENT
+        present = {m: torch.from_numpy(has[number] & somebody) for m, has in self.has.items()}
+        return present, {m: torch.from_numpy(n[number] * somebody) for m, n in self.n_valid.items()}
+
+    def tensor(self, index: Sequence[int], key: Key, dtype: torch.dtype = torch.float32, pin: bool = False) -> Tensor:
+        """Rows (B, ...) of one modality and domain, zeros where a subject lacks it. One copy, from the memory map."""
+        rows = self.rows[key]
+        out = torch.empty((len(index), *self.shapes[key]), dtype=dtype, pin_memory=pin)
+        for place, i in enumerate(index):
+            row = rows.get(self.uids[i]) if i != ABSENT else None
+            out[place].zero_() if row is None else out[place].copy_(as_tensor(row))
+        return out
+
+    def finish(self, index: Sequence[int], batch: Batch) -> Batch:
+        """What is handed to training: the batch (subclasses add to it)."""
+        return batch
 
     def collate(self, index: Sequence[int]) -> Batch:
         """The subjects of these numbers as a batch."""
-        uids = [self.uids[i] for i in index]
-        present = {m: torch.from_numpy(has[list(index)]) for m, has in self.has.items()}
-        x = {}
-        for key in self.keys:
-            out = np.zeros((len(uids), *self.shapes[key]), np.float32)
-            for row, uid in enumerate(uids):
-                if uid in self.rows[key]:
-                    out[row] = self.rows[key][uid]
-            x[key] = torch.from_numpy(out)
-        n_valid = {m: torch.tensor([own.get(uid, 0) for uid in uids]) for m, own in self.n_valid.items()}
-        return Batch(x, present, n_valid)
+        x = {key: self.tensor(index, key) for key in self.keys}
+        return self.finish(index, Batch(x, *self.facts(index)))
 
     def everyone(self, batch_size: int = 32) -> Iterator[tuple[list[str], Batch]]:
         """All subjects in order, in batches, with their uids."""
@@ -78,9 +102,18 @@ def study_keys(cohort: pd.DataFrame, modalities: Sequence[str], domains: Sequenc
     return [(m, d) for m in modalities if cohort[f"has_{m}"].any() for d in domains]
 
 
-class PairedSampler(Sampler[list[int]]):
+def rank_and_world() -> tuple[int, int]:
+    """This process's number among those that train together, and how many they are."""
+    together = dist.is_available() and dist.is_initialized()
+    return (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+
+
+class PairedSampler:
     """Batches of numbers: subjects with both modalities share batches, so that cross-modal pairs are dense where they
     exist; drawn anew each epoch from (seed, epoch), so that a resumed run goes on with the same batches.
+
+    With several ranks, each takes an equal share of every batch, filled up with `ABSENT`: together they see the batches
+    that one process alone would see.
     """
 
     def __init__(self, has: dict[str, np.ndarray], batch_size: int, seed: int):
@@ -105,14 +138,11 @@ class PairedSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
+        rank, world = rank_and_world()
         batches = [b for g in self.groups if len(g) for b in np.array_split(rng.permutation(g), self._count(len(g)))]
         for i in rng.permutation(len(batches)):
-            yield batches[i].tolist()
-
-
-def loader(subjects: Subjects, batches: Sampler[list[int]] | list[list[int]]) -> DataLoader:
-    """Batches of subjects: as a sampler draws them, or (a list) the same ones each time."""
-    return DataLoader(subjects, batch_sampler=batches, collate_fn=subjects.collate)
+            share = batches[i][rank::world].tolist()
+            yield share + [ABSENT] * (-(-len(batches[i]) // world) - len(share))
 
 
 def fit_scalers(model, subjects: Subjects) -> None:
@@ -124,7 +154,7 @@ def fit_scalers(model, subjects: Subjects) -> None:
         for uid in subjects.uids:
             if uid not in subjects.rows[key]:
                 continue
-            values = scaler.raw(torch.from_numpy(np.array(subjects.rows[key][uid]))).double()
+            values = scaler.raw(as_tensor(subjects.rows[key][uid])).double()
             values = values.reshape(-1, *scaler.mean.shape)
             total, squares, count = total + values.sum(0), squares + values.square().sum(0), count + len(values)
         if count == 0:

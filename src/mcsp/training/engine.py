@@ -1,4 +1,4 @@
-"""Lightning as both trainings use it: quiet, seeded per step, resumable, the loss history kept."""
+"""Lightning as both trainings use it: quiet, seeded per step, resumable at any step, the loss history kept."""
 
 from __future__ import annotations
 
@@ -6,56 +6,104 @@ import hashlib
 import json
 import logging
 import math
+import os
 import shutil
 import sys
+import time
 import warnings
 from pathlib import Path
+from pickle import UnpicklingError
 
 import lightning as L
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from mcsp.errors import McspError
+from mcsp.options.training import EngineOptions
+from mcsp.training.feed import Feed
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", module="lightning")
 
 
 class History(Callback):
-    """Mean of every logged term per epoch and split; saved in the checkpoint, so that a resumed run has all of it."""
+    """Mean of every logged term per epoch and split; saved in the checkpoint, so that a resumed run has all of it.
+
+    Values stay on the device until they are asked for: reading one would make each step wait for it.
+    """
 
     def __init__(self) -> None:
         self.rows: list[dict] = []
-        self._sums: dict[str, dict[str, float]] = {"train": {}, "val": {}}
-        self._counts: dict[str, dict[str, int]] = {"train": {}, "val": {}}
+        self._sums: dict[str, dict[str, list[float]]] = {"train": {}, "val": {}}
+        self._waiting: list[tuple[str, list[str], torch.Tensor]] = []
 
-    def add(self, split: str, terms: dict[str, torch.Tensor], sizes: dict[str, int]) -> None:
+    def add(self, split: str, terms: dict[str, torch.Tensor], sizes: dict[str, torch.Tensor | int]) -> None:
         """Add one batch; `sizes`: subjects behind each term, by which its mean is weighted."""
-        for name, value in terms.items():
-            if sizes[name]:
-                self._sums[split][name] = self._sums[split].get(name, 0.0) + float(value.detach()) * sizes[name]
-                self._counts[split][name] = self._counts[split].get(name, 0) + sizes[name]
+        names = list(terms)
+        values = torch.stack([terms[name].detach().double() for name in names])
+        weights = torch.stack([torch.as_tensor(sizes[name], dtype=torch.float64, device=values.device) for name in names])
+        self._waiting.append((split, names, torch.stack([values, weights])))
+
+    def _read(self) -> None:
+        for split, names, numbers in self._waiting:
+            for name, value, size in zip(names, *numbers.tolist()):
+                if size:
+                    total, count = self._sums[split].get(name, (0.0, 0.0))
+                    self._sums[split][name] = [total + value * size, count + size]
+        self._waiting.clear()
 
     def close(self, epoch: int, lr: float) -> dict[str, dict[str, float]]:
         """End an epoch: its means by split."""
-        means = {}
-        for split, sums in self._sums.items():
-            if sums:
-                means[split] = {name: value / self._counts[split][name] for name, value in sums.items()}
-                self.rows.append({"epoch": epoch, "split": split, "lr": lr, **means[split]})
-            self._sums[split], self._counts[split] = {}, {}
+        self._read()
+        means = {split: {k: total / n for k, (total, n) in sums.items()} for split, sums in self._sums.items() if sums}
+        self.rows += [{"epoch": epoch, "split": split, "lr": lr, **own} for split, own in means.items()]
+        self._sums = {"train": {}, "val": {}}
         return means
 
     def state_dict(self) -> dict:
         """What a checkpoint keeps."""
-        return {"rows": self.rows}
+        self._read()
+        return {"rows": self.rows, "sums": self._sums}
 
     def load_state_dict(self, state: dict) -> None:
         """From a checkpoint."""
-        self.rows = list(state["rows"])
+        self.rows, self._sums = list(state["rows"]), state["sums"]
 
     def table(self) -> pd.DataFrame:
         """Long table: epoch, split, lr, one column per term."""
         return pd.DataFrame(self.rows)
+
+
+class Resume(Checkpoint):
+    """Save all that training needs to go on, every so many minutes and when SIGTERM comes: weights, optimiser, schedule,
+    history and the feed's position. Random numbers are drawn from (seed, step), so they need no saving.
+
+    Never after an epoch's last batch, whose validation is still to come, but when the epoch has ended.
+    """
+
+    def __init__(self, path: Path, minutes: float):
+        self.path, self.seconds, self.saved = path, 60 * minutes, time.monotonic()
+
+    def _save_if_due(self, trainer: L.Trainer) -> None:
+        due = trainer.received_sigterm or time.monotonic() - self.saved >= self.seconds
+        if trainer.world_size > 1:  # saving is done together, and clocks differ
+            due = trainer.strategy.broadcast(due)
+        if due:
+            trainer.save_checkpoint(self.path)
+            self.saved = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        """Within an epoch."""
+        if not trainer.is_last_batch:
+            self._save_if_due(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """At its end; Lightning calls this after the module has closed the epoch."""
+        self._save_if_due(trainer)
 
 
 def step_seed(*numbers: int) -> int:
@@ -75,30 +123,95 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def fit(
-    module: L.LightningModule, train, val, *, epochs: int, folder: Path, key: str, callbacks: list[Callback], threads: int
-) -> None:
-    """Run Lightning. A checkpoint of every few epochs lies in `folder`; one with the same `key` is resumed. They are
-    removed when training has ended.
+def _together(engine: EngineOptions) -> dict:
+    """The trainer's arguments for one process, or for several that share each batch.
+
+    Raises McspError when several nodes are wanted and nothing started a process for each of their GPUs.
     """
-    torch.set_num_threads(threads)
-    folder.mkdir(parents=True, exist_ok=True)
-    keep = ModelCheckpoint(
-        dirpath=folder, filename=key, every_n_epochs=max(1, epochs // 10), save_top_k=1, enable_version_counter=False
-    )
-    trainer = L.Trainer(
+    on_slurm = engine.nodes > 1 and SLURMEnvironment.detect()
+    wanted, started = engine.gpus * engine.nodes, int(os.environ.get("SLURM_NTASKS" if on_slurm else "WORLD_SIZE", 1))
+    if engine.nodes > 1 and started != wanted:
+        raise McspError(
+            f"engine.nodes = {engine.nodes}, gpus = {engine.gpus}: {started} process(es) were started instead of {wanted}: "
+            "start one for each GPU with srun or torchrun"
+        )
+    if not on_slurm and engine.nodes == 1:
+        environment = LightningEnvironment()  # starts its own processes, also within a Slurm job
+    else:
+        environment = SLURMEnvironment(auto_requeue=False) if on_slurm else TorchElasticEnvironment()
+    # a rank's share of a batch may hold a modality that others lack: its encoders then have no gradient there
+    strategy = DDPStrategy(find_unused_parameters=True) if wanted > 1 else "auto"
+    return {"devices": engine.gpus, "num_nodes": engine.nodes, "strategy": strategy, "plugins": [environment]}
+
+
+def _check_gpus(engine: EngineOptions) -> None:
+    found = torch.cuda.device_count()
+    if 0 < found < engine.gpus:
+        raise McspError(f"engine.gpus = {engine.gpus}: this machine has {found}")
+
+
+def make_trainer(epochs: int, callbacks: list[Callback], engine: EngineOptions) -> L.Trainer:
+    """A quiet trainer that writes nothing by itself."""
+    _check_gpus(engine)
+    return L.Trainer(
         max_epochs=epochs,
         accelerator="auto",
-        devices=1,
+        **_together(engine),
+        precision="bf16-mixed" if engine.precision == "bf16" else "32-true",
         logger=False,
-        callbacks=[*callbacks, keep],
+        callbacks=callbacks,
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
-        gradient_clip_val=1.0,
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+        gradient_clip_val=engine.clip or None,
         num_sanity_val_steps=0,
-        deterministic="warn",
+        deterministic="warn" if engine.deterministic else False,
     )
-    last = folder / f"{key}.ckpt"
-    trainer.fit(module, train, val, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+
+
+def _check_whole(path: Path) -> None:
+    """Raise McspError when there is a checkpoint that holds more than tensors and plain values, or is damaged."""
+    try:
+        if path.is_file():
+            torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        text = " ".join(str(error).split())[:120]
+        raise McspError(f"{path}: not a whole checkpoint of mcsp ({text}): delete it, and training starts anew") from error
+
+
+def fit(
+    module: L.LightningModule,
+    train: Feed,
+    val: Feed | None,
+    *,
+    epochs: int,
+    folder: Path,
+    key: str,
+    callbacks: list[Callback],
+    threads: int,
+    engine: EngineOptions,
+) -> bool:
+    """Run Lightning. A checkpoint lies in `folder`; one with the same `key` is resumed. It is removed when training has
+    ended. Returns whether this process is the one that writes results.
+
+    Raises McspError when the machine has not what `engine` wants, or SIGTERM came (after a checkpoint).
+    """
+    torch.set_num_threads(threads)
+    path = folder / f"{key}.ckpt"
+    trainer = make_trainer(epochs, [*callbacks, Resume(path, engine.checkpoint_minutes)], engine)
+    for feed in filter(None, (train, val)):
+        feed.device = trainer.strategy.root_device
+    _check_whole(path)
+    if engine.compile:
+        module.model.compile_parts()
+    try:
+        trainer.fit(module, train, val, ckpt_path=str(path) if path.is_file() else None, weights_only=True)
+    except SIGTERMException:
+        raise McspError(
+            f"stopped by SIGTERM in epoch {trainer.current_epoch}: run it again, it goes on from {folder}"
+        ) from None
     module.cpu()
-    shutil.rmtree(folder, ignore_errors=True)
+    trainer.strategy.barrier()
+    if trainer.is_global_zero:
+        shutil.rmtree(folder, ignore_errors=True)
+    return trainer.is_global_zero

@@ -20,10 +20,11 @@ from mcsp.evaluation.splits import guard, load_splits, part, read_record
 from mcsp.model.batch import Batch
 from mcsp.model.mcsp import MCSP, Classifier
 from mcsp.options.tasks import Task
-from mcsp.options.training import FinetuneOptions
+from mcsp.options.training import EngineOptions, FinetuneOptions
 from mcsp.store import read_table, write_tsv
-from mcsp.training.data import PairedSampler, Subjects, loader
+from mcsp.training.data import PairedSampler, Subjects
 from mcsp.training.engine import History, cosine_with_warmup, fingerprint, fit, step_seed
+from mcsp.training.feed import Feed
 
 COLUMNS = {
     "epoch": "Epoch, from 0",
@@ -41,9 +42,9 @@ class Labelled(Subjects):
         super().__init__(stores, cohort, list(y.index), keys)
         self.y = torch.tensor(y.loc[self.uids].to_numpy(), dtype=torch.float32)
 
-    def collate(self, index) -> tuple[Batch, Tensor]:
+    def finish(self, index, batch: Batch) -> tuple[Batch, Tensor]:
         """Batch and labels (B,)."""
-        return super().collate(index), self.y[list(index)]
+        return batch, self.y[list(index)]
 
 
 def drop_modalities(batch: Batch, probability: float) -> Batch:
@@ -202,10 +203,10 @@ def run(
     kept, log = KeepBest(options.patience), History()
     sampler = PairedSampler(subjects["train"].has, options.batch_size, step_seed(seed, fold))
     module = Finetuning(model, options, weights, options.epochs * len(sampler), step_seed(seed, 3, fold), log)
-    val = loader(subjects["val"], list(PairedSampler(subjects["val"].has, options.batch_size, 0)))
+    val = Feed(subjects["val"], list(PairedSampler(subjects["val"].has, options.batch_size, 0)))
     fit(
-        module, loader(subjects["train"], sampler), val, epochs=options.epochs, folder=out / "checkpoints",
-        key=fingerprint(config), callbacks=[log, kept], threads=threads,
+        module, Feed(subjects["train"], sampler), val, epochs=options.epochs, folder=out / "checkpoints",
+        key=fingerprint(config), callbacks=[log, kept], threads=threads, engine=EngineOptions(),
     )  # fmt: skip
     model.load_state_dict(kept.weights)
     model.config = {**config, "best_epoch": kept.epoch, "val_loss": round(kept.best, 6)}

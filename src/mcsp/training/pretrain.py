@@ -18,9 +18,11 @@ from mcsp.model.losses import LossWeights, mcsp_losses
 from mcsp.model.mcsp import MCSP
 from mcsp.options.training import PretrainOptions
 from mcsp.store import read_table, write_tsv
-from mcsp.training.data import PairedSampler, Subjects, fit_scalers, loader, study_keys
+from mcsp.training.data import PairedSampler, Subjects, fit_scalers, study_keys
 from mcsp.training.engine import History, cosine_with_warmup, fingerprint, fit, step_seed
+from mcsp.training.feed import Feed
 from mcsp.training.record import data_record
+from mcsp.training.together import everyones
 
 COLUMNS = {
     "epoch": "Epoch, from 0",
@@ -36,14 +38,15 @@ TERMS = {
 }
 
 
-def term_sizes(terms: dict[str, torch.Tensor], batch: Batch) -> dict[str, int]:
-    """Subjects behind each term; 0 where they are too few for it to be more than a constant."""
-    both = int(torch.stack(list(batch.present.values())).all(dim=0).sum())
-    sizes = {"total": len(batch)}
+def term_sizes(terms: dict[str, torch.Tensor], present: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Subjects behind each term; 0 where they are too few for it to be more than a constant. Tensors: nothing waits."""
+    masks = torch.stack(list(present.values()))
+    both = masks.all(dim=0).sum()
+    sizes = {"total": masks.any(dim=0).sum()}
     for name in terms.keys() - {"total"}:
         kind, _, where = name.partition("_")
-        n = int(batch.present[where].sum()) if kind in ("id", "cd") else both
-        sizes[name] = n if n >= (3 if kind == "im" else 2) else 0
+        n = present[where].sum() if kind in ("id", "cd") else both
+        sizes[name] = n * (n >= (3 if kind == "im" else 2))
     return sizes
 
 
@@ -61,7 +64,10 @@ class Pretraining(L.LightningModule):
         generator = torch.Generator(device=self.device).manual_seed(seed)
         _, z = self.model(batch)
         view = self.model(augmented(batch, self.strength, generator))[1] if self.weights.id else z
-        return mcsp_losses(z, view, z, batch.present, self.weights)
+        present = batch.present
+        if self.training:  # validation is done whole by every rank
+            (z, view), present = everyones([z, view], present)
+        return mcsp_losses(z, view, z, present, self.weights)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Lightning's hook."""
@@ -69,22 +75,23 @@ class Pretraining(L.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         """One step."""
-        seed = step_seed(self.options.seed, 1, self.global_step)
+        seed = step_seed(self.options.seed, 1, self.global_step, self.global_rank)
         torch.manual_seed(seed)
         terms = self.losses(batch, seed)
-        self.history.add("train", terms, term_sizes(terms, batch))
+        self.history.add("train", terms, term_sizes(terms, everyones([], batch.present)[1]))
         return terms["total"]
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """The same loss on validation subjects, with the same views in every epoch."""
         terms = self.losses(batch, step_seed(self.options.seed, 2, index))
-        self.history.add("val", terms, term_sizes(terms, batch))
+        self.history.add("val", terms, term_sizes(terms, batch.present))
 
     def on_train_epoch_end(self) -> None:
         """Close the epoch's means."""
         means = self.history.close(self.current_epoch, self.optimizers().param_groups[0]["lr"])
         shown = "  ".join(f"{split} {m['total']:.3f}" for split, m in means.items())
-        print(f"epoch {self.current_epoch}: {shown}", flush=True)
+        if self.global_rank == 0:
+            print(f"epoch {self.current_epoch}: {shown}", flush=True)
 
     def configure_optimizers(self):
         """AdamW with warm-up and cosine."""
@@ -108,7 +115,17 @@ def _validation(cohort, splits, fold: int, stores: Path, keys, options: Pretrain
     uids = part(splits, fold, "val")
     guard(splits, fold, uids, "val")
     subjects = Subjects(stores, cohort, uids, keys)
-    return loader(subjects, list(PairedSampler(subjects.has, options.batch_size, options.seed))) if len(subjects) > 3 else None
+    return (
+        make_feed(subjects, list(PairedSampler(subjects.has, options.batch_size, options.seed)), options)
+        if len(subjects) > 3
+        else None
+    )
+
+
+def make_feed(subjects: Subjects, batches, options: PretrainOptions) -> Feed:
+    """Batches of these subjects as `options.engine` wants them."""
+    dtype = torch.bfloat16 if options.engine.data_precision == "bf16" else torch.float32
+    return Feed(subjects, batches, options.engine.data, dtype)
 
 
 def drawn(uids: list[str], share: float, seed: int) -> list[str]:
@@ -168,16 +185,19 @@ def run(
         module = Pretraining(model, options, options.epochs * len(sampler), record)
         val = _validation(table, folds, fold, stores, keys, options)
         key = fingerprint(config, [options.epochs])
-        fit(
+        writes = fit(
             module,
-            loader(subjects, sampler),
+            make_feed(subjects, sampler, options),
             val,
             epochs=options.epochs,
             folder=out / "checkpoints",
             key=key,
             callbacks=[record],
             threads=threads,
+            engine=options.engine,
         )
+        if not writes:
+            return
     config["about"] = about or {}  # words only: a licence mended is no reason to begin anew
     model.save_pretrained(out)
     rows = record.table() if record.rows else record.table().reindex(columns=list(COLUMNS))
