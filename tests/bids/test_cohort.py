@@ -5,6 +5,7 @@ import shutil
 import pandas as pd
 import pytest
 
+from mcsp.bids.cohort import as_recorded
 from mcsp.errors import McspError
 from mcsp.options.datasets import BidsDataset, Phenotype
 from mcsp.shards import Outcome, write_status
@@ -38,6 +39,18 @@ def test_before_any_stage_recordings_count(three, tmp_path):
     written = pd.read_csv(tmp_path / "out" / "subjects.tsv", sep="\t")
     assert list(written["uid"]) == list(people["uid"])
     assert set(read_json(tmp_path / "out" / "subjects.json")) == set(people.columns)
+
+
+def test_how_it_was_recorded_is_the_used_runs_word_else_the_recordings(three, tmp_path):
+    people, _ = make_cohort([three], tmp_path / "out")
+    assert people["t_r"].tolist() == [2.0, 2.0, 2.0]
+    assert people["fingerprints"].str.split(";").str.len().tolist() == [2, 1, 1]
+    recordings = pd.DataFrame({"uid": ["a", "a", "b"], "t_r": [2.0, 3.0, 1.0], "sfreq": None, "fingerprint": ["y", "x", "z"]})
+    runs = pd.DataFrame({"uid": ["a", "a"], "state": ["excluded", "used"], "t_r": [2.0, 3.0], "gap_mm": [None, None]})
+    table = as_recorded(pd.DataFrame({"uid": ["a", "b"]}), recordings, runs)
+    assert table["t_r"].tolist() == [3.0, 1.0]
+    assert table["fingerprints"].tolist() == ["x;y", "z"]
+    assert table[["sfreq", "gap_mm"]].isna().all(axis=None)
 
 
 def test_stages_decide_who_stays(three, tmp_path):

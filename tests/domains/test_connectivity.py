@@ -5,7 +5,7 @@ import pytest
 from nilearn.connectome import ConnectivityMeasure
 from scipy.signal import butter, hilbert, sosfiltfilt
 
-from mcsp.domains.connectivity import band_connectivity, correlation, end_to_end, envelope_correlation, fisher_z
+from mcsp.domains.graphs import band_connectivity, correlation, end_to_end, envelope_correlation, fisher_z
 
 
 def test_correlation_is_nilearns():

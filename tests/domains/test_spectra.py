@@ -5,7 +5,7 @@ import pytest
 from scipy.signal import periodogram
 
 from mcsp.domains import connectivity, spectra
-from mcsp.domains.spectra import amplitude_spectrum, segment_spectra
+from mcsp.domains.amplitudes import amplitude_spectrum, segment_spectra
 from mcsp.options.domains import ConnectivityOptions, SpectraOptions
 from mcsp.store import Store, StoreWriter, read_tsv
 

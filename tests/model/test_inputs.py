@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from mcsp.code import modules_of
-from mcsp.domains.connectivity import band_connectivity, correlation
-from mcsp.domains.spectra import amplitude_spectrum, segment_spectra
+from mcsp.domains.amplitudes import amplitude_spectrum, segment_spectra
+from mcsp.domains.graphs import band_connectivity, correlation
 from mcsp.errors import McspError
 from mcsp.model.mcsp import MCSP, Classifier
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcsp.domains.connectivity import band_connectivity, correlation
-from mcsp.domains.spectra import amplitude_spectrum, segment_spectra
+from mcsp.domains.amplitudes import amplitude_spectrum, segment_spectra
+from mcsp.domains.graphs import band_connectivity, correlation
 from mcsp.errors import McspError
 from mcsp.model.batch import Batch, Key
 
