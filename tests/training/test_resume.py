@@ -120,6 +120,7 @@ def wait_for_change(path, before, run):
     return path.stat().st_mtime_ns
 
 
+@pytest.mark.slow
 def test_killed_by_the_system_and_stopped_by_slurm(stored_study, frozen, options, tmp_path):
     """SIGKILL twice, then SIGTERM, as Slurm sends it at the time limit: each goes on where the one before had come."""
     options = options.model_copy(update={"epochs": 12, "batch_size": 4, "engine": ALWAYS})

@@ -6,6 +6,7 @@ import sys
 import time
 
 import psutil
+import pytest
 
 from mcsp.evaluation import splits as folds
 from mcsp.options.training import SplitOptions
@@ -44,6 +45,7 @@ def start(checkout):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_dead_job_leaves_its_checkpoint_and_the_next_goes_on(checkout):
     results = checkout.root / "results/stop"
     stored = write_stored_study(results)

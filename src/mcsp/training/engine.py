@@ -153,6 +153,7 @@ def _check_gpus(engine: EngineOptions) -> None:
 def make_trainer(epochs: int, callbacks: list[Callback], engine: EngineOptions) -> L.Trainer:
     """A quiet trainer that writes nothing by itself."""
     _check_gpus(engine)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it, and filling costs a pass over each batch
     return L.Trainer(
         max_epochs=epochs,
         accelerator="auto",
