@@ -141,6 +141,11 @@ class Plan:
         """Memory of a preprocessing job, MB."""
         return self.study.fmriprep.mem_mb if self.study.preprocess == "fmriprep" else 6000
 
+    @property
+    def gpus(self) -> int:
+        """GPUs of a pre-training job."""
+        return self.study.pretrain.engine.gpus
+
     def _is_preprocessed(self, name: str) -> bool:
         dataset = self.study.datasets[name]
         return self.study.preprocess != "none" and dataset.kind != "roi" and "fmri" in dataset.modalities

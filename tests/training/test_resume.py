@@ -120,16 +120,17 @@ def wait_for_change(path, before, run):
     return path.stat().st_mtime_ns
 
 
+@pytest.mark.slow
 def test_killed_by_the_system_and_stopped_by_slurm(stored_study, frozen, options, tmp_path):
     """SIGKILL twice, then SIGTERM, as Slurm sends it at the time limit: each goes on where the one before had come."""
-    options = options.model_copy(update={"epochs": 40, "batch_size": 4, "engine": ALWAYS})
+    options = options.model_copy(update={"epochs": 12, "batch_size": 4, "engine": ALWAYS})
     whole = train(stored_study, frozen, options, tmp_path / "whole")
     out, steps = tmp_path / "killed", []
     config = json.loads((tmp_path / "whole/config.json").read_text())
     path = out / "checkpoints" / f"{engine.fingerprint(config, [options.epochs])}.ckpt"
     for number in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
         run, changed = start(stored_study, frozen, options, out), path.stat().st_mtime_ns if path.exists() else 0
-        for _ in range(4):
+        for _ in range(3):
             changed = wait_for_change(path, changed, run)
         os.kill(run.pid, number)
         _, text = run.communicate()

@@ -18,7 +18,7 @@ rule pretrain_fold:
     resources:
         mem_mb=grow(8000),
         runtime=grow(720),
-        gpu=1,
+        gpu=PLAN.gpus,
     params:
         stores=above("stores", 4),
         code=PLAN.code("pretrain"),

@@ -153,6 +153,7 @@ def _check_gpus(engine: EngineOptions) -> None:
 def make_trainer(epochs: int, callbacks: list[Callback], engine: EngineOptions) -> L.Trainer:
     """A quiet trainer that writes nothing by itself."""
     _check_gpus(engine)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it, and filling costs a pass over each batch
     return L.Trainer(
         max_epochs=epochs,
         accelerator="auto",
@@ -169,12 +170,11 @@ def make_trainer(epochs: int, callbacks: list[Callback], engine: EngineOptions) 
     )
 
 
-def _check_whole(path: Path) -> None:
-    """Raise McspError when there is a checkpoint that holds more than tensors and plain values, or is damaged."""
+def _step_of(path: Path) -> int:
+    """Steps behind a checkpoint. Raises McspError when it is damaged, or holds more than tensors and plain values."""
     try:
-        if path.is_file():
-            torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        return torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"]
+    except (OSError, RuntimeError, EOFError, KeyError, UnpicklingError) as error:
         text = " ".join(str(error).split())[:120]
         raise McspError(f"{path}: not a whole checkpoint of mcsp ({text}): delete it, and training starts anew") from error
 
@@ -201,11 +201,13 @@ def fit(
     trainer = make_trainer(epochs, [*callbacks, Resume(path, engine.checkpoint_minutes)], engine)
     for feed in filter(None, (train, val)):
         feed.device = trainer.strategy.root_device
-    _check_whole(path)
+    found = path.is_file()
+    if found:
+        print(f"goes on from step {_step_of(path)} of {path}", flush=True)
     if engine.compile:
         module.model.compile_parts()
     try:
-        trainer.fit(module, train, val, ckpt_path=str(path) if path.is_file() else None, weights_only=True)
+        trainer.fit(module, train, val, ckpt_path=str(path) if found else None, weights_only=True)
     except SIGTERMException:
         raise McspError(
             f"stopped by SIGTERM in epoch {trainer.current_epoch}: run it again, it goes on from {folder}"
