@@ -300,9 +300,13 @@ def _measure(name: str, folder: Path, bench: Bench) -> dict[str, float]:
     if name == "ours":
         code += "import mcsp.training; "  # its settings come before torch, as in `mcsp pretrain`
     code += "from mcsp.bench_pretrain import side, Path; side(sys.argv[2], Path(sys.argv[3]), sys.argv[4])"
-    hidden = {} if bench.device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
+    settings = {
+        "OMP_WAIT_POLICY": "PASSIVE"
+    }  # as the workflow has it, for all sides: on a shared machine it is most of the time
+    if bench.device == "cpu":
+        settings["CUDA_VISIBLE_DEVICES"] = ""
     command = [sys.executable, "-c", code, source, name, str(folder), bench.model_dump_json()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, **hidden})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, **settings})
     if done.returncode:
         raise McspError(f"bench pretrain, {name}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
