@@ -75,6 +75,7 @@ def test_training_is_measured_beside_the_plain_way(capsys):
     assert costs["joint_ratio"] == pytest.approx(costs["joint_s"] / costs["ours_s"], rel=0.01)
     assert costs["subjects_per_s"] == pytest.approx(8 / costs["ours_s"], rel=0.01)
     assert costs["floor_s"] == max(costs["floor_bytes_s"], costs["floor_flops_s"]) > 0
+    assert all(costs[f"{side}_cpu_s"] > 0 for side in bench_pretrain.SIDES)
     assert min(costs["peak_mb"], costs["bandwidth_gb_s"], costs["matmul_gflop_s"]) > 0
     assert costs["kernel_share"] is costs["device_peak_mb"] is None  # on a GPU only
     bench_pretrain.show(costs)
