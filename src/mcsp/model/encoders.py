@@ -31,17 +31,21 @@ class Architecture:
 
 
 class Scaler(nn.Module):
-    """Standardise features with a mean and standard deviation taken from training subjects; with `floor`, of log(x + floor)."""
+    """Centre features on the training subjects' mean, and divide all by one number, the root mean square of their standard
+    deviations: a standard deviation for each feature would raise what hardly varies, such as frequencies that a filter
+    took out, to the rank of the signal. With `amplitude`, of log(1 + x / unit), `unit` the training subjects' mean.
+    """
 
-    def __init__(self, shape: tuple[int, ...], floor: float | None = None):
+    def __init__(self, shape: tuple[int, ...], *, amplitude: bool = False):
         super().__init__()
-        self.floor = floor
+        self.amplitude = amplitude
+        self.register_buffer("unit", torch.ones(()))
         self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("scale", torch.ones(shape))
+        self.register_buffer("scale", torch.ones(()))
 
     def raw(self, x: Tensor) -> Tensor:
         """Before standardisation."""
-        return x if self.floor is None else torch.log(x.clamp_min(0) + self.floor)
+        return torch.log1p(x.clamp_min(0) / self.unit) if self.amplitude else x
 
     def forward(self, x: Tensor) -> Tensor:
         return (self.raw(x) - self.mean) / self.scale
@@ -109,7 +113,7 @@ class PatchEncoder(nn.Module):
         self.regions, self.length = shape
         self.patch, self.spectral = patch, spectral
         self.count = -(-self.length // patch)
-        self.scaler = Scaler((self.regions, self.length), floor=0.01) if spectral else None
+        self.scaler = Scaler((self.regions, self.length), amplitude=True) if spectral else None
         self.enter = nn.Linear(self.regions * patch, width)
         self.place = nn.Parameter(torch.randn(self.count, width) * 0.02)
         self.body = transformer(width, depth, heads, dropout)
@@ -141,7 +145,7 @@ class SegmentEncoder(nn.Module):
         segments, channels, length = shape
         self.spectral = spectral
         if spectral:
-            self.scaler = Scaler((channels, length), floor=0.001)
+            self.scaler = Scaler((channels, length), amplitude=True)
             self.enter = nn.Linear(channels * length, width)
         else:
             self.window = min(50, length)

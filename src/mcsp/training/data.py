@@ -116,21 +116,19 @@ def loader(subjects: Subjects, batches: Sampler[list[int]] | list[list[int]]) ->
 
 
 def fit_scalers(model, subjects: Subjects) -> None:
-    """Fit the model's standardisers on these subjects: mean and standard deviation over subjects (and segments), in
+    """Fit the model's standardisers on these subjects: unit, mean and standard deviation over subjects (and segments), in
     float64, one subject at a time.
     """
     for key, scaler in model.scalers().items():
-        total, squares, count = 0.0, 0.0, 0
-        for uid in subjects.uids:
-            if uid not in subjects.rows[key]:
-                continue
-            values = scaler.raw(torch.from_numpy(np.array(subjects.rows[key][uid]))).double()
-            values = values.reshape(-1, *scaler.mean.shape)
-            total, squares, count = total + values.sum(0), squares + values.square().sum(0), count + len(values)
-        if count == 0:
+        rows = [subjects.rows[key][uid] for uid in subjects.uids if uid in subjects.rows[key]]
+        if not rows:
             continue
+        if scaler.amplitude:
+            scaler.unit.fill_(float(np.mean([row.mean(dtype=float) for row in rows])) or 1.0)
+        total, squares, count = 0.0, 0.0, 0
+        for row in rows:
+            values = scaler.raw(torch.from_numpy(np.array(row))).double().reshape(-1, *scaler.mean.shape)
+            total, squares, count = total + values.sum(0), squares + values.square().sum(0), count + len(values)
         mean = total / count
-        spread = (squares / count - mean.square()).clamp_min(0).sqrt()
-        floor = 0.05 * spread[spread > 0].median() if (spread > 0).any() else torch.tensor(1.0)
         scaler.mean.copy_(mean)
-        scaler.scale.copy_(torch.where(spread > floor, spread, torch.full_like(spread, float(spread.max()) or 1.0)))
+        scaler.scale.copy_((squares / count - mean.square()).clamp_min(0).mean().sqrt() or 1.0)
