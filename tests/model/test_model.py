@@ -3,12 +3,15 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
 from mcsp.errors import McspError
 from mcsp.model.augment import Augmentation, augmented
 from mcsp.model.batch import Batch
+from mcsp.model.encoders import start_at_components
 from mcsp.model.mcsp import MCSP, Classifier
 
 SHAPES = {
@@ -172,3 +175,24 @@ def test_share_of_removed_components_is_as_asked():
     view = augmented(batch, Augmentation(spectral_addition=0.0), torch.Generator().manual_seed(0)).x["eeg", "spectral"]
     assert (view == 0).float().mean().item() == pytest.approx(0.1, abs=0.01)
     assert ((view == 0).all(dim=(1, 2)) | (view == 1).all(dim=(1, 2))).all()  # a component goes as a whole
+
+
+def test_a_map_starts_at_the_principal_components():
+    """Its outputs have the distances between scikit-learn's components, and mean square 1."""
+    torch.manual_seed(0)
+    x = torch.randn(40, 6) @ torch.randn(6, 300) + 0.1 * torch.randn(40, 300)
+    linear = torch.nn.Linear(300, 8)
+    start_at_components(linear, x)
+    out = linear(x - x.mean(dim=0)).detach()
+    assert out.square().mean().item() == pytest.approx(1, rel=1e-4)
+    expected = PCA(8).fit_transform(x.numpy())
+    distance, reference = torch.cdist(out, out).numpy(), torch.cdist(*[torch.tensor(expected)] * 2).numpy()
+    np.testing.assert_allclose(distance / distance.mean(), reference / reference.mean(), atol=1e-3)
+
+
+def test_a_map_keeps_its_start_where_there_are_no_components():
+    linear = torch.nn.Linear(30, 4)
+    before = linear.weight.clone()
+    start_at_components(linear, torch.ones(5, 30))
+    start_at_components(linear, torch.randn(1, 30))
+    assert torch.equal(linear.weight, before)

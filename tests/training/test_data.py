@@ -8,7 +8,7 @@ from mcsp.cohort import store_path
 from mcsp.errors import McspError
 from mcsp.model.mcsp import MCSP
 from mcsp.store import Store, read_table
-from mcsp.training.data import PairedSampler, Subjects, fit_scalers, study_keys
+from mcsp.training.data import PairedSampler, Subjects, fit_scalers, start_at_components_of, study_keys
 
 DOMAINS = ["spatial", "temporal", "spectral"]
 
@@ -89,3 +89,22 @@ def test_a_subject_that_is_not_in_its_store_is_named(stored_study):
     cohort.loc[0, "uid"] = "both/sub-999"
     with pytest.raises(McspError, match="both/sub-999"):
         Subjects(stored_study.stores, cohort, ["both/sub-999"], [("fmri", "spatial")])
+
+
+def test_components_start_the_wide_maps_of_the_subjects_given(subjects):
+    sizes = {"width": 8, "depth": 1, "heads": 2, "dim": 4, "patch": 8, "segment_features": 2, "density": 0.3, "dropout": 0.0}
+    shapes = {"/".join(key): subjects.shapes[key] for key in subjects.keys}
+
+    def start(seed):
+        torch.manual_seed(seed)
+        model = MCSP({"architecture": {**sizes, "shapes": shapes}})
+        fit_scalers(model, subjects)
+        drawn = {name: value.clone() for name, value in model.state_dict().items()}
+        start_at_components_of(model, subjects, seed)
+        return model, {name for name, value in model.state_dict().items() if not torch.equal(value, drawn[name])}
+
+    model, changed = start(0)
+    places = {"fmri_spatial": "edges", "eeg_spatial": "edges", "fmri_spectral": "enter", "eeg_spectral": "enter"}
+    assert changed == {f"encoders.{key}.{name}.{part}" for key, name in places.items() for part in ("weight", "bias")}
+    again, _ = start(0)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters()))

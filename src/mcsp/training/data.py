@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mcsp.cohort import read_domain
 from mcsp.model.batch import Batch, Key
+from mcsp.model.encoders import start_at_components
 from mcsp.store import Store
 
 
@@ -132,3 +133,21 @@ def fit_scalers(model, subjects: Subjects) -> None:
         mean = total / count
         scaler.mean.copy_(mean)
         scaler.scale.copy_((squares / count - mean.square()).clamp_min(0).mean().sqrt() or 1.0)
+
+
+def start_at_components_of(model, subjects: Subjects, seed: int, limit: int = 512) -> None:
+    """Start the encoders' widest maps at the principal components of these subjects; of more than `limit` rows, those of
+    some subjects, drawn by `seed`. The standardisers must have been fitted.
+    """
+    for key in model.keys:
+        encoder = model.encoders["_".join(key)]
+        if encoder.wide() is None:
+            continue
+        own = [uid for uid in subjects.uids if uid in subjects.rows[key]]
+        rows: list[torch.Tensor] = []
+        for i in np.random.default_rng(seed).permutation(len(own)):
+            if sum(map(len, rows)) < limit:
+                row = torch.from_numpy(np.array(subjects.rows[key][own[i]]))
+                rows.append(encoder.wide_inputs(row[None]).flatten(0, -2))
+        if len(own) > 2:
+            start_at_components(encoder.wide(), torch.cat(rows))

@@ -19,7 +19,7 @@ from mcsp.training.engine import step_seed
 
 COLUMNS = {
     "fold": "Fold; its test subjects are embedded",
-    "stage": "untrained (initial weights) or pretrained",
+    "stage": "untrained (weights drawn at random) or pretrained",
     "scope": "inductive, or transductive: pre-training saw these subjects' recordings",
     "domain": "Domain whose embeddings are compared; all: the three side by side",
     "query": "Modality that asks; the other one is searched",
@@ -33,7 +33,7 @@ COLUMNS = {
 
 
 def untrained(model: MCSP, seed: int) -> MCSP:
-    """A model of the same sizes and standardisers with initial weights."""
+    """A model of the same sizes and standardisers with weights drawn at random."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = MCSP(model.config)

@@ -18,7 +18,7 @@ from mcsp.model.losses import LossWeights, fuse, mcsp_losses
 from mcsp.model.mcsp import MCSP
 from mcsp.options.training import PretrainOptions
 from mcsp.store import read_table, write_tsv
-from mcsp.training.data import PairedSampler, Subjects, fit_scalers, loader, study_keys
+from mcsp.training.data import PairedSampler, Subjects, fit_scalers, loader, start_at_components_of, study_keys
 from mcsp.training.engine import History, cosine_with_warmup, fingerprint, fit, step_seed
 
 COLUMNS = {
@@ -185,6 +185,7 @@ def run(
     L.seed_everything(step_seed(options.seed, 0, fold), verbose=False)
     model = MCSP(config)
     fit_scalers(model, subjects)
+    start_at_components_of(model, subjects, options.seed)
     record = History()
     if options.epochs:
         sampler = PairedSampler(subjects.has, options.batch_size, step_seed(options.seed, fold))
