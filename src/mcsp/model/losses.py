@@ -103,9 +103,9 @@ def mcsp_losses(
 ) -> dict[str, Tensor]:
     """All terms by name (`id_fmri`, `cd_eeg`, `im_spatial`, `cm_spectral`, `kd_fmri`, ..., and the weighted `total`).
 
-    `h`, `h_view`: (modality, domain) -> (B, d) projected for L_ID, of the inputs and of their view; `z`: the same for the
-    cross terms. `teacher`: (B, d), what the teacher makes of all that each subject has; without it there is no L_KD. Rows of
-    subjects without the modality are left out, so their gradient is exactly zero.
+    `h`, `h_view`: (modality, domain) -> (B, d) projected for L_ID, of two views; `z`: the same for the cross
+    terms. `teacher`: (B, d), what the teacher makes of all that each subject has; without it there is no L_KD. Rows of subjects
+    without the modality are left out, so their gradient is exactly zero.
     """
     terms: dict[str, Tensor] = {}
     modalities = list(dict.fromkeys(m for m, _ in z))

@@ -66,7 +66,9 @@ class PretrainOptions(Options):
     )
     epochs: int = Field(60, ge=0, description="0: no pre-training")
     batch_size: int = Field(64, ge=4)
-    lr: PositiveFloat = 1e-3
+    lr: PositiveFloat = Field(
+        3e-3, description="Highest learning rate; maps from more than width features learn at width / features of it"
+    )
     weight_decay: float = Field(1e-4, ge=0)
     warmup_share: float = Field(0.1, ge=0, lt=1)
     teacher_momentum: float = Field(

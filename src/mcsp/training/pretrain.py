@@ -20,6 +20,7 @@ from mcsp.options.training import PretrainOptions
 from mcsp.store import read_table, write_tsv
 from mcsp.training.data import PairedSampler, Subjects, fit_scalers, loader, start_at_components_of, study_keys
 from mcsp.training.engine import History, cosine_with_warmup, fingerprint, fit, step_seed
+from mcsp.training.rates import by_fan_in
 
 COLUMNS = {
     "epoch": "Epoch, from 0",
@@ -93,9 +94,11 @@ class Pretraining(L.LightningModule):
         self.teacher = Teacher(model, options.teacher_momentum) if options.loss.kd else None
 
     def losses(self, batch: Batch, seed: int) -> dict[str, torch.Tensor]:
-        """All terms of a batch; `seed` sets its views."""
+        """All terms of a batch; `seed` sets its two views. The cross terms too compare views: the bare inputs of a few
+        subjects would be learnt by heart. The teacher alone sees those.
+        """
         generator = torch.Generator(device=self.device).manual_seed(seed)
-        _, z = self.model(batch)
+        _, z = self.model(augmented(batch, self.strength, generator))
         view = self.model(augmented(batch, self.strength, generator))[1] if self.weights.id else z
         teacher = self.teacher(batch) if self.teacher else None
         return mcsp_losses(z, view, z, batch.present, self.weights, teacher)
@@ -129,8 +132,9 @@ class Pretraining(L.LightningModule):
         print(f"epoch {self.current_epoch}: {shown}", flush=True)
 
     def configure_optimizers(self):
-        """AdamW with warm-up and cosine."""
-        optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.options.lr, weight_decay=self.options.weight_decay)
+        """AdamW with warm-up and cosine; wide maps learn more slowly."""
+        groups = by_fan_in(self.model, self.options.lr, self.options.model.width)
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay)
         warmup = max(1, int(self.options.warmup_share * self.steps))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_with_warmup(step, self.steps, warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
