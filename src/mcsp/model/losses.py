@@ -25,7 +25,7 @@ class LossWeights:
     cm: float = 1.0
     kd: float = 1.0
     temperature: float = 0.2
-    im_temperature: float = 0.5
+    im_temperature: float = 0.2
 
 
 def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:

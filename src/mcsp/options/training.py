@@ -40,7 +40,7 @@ class LossOptions(Options):
     cm: float = Field(1.0, ge=0, description="mu of L_CM: the modalities of one subject agree")
     kd: float = Field(1.0, ge=0, description="L_KD: each domain agrees with a teacher that sees all of a subject")
     temperature: PositiveFloat = Field(0.2, description="tau of NT-Xent")
-    im_temperature: PositiveFloat = Field(0.5, description="T of the similarity distributions in L_IM and L_KD")
+    im_temperature: PositiveFloat = Field(0.2, description="T of the similarity distributions in L_IM and L_KD")
 
     @model_validator(mode="after")
     def _check(self) -> LossOptions:
