@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mcsp.study import Study
 
-LOSSES = ("id", "cd", "im", "cm")
+LOSSES = ("id", "cd", "im", "cm", "kd")
 
 
 class Variant(NamedTuple):

@@ -3,13 +3,15 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
 from mcsp.errors import McspError
 from mcsp.model.augment import Augmentation, augmented
 from mcsp.model.batch import Batch
-from mcsp.model.encoders import Scaler
+from mcsp.model.encoders import Scaler, start_at_components
 from mcsp.model.mcsp import MCSP, Classifier
 
 SHAPES = {
@@ -176,12 +178,13 @@ def test_share_of_removed_components_is_as_asked():
 
 
 def test_standardisation_in_one_buffer_is_the_formula_and_leaves_its_input():
-    scaler = Scaler((4,), floor=0.01)
+    scaler = Scaler((4,), amplitude=True)
     scaler.mean.copy_(torch.tensor([0.1, -1, 2, 0]))
-    scaler.scale.copy_(torch.tensor([0.5, 1, 2, 3]))
+    scaler.unit.fill_(0.3)
+    scaler.scale.fill_(2.0)
     x = torch.rand(6, 3, 4) - 0.1
     before = x.clone()
-    wanted = ((x.clamp_min(0) + 0.01).log() - scaler.mean) / scaler.scale
+    wanted = (torch.log1p(x.clamp_min(0) / 0.3) - scaler.mean) / 2
     assert torch.equal(scaler(x), wanted)
     assert torch.equal(x, before)
     torch.testing.assert_close(scaler(x.clone().requires_grad_()), wanted)
@@ -195,3 +198,24 @@ def test_a_whole_batch_is_encoded_as_its_subjects_among_others_are(classifier):
     for key in z:
         torch.testing.assert_close(whole_h[key], h[key][both], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(whole_z[key], z[key][both], rtol=1e-5, atol=1e-6)
+
+
+def test_a_map_starts_at_the_principal_components():
+    """Its outputs have the distances between scikit-learn's components, and mean square 1."""
+    torch.manual_seed(0)
+    x = torch.randn(40, 6) @ torch.randn(6, 300) + 0.1 * torch.randn(40, 300)
+    linear = torch.nn.Linear(300, 8)
+    start_at_components(linear, x)
+    out = linear(x - x.mean(dim=0)).detach()
+    assert out.square().mean().item() == pytest.approx(1, rel=1e-4)
+    expected = PCA(8).fit_transform(x.numpy())
+    distance, reference = torch.cdist(out, out).numpy(), torch.cdist(*[torch.tensor(expected)] * 2).numpy()
+    np.testing.assert_allclose(distance / distance.mean(), reference / reference.mean(), atol=1e-3)
+
+
+def test_a_map_keeps_its_start_where_there_are_no_components():
+    linear = torch.nn.Linear(30, 4)
+    before = linear.weight.clone()
+    start_at_components(linear, torch.ones(5, 30))
+    start_at_components(linear, torch.randn(1, 30))
+    assert torch.equal(linear.weight, before)

@@ -8,7 +8,7 @@ from mcsp.cohort import store_path
 from mcsp.errors import McspError
 from mcsp.model.mcsp import MCSP
 from mcsp.store import Store, read_table
-from mcsp.training.data import PairedSampler, Subjects, fit_scalers, study_keys
+from mcsp.training.data import PairedSampler, Subjects, fit_scalers, start_at_components_of, study_keys
 
 DOMAINS = ["spatial", "temporal", "spectral"]
 
@@ -53,19 +53,35 @@ def test_order_depends_on_seed_and_epoch_only(subjects):
     assert draw(1, 2) != draw(2, 2)
 
 
-def test_scalers_hold_mean_and_deviation_of_the_subjects_given(subjects):
+def fit(subjects):
+    """Standardisers fitted on the subjects."""
     sizes = {"width": 8, "depth": 1, "heads": 2, "dim": 4, "patch": 8, "segment_features": 2, "density": 0.3, "dropout": 0.0}
     shapes = {"/".join(key): subjects.shapes[key] for key in subjects.keys}
     model = MCSP({"architecture": {**sizes, "shapes": shapes}})
     fit_scalers(model, subjects)
-    scaler = model.scalers()["eeg", "spectral"]
+    return model.scalers()
+
+
+def test_scalers_hold_unit_mean_and_deviation_of_the_subjects_given(subjects):
+    fitted = fit(subjects)
+    scaler = fitted["eeg", "spectral"]
     rows = np.stack(list(subjects.rows["eeg", "spectral"].values())).astype(float)
-    logs = np.log(rows + scaler.floor).reshape(-1, *rows.shape[-2:])
+    logs = np.log(1 + rows / rows.mean()).reshape(-1, *rows.shape[-2:])
+    assert scaler.unit.item() == pytest.approx(rows.mean(), rel=1e-5)
     np.testing.assert_allclose(scaler.mean.numpy(), logs.mean(axis=0), atol=1e-4)
-    np.testing.assert_allclose(scaler.scale.numpy(), logs.std(axis=0), rtol=1e-3)
-    fc = model.scalers()["fmri", "spatial"]
-    assert torch.isfinite(fc.scale).all()
-    assert (fc.scale > 0).all()  # the diagonal, which never varies, divides by something
+    assert scaler.scale.item() == pytest.approx(np.sqrt((logs.std(axis=0) ** 2).mean()), rel=1e-4)
+    assert fitted["fmri", "spatial"].unit == 1
+
+
+def test_scaled_features_do_not_depend_on_units_and_keep_their_relative_spread(subjects):
+    fitted = fit(subjects)
+    scaler = fitted["eeg", "spectral"]
+    x = torch.from_numpy(np.stack(list(subjects.rows["eeg", "spectral"].values())))
+    before, spread = scaler(x), scaler.raw(x).flatten(0, 1).std(dim=0)
+    torch.testing.assert_close(before.flatten(0, 1).std(dim=0) * scaler.scale, spread, rtol=1e-3, atol=1e-5)
+    for uid, row in subjects.rows["eeg", "spectral"].items():
+        subjects.rows["eeg", "spectral"][uid] = 7.0 * row
+    torch.testing.assert_close(fit(subjects)["eeg", "spectral"](7.0 * x), before, rtol=1e-4, atol=1e-4)
 
 
 def test_a_subject_that_is_not_in_its_store_is_named(stored_study):
@@ -73,3 +89,22 @@ def test_a_subject_that_is_not_in_its_store_is_named(stored_study):
     cohort.loc[0, "uid"] = "both/sub-999"
     with pytest.raises(McspError, match="both/sub-999"):
         Subjects(stored_study.stores, cohort, ["both/sub-999"], [("fmri", "spatial")])
+
+
+def test_components_start_the_wide_maps_of_the_subjects_given(subjects):
+    sizes = {"width": 8, "depth": 1, "heads": 2, "dim": 4, "patch": 8, "segment_features": 2, "density": 0.3, "dropout": 0.0}
+    shapes = {"/".join(key): subjects.shapes[key] for key in subjects.keys}
+
+    def start(seed):
+        torch.manual_seed(seed)
+        model = MCSP({"architecture": {**sizes, "shapes": shapes}})
+        fit_scalers(model, subjects)
+        drawn = {name: value.clone() for name, value in model.state_dict().items()}
+        start_at_components_of(model, subjects, seed)
+        return model, {name for name, value in model.state_dict().items() if not torch.equal(value, drawn[name])}
+
+    model, changed = start(0)
+    places = {"fmri_spatial": "edges", "eeg_spatial": "edges", "fmri_spectral": "enter", "eeg_spectral": "enter"}
+    assert changed == {f"encoders.{key}.{name}.{part}" for key, name in places.items() for part in ("weight", "bias")}
+    again, _ = start(0)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters()))

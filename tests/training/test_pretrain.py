@@ -3,15 +3,18 @@
 import json
 import shutil
 
+import lightning as L
 import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
 
 from mcsp.cohort import store_path
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import load_splits, part
-from mcsp.options.training import PretrainOptions
+from mcsp.options.training import LossOptions, PretrainOptions
 from mcsp.store import Store, StoreWriter, read_table, read_tsv
-from mcsp.training import pretrain
+from mcsp.training import engine, pretrain
 from mcsp.training.embed import retrieval
 
 
@@ -41,7 +44,7 @@ def test_losses_fall_and_everything_is_recorded(stored_study, frozen, options, t
     total = history[history["split"] == "train"]["total"].to_numpy()
     assert len(total) == options.epochs
     assert total[-1] < total[0]
-    assert {"id_fmri", "id_eeg", "cd_fmri", "cd_eeg", "im_spatial", "cm_temporal", "total"} <= set(history)
+    assert {"id_fmri", "id_eeg", "cd_fmri", "cd_eeg", "im_spatial", "cm_temporal", "kd_fmri", "total"} <= set(history)
     assert set(history["split"]) == {"train", "val"}
     config = json.loads((tmp_path / "a/config.json").read_text())
     assert config["scope"] == "inductive"
@@ -155,3 +158,50 @@ def test_a_share_of_the_subjects_is_drawn_by_seed_and_nested():
     assert half == sorted(half, key=uids.index)
     assert pretrain.drawn(uids, 0.5, 8) != half
     assert pretrain.drawn(uids, 1.0, 7) == uids
+
+
+def test_the_teacher_follows_the_student_and_is_never_it(stored_study, frozen, options, tmp_path, monkeypatch):
+    """With momentum m the teacher is m old + (1 - m) new after each step; it shares no tensor with the student, is never
+    trained, keeps dropout off, and lies in the checkpoint but not in the saved model.
+    """
+    seen, saved = [], {}
+    follow = pretrain.Teacher.follow
+
+    def spy(self, student, step):
+        before = [p.clone() for p in self.model.parameters()]
+        follow(self, student, step)
+        m = min(0.5, (1 + step) / (10 + step))
+        for old, new, target in zip(before, self.model.parameters(), student.parameters()):
+            torch.testing.assert_close(new, m * old + (1 - m) * target.detach())
+        own, other = ({p.data_ptr() for p in part.parameters()} for part in (self.model, student))
+        assert not own & other
+        assert student.training
+        assert not any(part.training for part in self.modules())
+        assert not any(p.requires_grad or p.grad is not None for p in self.model.parameters())
+        seen.append(step)
+
+    class Look(L.Callback):
+        def on_save_checkpoint(self, trainer, module, checkpoint):
+            saved.update(checkpoint["state_dict"])
+
+    fit = engine.fit
+    monkeypatch.setattr(pretrain.Teacher, "follow", spy)
+    monkeypatch.setattr(pretrain, "fit", lambda *a, callbacks, **k: fit(*a, callbacks=[*callbacks, Look()], **k))
+    train(stored_study, frozen, options.model_copy(update={"epochs": 2, "teacher_momentum": 0.5}), tmp_path / "a")
+    assert seen == list(range(1, len(seen) + 1))
+    students = {name.removeprefix("model.") for name in saved if name.startswith("model.")}
+    assert {name.removeprefix("teacher.model.") for name in saved if name.startswith("teacher.")} == students
+    with safe_open(tmp_path / "a/model.safetensors", "pt") as weights:
+        assert set(weights.keys()) == students
+
+
+def test_without_its_term_there_is_no_teacher(stored_study, frozen, options, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain.Teacher, "__init__", None)
+    off = options.model_copy(update={"epochs": 1, "loss": LossOptions(kd=0)})
+    train(stored_study, frozen, off, tmp_path / "a")
+    assert not any(name.startswith("kd") for name in read_tsv(tmp_path / "a/history.tsv"))
+
+
+def test_the_teacher_alone_is_refused():
+    with pytest.raises(ValueError, match="kd alone is content with one embedding for everybody"):
+        LossOptions(id=0, cd=0, cm=0)

@@ -31,22 +31,48 @@ class Architecture:
 
 
 class Scaler(nn.Module):
-    """Standardise features with a mean and standard deviation taken from training subjects; with `floor`, of log(x + floor)."""
+    """Centre features on the training subjects' mean, and divide all by one number, the root mean square of their standard
+    deviations: a standard deviation for each feature would raise what hardly varies, such as frequencies that a filter
+    took out, to the rank of the signal. With `amplitude`, of log(1 + x / unit), `unit` the training subjects' mean.
+    """
 
-    def __init__(self, shape: tuple[int, ...], floor: float | None = None):
+    def __init__(self, shape: tuple[int, ...], *, amplitude: bool = False):
         super().__init__()
-        self.floor = floor
+        self.amplitude = amplitude
+        self.register_buffer("unit", torch.ones(()))
         self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("scale", torch.ones(shape))
+        self.register_buffer("scale", torch.ones(()))
 
     def raw(self, x: Tensor) -> Tensor:
         """Before standardisation."""
-        return x if self.floor is None else torch.log(x.clamp_min(0) + self.floor)
+        return torch.log1p(x.clamp_min(0) / self.unit) if self.amplitude else x
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.floor is None or x.requires_grad:
+        if not self.amplitude or x.requires_grad:
             return (self.raw(x) - self.mean) / self.scale
-        return x.clamp_min(0).add_(self.floor).log_().sub_(self.mean).div_(self.scale)  # the same in one buffer
+        return x.clamp_min(0).div_(self.unit).log1p_().sub_(self.mean).div_(self.scale)  # the same in one buffer
+
+
+@torch.no_grad()
+def start_at_components(linear: nn.Linear, inputs: Tensor) -> None:
+    """Start a map from many features at the principal components of `inputs` (N, F), in a random rotation.
+
+    Weights drawn at random keep a share of about outputs / features of what subjects have in common, and drown it in what is
+    each one's own. The components keep their proportions, so that strong ones weigh most, and the outputs' mean square is 1.
+    The rotation gives each output a part of all; it is drawn from torch's generator. Components beyond the number of outputs
+    are left out. Source: principal component analysis through the N x N Gram matrix.
+    """
+    x = (inputs - inputs.mean(dim=0)).double()
+    values, vectors = torch.linalg.eigh(x @ x.T)
+    n = min(linear.out_features, int((values > 1e-9 * values[-1]).sum()))
+    if n == 0 or values[-1] <= 0:  # rows that do not differ
+        return
+    values, vectors = values[-n:], vectors[:, -n:]
+    components = (x.T @ vectors / values.sqrt()).T  # (n, F), unit length
+    rotation = torch.linalg.qr(torch.randn(linear.out_features, n, dtype=torch.float64))[0]
+    size = (values.sum() / len(x) / linear.out_features).sqrt()
+    linear.weight.copy_(rotation @ components / size)
+    linear.bias.zero_()
 
 
 def transformer(width: int, depth: int, heads: int, dropout: float) -> nn.Module:
@@ -77,6 +103,15 @@ class GraphEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.leave = nn.Sequential(nn.LayerNorm((self.graphs + 1) * width), nn.Linear((self.graphs + 1) * width, width))
 
+    def wide(self) -> nn.Linear:
+        """The map that reads most features at once."""
+        return self.edges
+
+    def wide_inputs(self, x: Tensor) -> Tensor:
+        """What it reads: (B, edges), standardised."""
+        features = self.scaler(x.reshape(len(x), self.graphs, self.nodes, self.nodes))
+        return features[:, :, self.upper[0], self.upper[1]].flatten(1)
+
     def adjacency(self, x: Tensor) -> Tensor:
         """Normalised adjacency (B, G, N, N) of the strongest edges of `x`, with self-loops."""
         strength = x.abs() * (1 - torch.eye(self.nodes, device=x.device, dtype=x.dtype))
@@ -93,15 +128,21 @@ class GraphEncoder(nn.Module):
         nodes = self.enter(features)
         for layer, norm in zip(self.layers, self.norms):
             nodes = nodes + self.dropout(torch.nn.functional.gelu(layer(adjacency @ norm(nodes))))
-        flat = features[:, :, self.upper[0], self.upper[1]].flatten(1)
         pooled = nodes.mean(dim=2).flatten(1)
-        return self.leave(torch.cat([pooled, self.edges(self.dropout(flat))], dim=1)), None
+        return self.leave(torch.cat([pooled, self.edges(self.dropout(self.wide_inputs(x)))], dim=1)), None
+
+
+def log_power(signals: Tensor) -> Tensor:
+    """Logarithm of the mean square over the axis before the last, (..., T, width) -> (..., width)."""
+    return torch.log(signals.square().mean(dim=-2) + 1e-4)
 
 
 class PatchEncoder(nn.Module):
     """Transformer over patches along the last axis of (B, R, T): time for series, frequency for amplitudes.
 
-    Patches that lie wholly beyond a subject's valid frames are masked, and left out of the mean.
+    A patch of frames becomes a token by learned mixtures of the regions, squared, averaged over its frames and logged: at
+    rest the phase is random, and what tells subjects apart is variance and covariance. A patch of amplitudes becomes one by
+    a linear map. Patches that lie wholly beyond a subject's valid frames are masked, and left out of the mean.
     """
 
     def __init__(
@@ -111,17 +152,36 @@ class PatchEncoder(nn.Module):
         self.regions, self.length = shape
         self.patch, self.spectral = patch, spectral
         self.count = -(-self.length // patch)
-        self.scaler = Scaler((self.regions, self.length), floor=0.01) if spectral else None
-        self.enter = nn.Linear(self.regions * patch, width)
+        if spectral:
+            self.scaler = Scaler((self.regions, self.length), amplitude=True)
+            self.enter = nn.Linear(self.regions * patch, width)
+        else:
+            self.filters = nn.Linear(self.regions, width, bias=False)
+            self.enter = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.place = nn.Parameter(torch.randn(self.count, width) * 0.02)
         self.body = transformer(width, depth, heads, dropout)
 
-    def forward(self, x: Tensor, n_valid: Tensor) -> tuple[Tensor, Tensor | None]:
-        if self.scaler is not None:
-            x = self.scaler(x)
+    def wide(self) -> nn.Linear | None:
+        """The map that reads most features at once; none for series."""
+        return self.enter if self.spectral else None
+
+    def patches(self, x: Tensor) -> Tensor:
+        """(B, R, P, patch) of (B, R, T)."""
         x = nn.functional.pad(x, (0, self.count * self.patch - self.length))
-        tokens = x.reshape(len(x), self.regions, self.count, self.patch).transpose(1, 2).flatten(2)
-        tokens = self.enter(tokens) + self.place
+        return x.reshape(len(x), self.regions, self.count, self.patch)
+
+    def wide_inputs(self, x: Tensor) -> Tensor:
+        """What it reads: (B, P, R * patch), standardised."""
+        return self.patches(self.scaler(x)).transpose(1, 2).flatten(2)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """(B, P, width) of (B, R, T)."""
+        if self.spectral:
+            return self.enter(self.wide_inputs(x))
+        return self.enter(log_power(self.filters(self.patches(x).permute(0, 2, 3, 1))))
+
+    def forward(self, x: Tensor, n_valid: Tensor) -> tuple[Tensor, Tensor | None]:
+        tokens = self.tokens(x) + self.place
         if self.spectral:
             return self.body(tokens).mean(dim=1), None
         starts = torch.arange(self.count, device=x.device) * self.patch
@@ -143,7 +203,7 @@ class SegmentEncoder(nn.Module):
         segments, channels, length = shape
         self.spectral = spectral
         if spectral:
-            self.scaler = Scaler((channels, length), floor=0.001)
+            self.scaler = Scaler((channels, length), amplitude=True)
             self.enter = nn.Linear(channels * length, width)
         else:
             self.window = min(50, length)
@@ -152,13 +212,20 @@ class SegmentEncoder(nn.Module):
         self.place = nn.Parameter(torch.randn(segments, width) * 0.02)
         self.body = transformer(width, depth, heads, dropout)
 
+    def wide(self) -> nn.Linear | None:
+        """The map that reads most features at once; none for series."""
+        return self.enter if self.spectral else None
+
+    def wide_inputs(self, x: Tensor) -> Tensor:
+        """What it reads, as the mean over segments: (B, C * F), standardised."""
+        return self.scaler(x).flatten(2).mean(dim=1)
+
     def tokens(self, x: Tensor) -> Tensor:
         """(B, S, width) of (B, S, C, T)."""
         if self.spectral:
             return self.enter(self.scaler(x).flatten(2))
         windows = x.unfold(-1, self.window, max(1, self.window // 2))  # (B, S, C, W, window): half overlapping
-        power = self.filters(windows.transpose(2, 3).flatten(3)).square().mean(dim=2)
-        return self.enter(torch.log(power + 1e-4))
+        return self.enter(log_power(self.filters(windows.transpose(2, 3).flatten(3))))
 
     def forward(self, x: Tensor, n_valid: Tensor) -> tuple[Tensor, Tensor | None]:
         segments = self.body(self.tokens(x) + self.place)

@@ -17,14 +17,15 @@ from mcsp.model.batch import Key
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms, tau of NT-Xent, T of L_IM."""
+    """Weights of the terms, tau of NT-Xent, T of L_IM and L_KD."""
 
     id: float = 1.0
     cd: float = 1.0
     im: float = 1.0
     cm: float = 1.0
+    kd: float = 1.0
     temperature: float = 0.2
-    im_temperature: float = 0.5
+    im_temperature: float = 0.2
 
 
 def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
@@ -64,13 +65,47 @@ def similarity_distillation(a: Tensor, b: Tensor, temperature: float) -> Tensor:
         return (forward + backward) / 2
 
 
-def mcsp_losses(
-    h: dict[Key, Tensor], h_view: dict[Key, Tensor], z: dict[Key, Tensor], present: dict[str, Tensor], weights: LossWeights
-) -> dict[str, Tensor]:
-    """All terms by name (`id_fmri`, `cd_eeg`, `im_spatial`, `cm_spectral`, ..., and the weighted `total`).
+def fuse(z: dict[Key, Tensor], present: dict[str, Tensor]) -> Tensor:
+    """One unit vector (B, d) per subject in float32: the mean of its unit-length projections of all domains of the
+    modalities it has, normalised; zero for a subject with none. What a subject lacks is left out, not imputed.
+    """
+    some = next(iter(z.values()))
+    with torch.autocast(some.device.type, enabled=False):
+        return F.normalize(
+            sum(F.normalize(v.float(), dim=1) * present[m].to(v.device)[:, None] for (m, _), v in z.items()), dim=1
+        )
 
-    `h`, `h_view`: (modality, domain) -> (B, d) projected for L_ID, of the inputs and of their view; `z`: the same for the
-    cross terms. Rows of subjects without the modality are left out, so their gradient is exactly zero.
+
+def teacher_distillation(z: Tensor, own: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """L_KD of one student: KL divergence from the teacher's to the student's distribution over the subjects of the batch.
+
+    `teacher`: (B, d) fused embeddings t of all subjects; `z`: (n, d) the student's projections of n of them, `own` (n) their
+    rows. The teacher's distribution is the softmax of s(t_i, t_j) / temperature over all j, the subject itself among them,
+    the student's that of s(z_i, t_j) / temperature: it is lowest where z_i = t_i. No gradient reaches the teacher. 0 for
+    fewer than 2 subjects in the batch. Source: Fang et al. 2021 (SEED), with the batch in the place of the queue.
+    """
+    if len(teacher) < 2 or len(z) == 0:
+        return z.sum() * 0.0
+    with torch.autocast(z.device.type, enabled=False):
+        t = F.normalize(teacher.detach().float(), dim=1)
+        target = F.log_softmax(t[own] @ t.T / temperature, dim=1)
+        found = F.log_softmax(F.normalize(z.float(), dim=1) @ t.T / temperature, dim=1)
+        return F.kl_div(found, target, log_target=True, reduction="batchmean")
+
+
+def mcsp_losses(
+    h: dict[Key, Tensor],
+    h_view: dict[Key, Tensor],
+    z: dict[Key, Tensor],
+    present: dict[str, Tensor],
+    weights: LossWeights,
+    teacher: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """All terms by name (`id_fmri`, `cd_eeg`, `im_spatial`, `cm_spectral`, `kd_fmri`, ..., and the weighted `total`).
+
+    `h`, `h_view`: (modality, domain) -> (B, d) projected for L_ID, of two views; `z`: the same for the cross
+    terms. `teacher`: (B, d), what the teacher makes of all that each subject has; without it there is no L_KD. Rows of subjects
+    without the modality are left out, so their gradient is exactly zero.
     """
     terms: dict[str, Tensor] = {}
     modalities = list(dict.fromkeys(m for m, _ in z))
@@ -82,6 +117,10 @@ def mcsp_losses(
         if weights.cd and len(domains) > 1:
             pairs = combinations(domains, 2)
             terms[f"cd_{m}"] = sum(nt_xent(z[m, a][rows], z[m, b][rows], weights.temperature) for a, b in pairs)
+        if weights.kd and teacher is not None:
+            own = torch.nonzero(rows).squeeze(1)
+            students = (teacher_distillation(z[m, d][rows], own, teacher, weights.im_temperature) for d in domains)
+            terms[f"kd_{m}"] = sum(students)
     if len(modalities) == 2:
         first, second = modalities
         both = present[first] & present[second]
@@ -91,7 +130,6 @@ def mcsp_losses(
                 terms[f"im_{d}"] = similarity_distillation(*pair, weights.im_temperature)
             if weights.cm:
                 terms[f"cm_{d}"] = nt_xent(*pair, weights.temperature)
-    factor = {"id": weights.id, "cd": weights.cd, "im": weights.im, "cm": weights.cm}
     zero = next(iter(z.values())).sum() * 0.0
-    terms["total"] = sum((factor[name.split("_")[0]] * value for name, value in terms.items()), zero)
+    terms["total"] = sum((getattr(weights, name.split("_")[0]) * value for name, value in terms.items()), zero)
     return terms

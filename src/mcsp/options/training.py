@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mcsp.options import Options
 
@@ -38,8 +38,15 @@ class LossOptions(Options):
     cd: float = Field(1.0, ge=0, description="L_CD: the domains of one subject agree")
     im: float = Field(1.0, ge=0, description="L_IM: the modalities' similarity distributions agree")
     cm: float = Field(1.0, ge=0, description="mu of L_CM: the modalities of one subject agree")
+    kd: float = Field(1.0, ge=0, description="L_KD: each domain agrees with a teacher that sees all of a subject")
     temperature: PositiveFloat = Field(0.2, description="tau of NT-Xent")
-    im_temperature: PositiveFloat = Field(0.5, description="T of the similarity distributions in L_IM")
+    im_temperature: PositiveFloat = Field(0.2, description="T of the similarity distributions in L_IM and L_KD")
+
+    @model_validator(mode="after")
+    def _check(self) -> LossOptions:
+        if self.kd and not (self.id or self.cd or self.cm):
+            raise ValueError("kd alone is content with one embedding for everybody: give id, cd or cm a weight too")
+        return self
 
 
 class AugmentOptions(Options):
@@ -78,9 +85,14 @@ class PretrainOptions(Options):
         1.0, gt=0, le=1, description="Share of the training subjects that pre-training sees, drawn by seed"
     )
     batch_size: int = Field(64, ge=4)
-    lr: PositiveFloat = 1e-3
+    lr: PositiveFloat = Field(
+        3e-3, description="Highest learning rate; maps from more than width features learn at width / features of it"
+    )
     weight_decay: float = Field(1e-4, ge=0)
     warmup_share: float = Field(0.1, ge=0, lt=1)
+    teacher_momentum: float = Field(
+        0.99, ge=0, lt=1, description="Share of the old teacher in each step's moving average (L_KD), reached from 0 by a ramp"
+    )
     seed: int = Field(0, ge=0)
     model: ModelOptions = ModelOptions()
     loss: LossOptions = LossOptions()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mcsp.cohort import read_domain
 from mcsp.model.batch import Batch, Key
+from mcsp.model.encoders import start_at_components
 from mcsp.store import Store
 
 
@@ -146,21 +147,37 @@ class PairedSampler:
 
 
 def fit_scalers(model, subjects: Subjects) -> None:
-    """Fit the model's standardisers on these subjects: mean and standard deviation over subjects (and segments), in
+    """Fit the model's standardisers on these subjects: unit, mean and standard deviation over subjects (and segments), in
     float64, one subject at a time.
     """
     for key, scaler in model.scalers().items():
-        total, squares, count = 0.0, 0.0, 0
-        for uid in subjects.uids:
-            if uid not in subjects.rows[key]:
-                continue
-            values = scaler.raw(as_tensor(subjects.rows[key][uid])).double()
-            values = values.reshape(-1, *scaler.mean.shape)
-            total, squares, count = total + values.sum(0), squares + values.square().sum(0), count + len(values)
-        if count == 0:
+        rows = [subjects.rows[key][uid] for uid in subjects.uids if uid in subjects.rows[key]]
+        if not rows:
             continue
+        if scaler.amplitude:
+            scaler.unit.fill_(float(np.mean([row.mean(dtype=float) for row in rows])) or 1.0)
+        total, squares, count = 0.0, 0.0, 0
+        for row in rows:
+            values = scaler.raw(as_tensor(row)).double().reshape(-1, *scaler.mean.shape)
+            total, squares, count = total + values.sum(0), squares + values.square().sum(0), count + len(values)
         mean = total / count
-        spread = (squares / count - mean.square()).clamp_min(0).sqrt()
-        floor = 0.05 * spread[spread > 0].median() if (spread > 0).any() else torch.tensor(1.0)
         scaler.mean.copy_(mean)
-        scaler.scale.copy_(torch.where(spread > floor, spread, torch.full_like(spread, float(spread.max()) or 1.0)))
+        scaler.scale.copy_((squares / count - mean.square()).clamp_min(0).mean().sqrt() or 1.0)
+
+
+def start_at_components_of(model, subjects: Subjects, seed: int, limit: int = 512) -> None:
+    """Start the encoders' widest maps at the principal components of these subjects; of more than `limit` rows, those of
+    some subjects, drawn by `seed`. The standardisers must have been fitted.
+    """
+    for key in model.keys:
+        encoder = model.encoders["_".join(key)]
+        if encoder.wide() is None:
+            continue
+        own = [uid for uid in subjects.uids if uid in subjects.rows[key]]
+        rows: list[torch.Tensor] = []
+        for i in np.random.default_rng(seed).permutation(len(own)):
+            if sum(map(len, rows)) < limit:
+                row = as_tensor(subjects.rows[key][own[i]])
+                rows.append(encoder.wide_inputs(row[None]).flatten(0, -2))
+        if len(own) > 2:
+            start_at_components(encoder.wide(), torch.cat(rows))

@@ -14,12 +14,12 @@ from mcsp.evaluation.splits import guard, load_splits, part, splits_hash
 from mcsp.model.batch import Key, best_device
 from mcsp.model.mcsp import MCSP
 from mcsp.store import read_table, write_table, write_tsv
-from mcsp.training.data import Subjects
+from mcsp.training.data import Subjects, start_at_components_of
 from mcsp.training.engine import step_seed
 
 COLUMNS = {
     "fold": "Fold; its test subjects are embedded",
-    "stage": "untrained (initial weights) or pretrained",
+    "stage": "untrained (as pre-training begins: at the training subjects' components) or pretrained",
     "scope": "inductive, or transductive: pre-training saw these subjects' recordings",
     "domain": "Domain whose embeddings are compared; all: the three side by side",
     "query": "Modality that asks; the other one is searched",
@@ -32,13 +32,14 @@ COLUMNS = {
 }
 
 
-def untrained(model: MCSP, seed: int) -> MCSP:
-    """A model of the same sizes and standardisers with initial weights."""
+def untrained(model: MCSP, seed: int, trained_on: Subjects) -> MCSP:
+    """A model of the same sizes and standardisers as pre-training begins with it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = MCSP(model.config)
-    for key, scaler in fresh.scalers().items():
-        scaler.load_state_dict(model.scalers()[key].state_dict())
+        for key, scaler in fresh.scalers().items():
+            scaler.load_state_dict(model.scalers()[key].state_dict())
+        start_at_components_of(fresh, trained_on, seed)
     return fresh.eval()
 
 
@@ -110,7 +111,9 @@ def run(*, stores: Path, cohort: Path, splits: Path, models: Sequence[Path], out
         subjects = Subjects(stores, table, uids, model.keys)
         if not len(subjects):  # nobody in this fold's test part has a modality of the model
             continue
-        for stage, own in (("untrained", untrained(model, step_seed(fold, 9))), ("pretrained", model)):
+        seen = ("train", "test") if model.config["scope"] == "transductive" else ("train",)
+        first = untrained(model, step_seed(fold, 9), Subjects(stores, table, part(folds, fold, *seen), model.keys))
+        for stage, own in (("untrained", first), ("pretrained", model)):
             z, has = embed_subjects(own, subjects)
             rows += _rows(fold, stage, subjects.uids, z, has)
             found += [{**row, "scope": model.config["scope"]} for row in _retrievals(fold, stage, z, has)]

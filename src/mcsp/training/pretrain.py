@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from mcsp.code import code_version
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import guard, load_splits, part, read_record
 from mcsp.model.augment import Augmentation, augmented
 from mcsp.model.batch import Batch
-from mcsp.model.losses import LossWeights, mcsp_losses
+from mcsp.model.losses import LossWeights, fuse, mcsp_losses
 from mcsp.model.mcsp import MCSP
 from mcsp.options.training import PretrainOptions
 from mcsp.store import read_table, write_tsv
-from mcsp.training.data import PairedSampler, Subjects, fit_scalers, study_keys
+from mcsp.training.data import PairedSampler, Subjects, fit_scalers, start_at_components_of, study_keys
 from mcsp.training.engine import History, cosine_with_warmup, fingerprint, fit, step_seed
 from mcsp.training.feed import Feed
+from mcsp.training.rates import by_fan_in
 from mcsp.training.record import data_record
 from mcsp.training.together import everyones
 
@@ -35,6 +38,7 @@ TERMS = {
     "cd": "L_CD: the domains of one subject agree",
     "im": "L_IM: the modalities' similarity distributions agree",
     "cm": "L_CM: the modalities of one subject agree",
+    "kd": "L_KD: each domain agrees with the teacher that sees all of a subject",
 }
 
 
@@ -45,9 +49,47 @@ def term_sizes(terms: dict[str, torch.Tensor], present: dict[str, torch.Tensor])
     sizes = {"total": masks.any(dim=0).sum()}
     for name in terms.keys() - {"total"}:
         kind, _, where = name.partition("_")
-        n = present[where].sum() if kind in ("id", "cd") else both
-        sizes[name] = n * (n >= (3 if kind == "im" else 2))
+        n = present[where].sum() if kind in ("id", "cd", "kd") else both
+        least = 3 if kind == "im" else 2
+        sizes[name] = n * ((sizes["total"] if kind == "kd" else n) >= least)
     return sizes
+
+
+FUSED = ("all", "all")  # key of the teacher's embedding where parts are exchanged
+
+
+class Teacher(nn.Module):
+    """The moving average of a student, a model of its own: it sees all modalities and domains of a subject, without
+    dropout, and no gradient. Source: Tarvainen & Valpola 2017 (mean teacher).
+
+    As part of the trained module it lies in every checkpoint; the saved model is the student.
+    """
+
+    def __init__(self, student: MCSP, momentum: float):
+        super().__init__()
+        self.model = copy.deepcopy(student).requires_grad_(False)
+        self.momentum = momentum
+        self.eval()
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stay in eval mode: a target drawn with dropout would be noise to imitate."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, batch: Batch) -> Tensor:
+        """Fused embeddings (B, dim) of the subjects."""
+        return fuse(self.model(batch)[1], batch.present)
+
+    @torch.no_grad()
+    def follow(self, student: MCSP, step: int) -> None:
+        """Move towards the student after step number `step`. The momentum rises as (1 + step) / (10 + step), so that a
+        short training too forgets the initial weights; buffers are copied.
+        """
+        momentum = min(self.momentum, (1 + step) / (10 + step))
+        for own, new in zip(self.model.parameters(), student.parameters(), strict=True):
+            own.lerp_(new, 1 - momentum)
+        for own, new in zip(self.model.buffers(), student.buffers(), strict=True):
+            own.copy_(new)
 
 
 class Pretraining(L.LightningModule):
@@ -58,16 +100,23 @@ class Pretraining(L.LightningModule):
         self.model, self.options, self.steps, self.history = model, options, steps, history
         self.weights = LossWeights(**options.loss.model_dump())
         self.strength = Augmentation(**options.augment.model_dump())
+        self.teacher = Teacher(model, options.teacher_momentum) if options.loss.kd else None
 
     def losses(self, batch: Batch, seed: int) -> dict[str, torch.Tensor]:
-        """All terms of a batch; `seed` sets its views."""
+        """All terms of a batch; `seed` sets its two views. The cross terms too compare views: the bare inputs of a few
+        subjects would be learnt by heart. The teacher alone sees those.
+        """
         generator = torch.Generator(device=self.device).manual_seed(seed)
-        _, z = self.model(batch)
+        _, z = self.model(augmented(batch, self.strength, generator))
         view = self.model(augmented(batch, self.strength, generator))[1] if self.weights.id else z
         present = batch.present
+        parts = [z, view]
+        if self.teacher:
+            parts.append({FUSED: self.teacher(batch)})
         if self.training:  # validation is done whole by every rank
-            (z, view), present = everyones([z, view], present)
-        return mcsp_losses(z, view, z, present, self.weights)
+            parts, present = everyones(parts, present)
+        teacher = parts[2][FUSED] if self.teacher else None
+        return mcsp_losses(parts[0], parts[1], parts[0], present, self.weights, teacher)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Lightning's hook."""
@@ -80,6 +129,11 @@ class Pretraining(L.LightningModule):
         terms = self.losses(batch, seed)
         self.history.add("train", terms, term_sizes(terms, everyones([], batch.present)[1]))
         return terms["total"]
+
+    def on_train_batch_end(self, outputs, batch: Batch, index: int) -> None:
+        """The teacher follows after each optimiser step."""
+        if self.teacher:
+            self.teacher.follow(self.model, self.global_step)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """The same loss on validation subjects, with the same views in every epoch."""
@@ -94,8 +148,9 @@ class Pretraining(L.LightningModule):
             print(f"epoch {self.current_epoch}: {shown}", flush=True)
 
     def configure_optimizers(self):
-        """AdamW with warm-up and cosine."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.options.lr, weight_decay=self.options.weight_decay)
+        """AdamW with warm-up and cosine; wide maps learn more slowly."""
+        groups = by_fan_in(self.model, self.options.lr, self.options.model.width)
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay)
         warmup = max(1, int(self.options.warmup_share * self.steps))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_with_warmup(step, self.steps, warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -179,6 +234,7 @@ def run(
     L.seed_everything(step_seed(options.seed, 0, fold), verbose=False)
     model = MCSP(config)
     fit_scalers(model, subjects)
+    start_at_components_of(model, subjects, options.seed)
     record = History()
     if options.epochs:
         sampler = PairedSampler(subjects.has, options.batch_size, step_seed(options.seed, fold))
