@@ -83,7 +83,7 @@ def test_training_is_measured_beside_the_plain_way(capsys):
 
 
 def test_both_sides_of_the_training_bench_read_the_same_recordings(tmp_path):
-    bench = bench_pretrain.Bench(n_subjects=40, batch_size=8, steps=1, device="cpu", fmri=(4, 10), eeg=(3, 2, 20))
+    bench = bench_pretrain.Bench(n_subjects=40, batch_size=8, steps=1, device="cpu", fmri=(4, 90), eeg=(3, 2, 90))
     bench_pretrain.write_corpus(tmp_path, bench)
     cohort = read_table(tmp_path / "cohort.parquet")
     both = cohort["has_fmri"] & cohort["has_eeg"]

@@ -12,7 +12,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 def study(**changes) -> Study:
-    values = overlay(read_yaml(PROJECT / "config" / "config.yaml"), read_yaml(PROJECT / "tests/workflow/tiny.yaml"))
+    values = overlay(
+        read_yaml(PROJECT / "config" / "config.yaml"), {**read_yaml(PROJECT / "tests/workflow/tiny.yaml"), "sweep": {}}
+    )
     return parse_study(overlay(values, {"study": "x", **changes}))
 
 

@@ -24,7 +24,7 @@ from mcsp.model.augment import Augmentation, augmented
 from mcsp.model.batch import Batch, Key
 from mcsp.model.losses import LossWeights, mcsp_losses
 from mcsp.model.mcsp import MCSP
-from mcsp.options.training import EngineOptions, PretrainOptions
+from mcsp.options.training import EngineOptions, LossOptions, PretrainOptions
 
 FMRI, EEG = (100, 120), (125, 62, 200)  # regions x frames; segments x channels x samples
 DISTINCT = 32  # subjects drawn at random; a larger corpus holds them again, under other names
@@ -63,9 +63,9 @@ class Bench(BaseModel):
 
     @property
     def options(self) -> PretrainOptions:
-        """The study file's options of such a run."""
+        """The study file's options of such a run, without the distillation, which the plain way has not."""
         engine = EngineOptions(precision=self.precision, compile=self.compile, data=self.data)
-        return PretrainOptions(batch_size=self.batch_size, engine=engine)
+        return PretrainOptions(batch_size=self.batch_size, engine=engine, loss=LossOptions(kd=0.0))
 
     @property
     def epochs(self) -> int:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from mcsp.cohort import store_path
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import load_splits, part
-from mcsp.options.training import LossOptions, PretrainOptions
+from mcsp.options.training import EngineOptions, LossOptions, PretrainOptions
 from mcsp.store import Store, StoreWriter, read_table, read_tsv
 from mcsp.training import engine, pretrain
 from mcsp.training.embed import retrieval
@@ -185,9 +185,10 @@ def test_the_teacher_follows_the_student_and_is_never_it(stored_study, frozen, o
             saved.update(checkpoint["state_dict"])
 
     fit = engine.fit
+    changes = {"epochs": 2, "teacher_momentum": 0.5, "engine": EngineOptions(checkpoint_minutes=0)}
     monkeypatch.setattr(pretrain.Teacher, "follow", spy)
     monkeypatch.setattr(pretrain, "fit", lambda *a, callbacks, **k: fit(*a, callbacks=[*callbacks, Look()], **k))
-    train(stored_study, frozen, options.model_copy(update={"epochs": 2, "teacher_momentum": 0.5}), tmp_path / "a")
+    train(stored_study, frozen, options.model_copy(update=changes), tmp_path / "a")
     assert seen == list(range(1, len(seen) + 1))
     students = {name.removeprefix("model.") for name in saved if name.startswith("model.")}
     assert {name.removeprefix("teacher.model.") for name in saved if name.startswith("teacher.")} == students
