@@ -487,6 +487,17 @@ def evaluate(
 
 
 @app.command()
+def link(
+    source: Annotated[Path, typer.Argument(help="Store that is there.")],
+    out: Annotated[Path, typer.Argument(help="Its second name.")],
+) -> None:
+    """Give a store a second name, so that a variant's stores lie in one directory."""
+    from mcsp.store import link_file
+
+    link_file(source, out)
+
+
+@app.command()
 def variant_predictions(
     models: Annotated[list[Path], typer.Argument(help="Directories of the classifiers, over folds and seeds.")],
     stores: Stores,

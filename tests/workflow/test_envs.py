@@ -92,7 +92,7 @@ def environments():
     """(stage, environment) of every rule, as the rules files pair them."""
     pairs = set()
     for path in sorted((PROJECT / "workflow/rules").glob("*.smk")):
-        for rule in re.split(r"\n(?=rule )", path.read_text()):
+        for rule in re.split(r"\n(?=(?:use )?rule )", path.read_text()):
             code, env = re.search(r'PLAN\.code\("(\w+)"\)', rule), re.search(r'ENVS / "(\w+)\.yaml"', rule)
             if code and env:
                 pairs.add((code[1], env[1]))

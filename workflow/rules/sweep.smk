@@ -62,7 +62,7 @@ rule sweep_fmri_shard:
     message:
         "fMRI stores of {wildcards.dataset} for {wildcards.variant}"
     shell:
-        "(ln -f {input:q} {output:q} || cp {input:q} {output:q}) > {log:q} 2>&1"
+        "mcsp link {input:q} {output:q} > {log:q} 2>&1"
 
 
 use rule pretrain_fold as sweep_pretrain_fold with:
