@@ -442,5 +442,5 @@ except KeyboardInterrupt:
     began = time.monotonic()
     with pytest.raises(Exclusion, match=r"took longer than .* hours \(fmriprep.timeout_hours\)"):
         dataset.run(container="apptainer", timeout_hours=2 / 3600)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 200
     assert (tmp_path / "interrupted").exists()

@@ -317,7 +317,7 @@ def test_effects_that_do_not_fit(tmp_path, atlas_table, effect, message):
     ("change", "message"),
     [
         ({"modalities": ["eeg"]}, r"defects.truncated_bold: the dataset has no fmri"),
-        ({"n_subjects": 2}, "3 damaged recordings for 2 subjects"),
+        ({"n_subjects": 2}, "3 damaged and 0 raw recordings for 2 subjects"),
     ],
 )
 def test_defects_that_can_not_be(tmp_path, atlas_table, change, message):

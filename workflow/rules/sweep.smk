@@ -6,6 +6,7 @@ use rule eeg_shard as sweep_eeg_shard with:
     output:
         store=R / "sweep/{variant}/store/{dataset}/eeg/temporal/shard-{shard}.arrow",
         status=R / "sweep/{variant}/status/{dataset}/eeg/shard-{shard}.tsv",
+        runs=R / "sweep/{variant}/status/{dataset}/eeg/shard-{shard}.runs.tsv",
     log:
         R / "logs/sweep/{variant}_eeg_{dataset}_{shard}.log",
     benchmark:

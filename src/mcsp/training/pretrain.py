@@ -124,16 +124,13 @@ class Pretraining(L.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         """One step."""
+        if self.teacher and self.global_step:  # here and not after the last step: a checkpoint lies between the two
+            self.teacher.follow(self.model, self.global_step)
         seed = step_seed(self.options.seed, 1, self.global_step, self.global_rank)
         torch.manual_seed(seed)
         terms = self.losses(batch, seed)
         self.history.add("train", terms, term_sizes(terms, everyones([], batch.present)[1]))
         return terms["total"]
-
-    def on_train_batch_end(self, outputs, batch: Batch, index: int) -> None:
-        """The teacher follows after each optimiser step."""
-        if self.teacher:
-            self.teacher.follow(self.model, self.global_step)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """The same loss on validation subjects, with the same views in every epoch."""
