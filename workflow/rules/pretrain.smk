@@ -23,13 +23,13 @@ rule pretrain_fold:
         stores=above("stores", 4),
         code=PLAN.code("pretrain"),
         options=PLAN.options("pretrain"),
+        about=lambda wildcards: PLAN.about,
         out=lambda wildcards: PLAN.pretrained(wildcards.fold),
     message:
         "Pre-training, fold {wildcards.fold}"
-    # PLAN.about is no parameter: words that are mended (a licence) are no reason to train again.
     shell:
         "mcsp pretrain --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} --fold {wildcards.fold} "
-        "--options {params.options:q} --about {PLAN.about:q} --out {params.out:q} --history {output.history:q} "
+        "--options {params.options:q} --about {params.about:q} --out {params.out:q} --history {output.history:q} "
         "--threads {threads} > {log:q} 2>&1"
 
 
