@@ -487,14 +487,14 @@ def evaluate(
 
 
 @app.command()
-def link(
+def copy(
     source: Annotated[Path, typer.Argument(help="Store that is there.")],
-    out: Annotated[Path, typer.Argument(help="Its second name.")],
+    out: Annotated[Path, typer.Argument(help="Where the copy goes.")],
 ) -> None:
-    """Give a store a second name, so that a variant's stores lie in one directory."""
-    from mcsp.store import link_file
+    """Copy a store, so that a variant's stores lie in one directory."""
+    from mcsp.store import copy_file
 
-    link_file(source, out)
+    copy_file(source, out)
 
 
 @app.command()

@@ -39,13 +39,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def link_file(source: str | Path, out: str | Path) -> None:
-    """Give the file `source` the second name `out`, atomically: a hard link, or a copy where the disk has none."""
+def copy_file(source: str | Path, out: str | Path) -> None:
+    """Copy the file `source` to `out`, atomically. No link: Snakemake sets the time of outputs, and a link would make the
+    source look new.
+    """
     with atomic_path(out) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
+        shutil.copyfile(source, temporary)
 
 
 def write_json(path: str | Path, value: Any) -> None:

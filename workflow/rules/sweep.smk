@@ -45,7 +45,7 @@ use rule spectra_shard as sweep_spectra_shard with:
 
 
 rule sweep_fmri_shard:
-    """Link the study's fMRI stores beside a variant's EEG stores: stages read one directory."""
+    """Copy the study's fMRI stores beside a variant's EEG stores: stages read one directory."""
     input:
         R / "store/{dataset}/fmri/{domain}/shard-{shard}.arrow",
     output:
@@ -63,7 +63,7 @@ rule sweep_fmri_shard:
     message:
         "fMRI stores of {wildcards.dataset} for {wildcards.variant}"
     shell:
-        "mcsp link {input:q} {output:q} > {log:q} 2>&1"
+        "mcsp copy {input:q} {output:q} > {log:q} 2>&1"
 
 
 use rule pretrain_fold as sweep_pretrain_fold with:
