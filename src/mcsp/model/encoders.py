@@ -54,31 +54,43 @@ class Scaler(nn.Module):
 
 
 @torch.no_grad()
-def start_at_components(linear: nn.Linear, inputs: Tensor) -> None:
-    """Start a map from many features at the principal components of `inputs` (N, F), in a random rotation.
+def start_at_components(linear: nn.Linear, inputs: Tensor, *, apart: bool = False) -> None:
+    """Start a map from many features at the principal components of `inputs` (N, F).
 
     Weights drawn at random keep a share of about outputs / features of what subjects have in common, and drown it in what is
-    each one's own. The components keep their proportions, so that strong ones weigh most, and the outputs' mean square is 1.
-    The rotation gives each output a part of all; it is drawn from torch's generator. Components beyond the number of outputs
-    are left out. Source: principal component analysis through the N x N Gram matrix.
+    each one's own. The components keep their proportions, so that strong ones weigh most, and the outputs' mean square is 1;
+    a random rotation, drawn from torch's generator, gives each output a part of all. `apart`: each output is one component
+    of variance 1 instead. Components beyond the number of outputs are left out; outputs beyond theirs stay as drawn (`apart`)
+    or share them. Source: principal component analysis, through the smaller of the two Gram matrices.
     """
     x = (inputs - inputs.mean(dim=0)).double()
-    values, vectors = torch.linalg.eigh(x @ x.T)
+    wide = x.shape[1] > len(x)
+    values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
     n = min(linear.out_features, int((values > 1e-9 * values[-1]).sum()))
     if n == 0 or values[-1] <= 0:  # rows that do not differ
         return
     values, vectors = values[-n:], vectors[:, -n:]
-    components = (x.T @ vectors / values.sqrt()).T  # (n, F), unit length
-    rotation = torch.linalg.qr(torch.randn(linear.out_features, n, dtype=torch.float64))[0]
-    size = (values.sum() / len(x) / linear.out_features).sqrt()
-    linear.weight.copy_(rotation @ components / size)
-    linear.bias.zero_()
+    components = (x.T @ vectors / values.sqrt() if wide else vectors).T  # (n, F), unit length
+    if apart:
+        linear.weight[:n] = (components / (values / len(x)).sqrt()[:, None]).to(linear.weight.dtype)
+    else:
+        rotation = torch.linalg.qr(torch.randn(linear.out_features, n, dtype=torch.float64))[0]
+        linear.weight.copy_(rotation @ components / (values.sum() / len(x) / linear.out_features).sqrt())
+    if linear.bias is not None:
+        linear.bias.zero_()
 
 
 def transformer(width: int, depth: int, heads: int, dropout: float) -> nn.Module:
-    """Pre-norm Transformer encoder, batch first."""
+    """Pre-norm Transformer encoder, batch first. Its residual branches start at zero, so that it begins as the identity and
+    does not drown its tokens in random mixtures of them (Bachlechner et al. 2021, ReZero).
+    """
     layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout, activation="gelu", batch_first=True, norm_first=True)
-    return nn.TransformerEncoder(layer, depth, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+    body = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+    for block in body.layers:
+        for last in (block.self_attn.out_proj, block.linear2):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+    return body
 
 
 class GraphEncoder(nn.Module):
@@ -160,10 +172,11 @@ class PatchEncoder(nn.Module):
             self.enter = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.place = nn.Parameter(torch.randn(self.count, width) * 0.02)
         self.body = transformer(width, depth, heads, dropout)
+        self.norm = nn.LayerNorm(width)
 
-    def wide(self) -> nn.Linear | None:
-        """The map that reads most features at once; none for series."""
-        return self.enter if self.spectral else None
+    def wide(self) -> nn.Linear:
+        """The map that reads most features at once."""
+        return self.enter if self.spectral else self.filters
 
     def patches(self, x: Tensor) -> Tensor:
         """(B, R, P, patch) of (B, R, T)."""
@@ -171,7 +184,9 @@ class PatchEncoder(nn.Module):
         return x.reshape(len(x), self.regions, self.count, self.patch)
 
     def wide_inputs(self, x: Tensor) -> Tensor:
-        """What it reads: (B, P, R * patch), standardised."""
+        """What it reads: (B, P, R * patch), standardised; of series (B, T, R)."""
+        if not self.spectral:
+            return x.transpose(1, 2)
         return self.patches(self.scaler(x)).transpose(1, 2).flatten(2)
 
     def tokens(self, x: Tensor) -> Tensor:
@@ -183,12 +198,12 @@ class PatchEncoder(nn.Module):
     def forward(self, x: Tensor, n_valid: Tensor) -> tuple[Tensor, Tensor | None]:
         tokens = self.tokens(x) + self.place
         if self.spectral:
-            return self.body(tokens).mean(dim=1), None
+            return self.norm(self.body(tokens).mean(dim=1)), None
         starts = torch.arange(self.count, device=x.device) * self.patch
         padding = starts >= n_valid[:, None].clamp_min(1)
         tokens = self.body(tokens, src_key_padding_mask=padding)
         weight = (~padding).to(tokens.dtype)[..., None]
-        return (tokens * weight).sum(dim=1) / weight.sum(dim=1), None
+        return self.norm((tokens * weight).sum(dim=1) / weight.sum(dim=1)), None
 
 
 class SegmentEncoder(nn.Module):
@@ -211,25 +226,31 @@ class SegmentEncoder(nn.Module):
             self.enter = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.place = nn.Parameter(torch.randn(segments, width) * 0.02)
         self.body = transformer(width, depth, heads, dropout)
+        self.norm = nn.LayerNorm(width)
 
-    def wide(self) -> nn.Linear | None:
-        """The map that reads most features at once; none for series."""
-        return self.enter if self.spectral else None
+    def wide(self) -> nn.Linear:
+        """The map that reads most features at once."""
+        return self.enter if self.spectral else self.filters
+
+    def windows(self, x: Tensor) -> Tensor:
+        """(B, S, W, C * window) half overlapping windows of series (B, S, C, T)."""
+        return x.unfold(-1, self.window, max(1, self.window // 2)).transpose(2, 3).flatten(3)
 
     def wide_inputs(self, x: Tensor) -> Tensor:
-        """What it reads, as the mean over segments: (B, C * F), standardised."""
+        """What it reads: of amplitudes their mean over segments (B, C * F), standardised; of series every window."""
+        if not self.spectral:
+            return self.windows(x).flatten(1, 2)
         return self.scaler(x).flatten(2).mean(dim=1)
 
     def tokens(self, x: Tensor) -> Tensor:
         """(B, S, width) of (B, S, C, T)."""
         if self.spectral:
             return self.enter(self.scaler(x).flatten(2))
-        windows = x.unfold(-1, self.window, max(1, self.window // 2))  # (B, S, C, W, window): half overlapping
-        return self.enter(log_power(self.filters(windows.transpose(2, 3).flatten(3))))
+        return self.enter(log_power(self.filters(self.windows(x))))
 
     def forward(self, x: Tensor, n_valid: Tensor) -> tuple[Tensor, Tensor | None]:
         segments = self.body(self.tokens(x) + self.place)
-        return segments.mean(dim=1), segments
+        return self.norm(segments.mean(dim=1)), self.norm(segments)
 
 
 def make_encoder(modality: str, domain: str, sizes: Architecture) -> nn.Module:

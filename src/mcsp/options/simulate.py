@@ -90,7 +90,11 @@ class SimulateOptions(Options):
     coupling: float = Field(
         0.6, ge=0, le=1, description="Share of slow alpha power variance that also drives BOLD (negatively in cortex)"
     )
-    subject_sd: float = Field(
-        0.15, ge=0, description="Standard deviation between subjects of every effect and of network coupling"
+    subject_sd: float = Field(0.15, ge=0, description="Standard deviation between subjects of every effect")
+    network_sd: float = Field(
+        0.3,
+        ge=0,
+        description="Standard deviation between subjects of each network's log strength: its coupling in BOLD and the "
+        "amplitude of its sources' rhythms in EEG share it. It is what tells that an EEG and an fMRI are of one person",
     )
     snr: PositiveFloat = Field(1.0, description="Signal to noise amplitude ratio in BOLD voxels and EEG sensors")

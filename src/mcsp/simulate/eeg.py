@@ -105,7 +105,8 @@ def simulate_eeg(
     data = np.zeros((n_channels, n))
     for first in range(0, len(regions), BLOCK):
         some = slice(first, first + BLOCK)
-        bands = {band: amplitude[some] for band, amplitude in profile.items()}
+        own = traits.rhythms[network_of[some]]
+        bands = {band: amplitude[some] * own for band, amplitude in profile.items()}
         data += gain[:, some] @ source_activity(rng, bands, site.sfreq, n, waxing[network_of[some]])
     places = np.array([electrodes()[name] for name in channel_names(n_channels)])
     eyes = electrodes()["Fp1"] * [0, 1, 1]

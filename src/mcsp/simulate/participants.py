@@ -81,8 +81,9 @@ def draw_traits(options: SimulateOptions, atlas: Atlas, uid: str, diagnosis: str
     """A subject's traits, from the seed and its name alone: EEG and fMRI draw the same ones."""
     rng = generator(options.seed, uid, "traits")
     coupling = rng.normal()
-    networks = 0.9 * np.exp(0.25 * coupling + options.subject_sd * rng.normal(size=len(set(atlas.networks))))
+    rhythms = np.exp(options.network_sd * rng.normal(size=len(set(atlas.networks))))
+    networks = 0.9 * np.exp(0.25 * coupling) * rhythms
     jitter = 1 + options.subject_sd * rng.normal(size=len(options.effects))
     has = [effect.disorder in diagnosis.split("+") for effect in options.effects]
     sizes = [effect.size * scale * own for effect, scale, own in zip(options.effects, jitter, has)]
-    return Traits(float(coupling), networks, np.array(sizes, float))
+    return Traits(float(coupling), networks, rhythms, np.array(sizes, float))

@@ -50,13 +50,15 @@ def convolve_hrf(neural: np.ndarray, dt: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Traits:
-    """What one subject carries in both modalities. `coupling`: standard normal; raises network coupling and alpha power
-    together, so that a subject's EEG and fMRI can be told to belong together. `networks`: coupling strength of each
-    network, in the order of their sorted names. `sizes`: planted size per effect, 0 where the subject lacks the disorder.
+    """What one subject carries in both modalities, so that its EEG and fMRI can be told to belong together. `coupling`:
+    standard normal; raises network coupling and alpha power together. By network, in the order of their sorted names:
+    `networks`, its coupling strength in BOLD, and `rhythms`, the factor on the amplitude of its sources' rhythms in EEG.
+    `sizes`: planted size per effect, 0 where the subject lacks the disorder.
     """
 
     coupling: float
     networks: np.ndarray
+    rhythms: np.ndarray
     sizes: np.ndarray
 
 

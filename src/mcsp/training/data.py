@@ -29,6 +29,7 @@ def as_tensor(row: np.ndarray) -> Tensor:
         return torch.from_numpy(row)
 
 
+ROWS = 64  # of one subject that say where a wide map starts
 ABSENT = -1  # number of nobody: a row without any modality, which fills up a rank's share of a batch
 
 
@@ -166,18 +167,18 @@ def fit_scalers(model, subjects: Subjects) -> None:
 
 
 def start_at_components_of(model, subjects: Subjects, seed: int, limit: int = 512) -> None:
-    """Start the encoders' widest maps at the principal components of these subjects; of more than `limit` rows, those of
-    some subjects, drawn by `seed`. The standardisers must have been fitted.
+    """Start the encoders' widest maps at the principal components of these subjects, of at most `limit` of them, drawn by
+    `seed`, and of at most ROWS rows of each, evenly spaced. The standardisers must have been fitted.
+
+    EEG series start at each component apart, because what tells people apart is the power of single rhythms; all others at
+    mixtures, because in fMRI it is how regions move together.
     """
     for key in model.keys:
         encoder = model.encoders["_".join(key)]
-        if encoder.wide() is None:
-            continue
         own = [uid for uid in subjects.uids if uid in subjects.rows[key]]
         rows: list[torch.Tensor] = []
-        for i in np.random.default_rng(seed).permutation(len(own)):
-            if sum(map(len, rows)) < limit:
-                row = as_tensor(subjects.rows[key][own[i]])
-                rows.append(encoder.wide_inputs(row[None]).flatten(0, -2))
+        for i in np.random.default_rng(seed).permutation(len(own))[:limit]:
+            found = encoder.wide_inputs(as_tensor(subjects.rows[key][own[i]])[None]).flatten(0, -2)
+            rows.append(found[:: -(-len(found) // ROWS)].clone())
         if len(own) > 2:
-            start_at_components(encoder.wide(), torch.cat(rows))
+            start_at_components(encoder.wide(), torch.cat(rows), apart=key == ("eeg", "temporal"))
