@@ -172,6 +172,7 @@ def test_a_sweep_ends_in_one_table_and_one_figure(finished):
     store = finished.results / "sweep" / "segment-100" / "store" / "duo"
     assert Store(next(store.glob("eeg/temporal/*.arrow"))).shape == (80, 19, 100)
     assert (finished.results / "figures" / "sweep.svg").is_file()
+    assert finished.planned("sweep") == {}
 
 
 def test_model_cards_say_what_the_data_was(finished):
