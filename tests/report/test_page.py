@@ -21,9 +21,8 @@ METRICS = pd.DataFrame(
 
 
 def comparisons(phenotype, linear):
-    return pd.DataFrame(
-        {"method": "mcsp", "rival": ["phenotype", "linear FC"], "metric": "auroc", "verdict": [phenotype, linear]}
-    )
+    table = {"method": "mcsp", "rival": ["phenotype", "linear FC"], "metric": "auroc", "verdict": [phenotype, linear]}
+    return pd.concat([pd.DataFrame({**table, "test": test}) for test in ("delong", "nadeau-bengio")])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import yaml
 
 from mcsp import __version__
 from mcsp.bench import stage_costs
+from mcsp.evaluation.comparisons import over_subjects
 from mcsp.report.methods import methods_text
 from mcsp.store import atomic_path, read_json, read_table, read_tsv
 
@@ -67,7 +68,8 @@ def answer(title: str, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> dict
     areas = metrics[metrics["metric"] == "auroc"].set_index("method")
     ours = next(name for name in areas.index if name.startswith("mcsp"))
     row = areas.loc[ours]
-    pairs = comparisons[(comparisons["method"] == ours) & (comparisons["metric"] == "auroc")].set_index("rival")
+    pairs = over_subjects(comparisons)
+    pairs = pairs[(pairs["method"] == ours) & (pairs["metric"] == "auroc")].set_index("rival")
     verdict = pairs.loc["phenotype", "verdict"]
     words = {
         "better": "Beats phenotype, site and motion alone",
