@@ -463,6 +463,8 @@ def evaluate(
     metrics: Annotated[Path, typer.Option(help="Metrics to write (TSV).")],
     comparisons: Annotated[Path, typer.Option(help="Paired comparisons to write (TSV).")],
     harmonisation: Annotated[Path, typer.Option(help="Sites that ComBat knew, per fold, to write (TSV).")],
+    validation: Annotated[Path, typer.Option(help="Probabilities of validation subjects to write (Parquet).")],
+    dropout: Annotated[Path, typer.Option(help="Test subjects in passes with dropout to write (Parquet).")],
     threads: Threads = 1,
 ) -> None:
     """Open the test subjects once: frozen classifiers and rivals on the same folds."""
@@ -482,7 +484,34 @@ def evaluate(
         metrics=metrics,
         comparisons=comparisons,
         harmonisation=harmonisation,
+        validation=validation,
+        dropout=dropout,
         threads=threads,
+    )
+
+
+@app.command()
+def statistics(
+    name: str,
+    predictions: Annotated[Path, typer.Option(help="Predictions (Parquet).")],
+    validation: Annotated[Path, typer.Option(help="Probabilities of validation subjects (Parquet).")],
+    dropout: Annotated[Path, typer.Option(help="Test subjects in passes with dropout (Parquet).")],
+    cohort: Cohort,
+    options: Json,
+    out: Annotated[Path, typer.Option(help="Directory of the tables to write (TSV).")],
+) -> None:
+    """Calibration, uncertainty, subgroups and all pairs of methods of a task, from its predictions."""
+    from mcsp.evaluation.statistics import run
+    from mcsp.options.results import EvaluateOptions
+
+    run(
+        predictions=predictions,
+        validation=validation,
+        dropout=dropout,
+        cohort=cohort,
+        task_name=name,
+        options=_parse(EvaluateOptions, options),
+        out=out,
     )
 
 
@@ -677,6 +706,34 @@ def figure_curves(
     from mcsp.figures.curves import run
 
     run(predictions=predictions, task_name=task, out=out, options=_figure_options(options))
+
+
+@figure_app.command("calibration")
+def figure_calibration(
+    task: Annotated[str, typer.Option(help="Name of the task.")],
+    calibration: Annotated[Path, typer.Option(help="Calibration scores (TSV).")],
+    reliability: Annotated[Path, typer.Option(help="Points of the reliability diagram (TSV).")],
+    out: Stem,
+    options: Json = "{}",
+) -> None:
+    """Reliability before and after the temperature; calibration error of all methods."""
+    from mcsp.figures.calibration import run
+
+    run(calibration=calibration, reliability=reliability, task_name=task, out=out, options=_figure_options(options))
+
+
+@figure_app.command("selective")
+def figure_selective(
+    task: Annotated[str, typer.Option(help="Name of the task.")],
+    uncertainty: Annotated[Path, typer.Option(help="Uncertainty of the test subjects (TSV).")],
+    selective: Annotated[Path, typer.Option(help="Areas under risk-coverage curves (TSV).")],
+    out: Stem,
+    options: Json = "{}",
+) -> None:
+    """Errors when only the most certain subjects are decided on."""
+    from mcsp.figures.selective import run
+
+    run(uncertainty=uncertainty, selective=selective, task_name=task, out=out, options=_figure_options(options))
 
 
 @figure_app.command("embeddings")

@@ -35,6 +35,7 @@ ENTRIES = {
     "embed": "mcsp.training.embed",
     "finetune": "mcsp.training.finetune",
     "evaluate": "mcsp.evaluation.stage",
+    "statistics": "mcsp.evaluation.statistics",
     "summary": "mcsp.evaluation.summary",
     "explain": "mcsp.explain.stage",
     "variant_predictions": "mcsp.evaluation.variant",
@@ -44,6 +45,8 @@ ENTRIES = {
     "figure_training": "mcsp.figures.training",
     "figure_performance": "mcsp.figures.performance",
     "figure_curves": "mcsp.figures.curves",
+    "figure_calibration": "mcsp.figures.calibration",
+    "figure_selective": "mcsp.figures.selective",
     "figure_embeddings": "mcsp.figures.embeddings",
     "figure_fmri_map": "mcsp.figures.fmri_map",
     "figure_eeg_topography": "mcsp.figures.eeg_topography",
@@ -331,7 +334,7 @@ class Plan:
     def figures(self) -> list[Path]:
         """Stems of all figures, in the report's order."""
         names = ["cohort", "training", "embeddings", "performance"]
-        kinds = ["curves"]
+        kinds = ["curves", "calibration", "selective"]
         if "fmri" in self.study.pretrain.model.modalities and any(self.modality_shards("fmri")):
             kinds.append("fmri-map")
         if "eeg" in self.study.pretrain.model.modalities and any(self.modality_shards("eeg")):

@@ -36,6 +36,8 @@ FIGURE_SECTIONS = {
     "embeddings": "training",
     "performance": "performance",
     "curves": "performance",
+    "calibration": "performance",
+    "selective": "performance",
 }
 
 
