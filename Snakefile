@@ -49,6 +49,7 @@ include: "workflow/rules/explain.smk"
 include: "workflow/rules/sweep.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/card.smk"
+include: "workflow/rules/tables.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/predict.smk"
 

@@ -780,6 +780,19 @@ def figure_eeg_topography(
 
 
 @app.command()
+def tables(
+    tasks: Annotated[list[str], typer.Argument(help="Tasks of the study.")],
+    results: Annotated[Path, typer.Option(help="Directory of the study's results.")],
+    out: Annotated[Path, typer.Option(help="Directory of the tables to write (TSV, LaTeX).")],
+    options: Json = "{}",
+) -> None:
+    """Tables for a paper: performance, comparisons, cohort, subgroups, calibration."""
+    from mcsp.report.tables import run
+
+    run(results=results, tasks=tasks, note=_figure_options(options).note, out=out)
+
+
+@app.command()
 def page(
     figures: Annotated[list[Path], typer.Argument(help="Paths of the figures without suffix, in the page's order.")],
     study: Annotated[str, typer.Option(help="The whole study as JSON.")],

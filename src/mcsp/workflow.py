@@ -52,6 +52,7 @@ ENTRIES = {
     "figure_eeg_topography": "mcsp.figures.eeg_topography",
     "predict": "mcsp.predict.stage",
     "card": "mcsp.report.card",
+    "tables": "mcsp.report.tables",
     "page": "mcsp.report.page",
 }
 TRANSFORMS = {"spatial": "connectivity", "spectral": "spectra"}
@@ -330,6 +331,8 @@ class Plan:
         return [self.root / "pretrain" / "model_card.md"] + [
             self.root / "finetune" / t / "model_card.md" for t in self.study.tasks
         ]
+
+    paper_tables = ("performance", "comparisons", "cohort", "subgroups", "calibration")
 
     def figures(self) -> list[Path]:
         """Stems of all figures, in the report's order."""

@@ -8,6 +8,7 @@ rule page:
         comparisons=rules.evaluate.input.comparisons,
         verdicts=rules.explain.input,
         figures=rules.figures.input,
+        tables=rules.tables.output,
     output:
         report(
             R / "report/summary.html",

@@ -35,7 +35,7 @@ def _diagram(axes: Axes, points: pd.DataFrame) -> None:
     axes.set_ylim(0, 1)
     axes.set_xlabel("mean probability of the bin")
     axes.set_ylabel("share of cases")
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
 
 
 def _counts(axes: Axes, points: pd.DataFrame) -> None:
