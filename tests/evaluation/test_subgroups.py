@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mcsp.evaluation.metrics import METRICS
-from mcsp.evaluation.subgroups import SHOWN, UNKNOWN, age_bands, grouping_rows, subgroup_tables
+from mcsp.evaluation.subgroups import SHOWN, UNKNOWN, age_bands, grouping_rows, in_order, subgroup_tables
 from mcsp.options.results import EvaluateOptions
 
 OPTIONS = EvaluateOptions(n_bootstrap=100, n_permutations=100)
@@ -88,3 +88,7 @@ def test_age_bands_are_thirds_and_say_so():
     assert age_bands(ages).tolist() == ["8-12 years"] * 3 + ["20-24 years"] * 3 + ["40-60 years"] * 3 + [UNKNOWN]
     assert age_bands(pd.Series([9.0, 9.0])).tolist() == ["9 years"] * 2
     assert age_bands(pd.Series([np.nan, np.nan])).tolist() == [UNKNOWN] * 2
+    assert in_order(["8.5-9 years", UNKNOWN, "20-30 years", "10 years"]) == [
+        "8.5-9 years", "10 years", "20-30 years", UNKNOWN,
+    ]  # fmt: skip
+    assert in_order(["d/10 years", "b", "a"]) == ["a", "b", "d/10 years"]

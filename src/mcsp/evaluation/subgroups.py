@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -67,6 +70,12 @@ def groupings(cohort: pd.DataFrame, uids: pd.Index) -> dict[str, pd.Series]:
     return {"site": people["dataset"] + "/" + people["site"], "sex": sex, "age band": age_bands(people["age"].astype(float))}
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Subgroups' names: bands by age, others by name, the unknown last."""
+    start = {name: re.match(r"[\d.]+(?=(-[\d.]+)? years$)", name) for name in names}
+    return sorted(start, key=lambda name: (name == UNKNOWN, float(start[name][0]) if start[name] else 0, name))
+
+
 def _scores(y: np.ndarray, p: np.ndarray, group: np.ndarray, names: list[str]) -> np.ndarray:
     """Metrics (groups, metrics) of the subgroups named."""
     return np.array([[METRICS[metric](y[group == name], p[group == name]) for metric in SHOWN] for name in names])
@@ -97,7 +106,7 @@ def _gap_rows(
 
 def grouping_rows(y: np.ndarray, p: np.ndarray, group: np.ndarray, options: EvaluateOptions) -> tuple[list[dict], list[dict]]:
     """(rows of the subgroups, rows of their gaps) of one method and one grouping; `y`, `p`, `group` (N)."""
-    counts = {name: (int(np.sum(group == name)), int(y[group == name].sum())) for name in np.unique(group)}
+    counts = {name: (int(np.sum(group == name)), int(y[group == name].sum())) for name in in_order(np.unique(group))}
     names = [name for name, (n, cases) in counts.items() if min(cases, n - cases) >= SMALLEST]
     rows = [
         {"group": name, "n": n, "n_case": cases, "state": "scored" if name in names else "too few"}

@@ -18,7 +18,6 @@ SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\ensuremath{<}", ">": r"\ensuremath{>}",
 }  # fmt: skip
-HOLM = "p values are Holm-corrected"
 GAP = "gap: best less worst"
 
 
@@ -50,6 +49,11 @@ def _with_interval(row: pd.Series, name: str, digits: int = 2) -> str:
     if math.isnan(row[name]):
         return "n/a"
     return f"{row[name]:.{digits}f} [{_number(row[f'{name}_low'], digits)}, {_number(row[f'{name}_high'], digits)}]"
+
+
+def _flat(name: str, ends: Sequence[float]) -> dict[str, float]:
+    """A value and the ends of its interval, as columns."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), ends))
 
 
 def _p(value: float) -> str:
@@ -118,11 +122,7 @@ def performance(folder: Path, tasks: Sequence[str]) -> PaperTable:
             own = own.set_index("metric")
             row = {"task": task, "method": method, **own.iloc[0][["protocol", "n", "n_case"]]}
             for name in ("auroc", "balanced_accuracy"):
-                row |= {
-                    name: own.loc[name, "value"],
-                    f"{name}_low": own.loc[name, "low"],
-                    f"{name}_high": own.loc[name, "high"],
-                }
+                row |= _flat(name, own.loc[name, ["value", "low", "high"]])
             if method in pairs.index:
                 row |= {"p_phenotype": pairs.loc[method, "p_holm"], "against_phenotype": pairs.loc[method, "verdict"]}
             rows.append({**row, "p_chance": own.loc["auroc", "p_chance_holm"], "best": "yes" if method == best else "no"})
@@ -264,7 +264,7 @@ def _gap_row(own: pd.DataFrame) -> dict:
     row = {"group": GAP, "p_auroc": own.loc["auroc", "p_holm"]}
     row["state"] = f"AUROC: {own.loc['auroc', 'best']} less {own.loc['auroc', 'worst']}"
     for name in SHOWN:
-        row |= {name: own.loc[name, "gap"], f"{name}_low": own.loc[name, "low"], f"{name}_high": own.loc[name, "high"]}
+        row |= _flat(name, own.loc[name, ["gap", "low", "high"]])
     return row
 
 
@@ -282,7 +282,7 @@ def subgroups(folder: Path, tasks: Sequence[str]) -> PaperTable:
     table = pd.DataFrame(rows, columns=list(SUBGROUPS))
     table[["n", "n_case"]] = table[["n", "n_case"]].astype("Int64")
     scored = table["state"] != "too few"
-    columns = {name: [_with_interval(row, name) for _, row in table.iterrows()] for name in SHOWN}
+    columns = {name: pd.Series([_with_interval(row, name) for _, row in table.iterrows()]) for name in SHOWN}
     shown = pd.DataFrame(
         {
             "task": table["task"],
@@ -291,9 +291,7 @@ def subgroups(folder: Path, tasks: Sequence[str]) -> PaperTable:
             "n": ["" if pd.isna(n) else str(n) for n in table["n"]],
             "cases": ["" if pd.isna(n) else str(n) for n in table["n_case"]],
             **{
-                ("AUROC" if name == "auroc" else name.replace("_", " ")): [
-                    v if ok else "too few" for v, ok in zip(values, scored)
-                ]
+                name.replace("_", " ").replace("auroc", "AUROC"): values.where(scored, "too few")
                 for name, values in columns.items()
             },
             "p, AUROC": ["" if pd.isna(p) else _p(p) for p in table["p_auroc"]],
@@ -316,17 +314,8 @@ def calibration(folder: Path, tasks: Sequence[str]) -> PaperTable:
         ends = own.rename(columns={"low": "value_low", "high": "value_high"}).set_index("metric")
         error = ends.loc["calibration_error"]
         scores = [_with_interval(ends.loc[name], "value", 3) for name in ("calibration_error", "brier")]
-        rows.append(
-            [
-                task,
-                method,
-                state,
-                str(error["n"]),
-                scores[0],
-                "" if state == CHANGE else _number(error["expected"], 3),
-                scores[1],
-            ]
-        )
+        expected = "" if state == CHANGE else _number(error["expected"], 3)
+        rows.append([task, method, state, str(error["n"]), scores[0], expected, scores[1]])
     columns = ["task", "method", "state", "n", "calibration error", "expected", "Brier score"]
     caption = (
         "Calibration of probabilities on test subjects (ten bins of equal width), with bootstrap intervals over subjects. "
@@ -337,11 +326,8 @@ def calibration(folder: Path, tasks: Sequence[str]) -> PaperTable:
     return PaperTable("calibration", caption, table, descriptions, pd.DataFrame(rows, columns=columns))
 
 
-NAMES = ("performance", "comparisons", "cohort", "subgroups", "calibration")
-
-
 def run(*, results: Path, tasks: Sequence[str], note: str | None, out: Path) -> None:
-    """Write the tables NAMES to the directory `out`, from what the study's stages wrote below `results`. `note` ends every
+    """Write all tables to the directory `out`, from what the study's stages wrote below `results`. `note` ends every
     caption: it names simulated data.
     """
     of_tasks: list[Callable[[Path, Sequence[str]], PaperTable]] = [performance, comparisons, subgroups, calibration]
