@@ -560,6 +560,68 @@ def sweep_table(
 
 
 @app.command()
+def control_labels(
+    control: Annotated[str, typer.Argument(help="permuted-<draw> or random-<draw>.")],
+    name: Annotated[str, typer.Argument(help="Name of the task.")],
+    cohort: Cohort,
+    splits: Splits,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    options: Json,
+    out: Annotated[Path, typer.Option(help="Directory of the cohort tables to write (Parquet), one per fold.")],
+) -> None:
+    """Cohort tables whose labels say nothing: shuffled among training subjects, or drawn at random."""
+    from mcsp.evaluation.control_labels import run
+    from mcsp.options.controls import ControlOptions
+    from mcsp.options.tasks import Task
+
+    seed = _parse(ControlOptions, options).seed
+    run(control=control, cohort=cohort, splits=splits, task_name=name, task=_parse(Task, task), seed=seed, out=out)
+
+
+@app.command()
+def control_predictions(
+    models: Annotated[list[Path], typer.Argument(help="Directories of the control's classifiers, one per fold.")],
+    stores: Stores,
+    cohort: Cohort,
+    labels: Annotated[Path, typer.Option(help="Directory of the control's cohort tables.")],
+    splits: Splits,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    options: Json,
+    out: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
+    threads: Threads = 1,
+) -> None:
+    """Test subjects by classifiers and rivals that learnt a control's labels."""
+    from mcsp.evaluation.control import run
+    from mcsp.options.results import EvaluateOptions
+    from mcsp.options.tasks import Task
+
+    run(
+        stores=stores,
+        cohort=cohort,
+        labels=labels,
+        splits=splits,
+        task=_parse(Task, task),
+        models=models,
+        options=_parse(EvaluateOptions, options),
+        out=out,
+        threads=threads,
+    )
+
+
+@app.command()
+def controls_table(
+    predictions: Annotated[list[Path], typer.Argument(help="Predictions of the controls: <control>/<task>/<file>.")],
+    options: Json,
+    out: Annotated[Path, typer.Option(help="Table to write (TSV).")],
+) -> None:
+    """Whether methods that learnt labels which say nothing land at chance, in one table."""
+    from mcsp.evaluation.controls import run
+    from mcsp.options.results import EvaluateOptions
+
+    run(predictions=predictions, options=_parse(EvaluateOptions, options), out=out)
+
+
+@app.command()
 def summary(
     metrics: Annotated[list[Path], typer.Argument(help="Metrics of the tasks (TSV), comparisons.tsv beside each.")],
     out: Annotated[Path, typer.Option(help="Table of all tasks to write (TSV).")],
@@ -695,6 +757,16 @@ def figure_sweep(
     run(table=table, out=out, options=_figure_options(options))
 
 
+@figure_app.command("controls")
+def figure_controls(
+    table: Annotated[Path, typer.Argument(help="Table of controls (controls.tsv).")], out: Stem, options: Json = "{}"
+) -> None:
+    """Methods that learnt labels which say nothing, beside chance."""
+    from mcsp.figures.controls import run
+
+    run(table=table, out=out, options=_figure_options(options))
+
+
 @figure_app.command("curves")
 def figure_curves(
     task: Annotated[str, typer.Option(help="Name of the task.")],
@@ -798,6 +870,7 @@ def page(
     study: Annotated[str, typer.Option(help="The whole study as JSON.")],
     results: Annotated[Path, typer.Option(help="Directory of the study's results.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
+    controls: Annotated[Path | None, typer.Option(help="Table of controls (TSV), once they ran.")] = None,
 ) -> None:
     """The readable summary page, in one self-contained HTML file."""
     from mcsp.report.page import run
@@ -812,6 +885,8 @@ def page(
         comparisons=[results / "evaluate" / task / "comparisons.tsv" for task in tasks],
         verdicts=[results / "explain" / task / "verdicts.tsv" for task in tasks],
         figures=figures,
+        statistics=[results / "evaluate" / task for task in tasks],
+        controls=controls,
         benchmarks=results / "benchmarks",
         out=out,
     )

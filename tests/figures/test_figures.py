@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from mcsp.figures import (
     calibration,
     cohort,
+    controls,
     curves,
     eeg_topography,
     embeddings,
@@ -42,6 +43,8 @@ def draw(kind, folder, out):
         curves.run(predictions=made_up.predictions(folder), task_name="asd", **common)
     elif kind == "calibration":
         calibration.run(**made_up.calibration(folder), task_name="asd", **common)
+    elif kind == "controls":
+        controls.run(table=made_up.controls(folder), **common)
     elif kind == "selective":
         selective.run(**made_up.selective(folder), task_name="asd", **common)
     elif kind == "embeddings":
@@ -54,7 +57,19 @@ def draw(kind, folder, out):
         eeg_topography.run(**files, task_name="asd", **common)
 
 
-KINDS = ["cohort", "training", "performance", "sweep", "curves", "calibration", "selective", "embeddings", "fmri", "eeg"]
+KINDS = [
+    "cohort",
+    "training",
+    "performance",
+    "sweep",
+    "curves",
+    "calibration",
+    "selective",
+    "controls",
+    "embeddings",
+    "fmri",
+    "eeg",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

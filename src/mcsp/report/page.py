@@ -25,6 +25,7 @@ SECTIONS = {
     "cohort": "Cohort",
     "training": "Training",
     "performance": "Performance",
+    "controls": "Controls",
     "biomarkers": "Biomarkers",
     "exclusions": "Exclusions",
     "methods": "Methods",
@@ -38,6 +39,15 @@ FIGURE_SECTIONS = {
     "curves": "performance",
     "calibration": "performance",
     "selective": "performance",
+    "controls": "controls",
+}
+
+STATISTICS = {
+    "calibration": "Calibration",
+    "temperatures": "Temperatures",
+    "selective": "Selective prediction",
+    "subgroups": "Subgroups",
+    "gaps": "Gaps between subgroups",
 }
 
 
@@ -126,6 +136,26 @@ def caveats(study: dict, verdicts: pd.DataFrame, answers: list[dict]) -> list[st
     return lines
 
 
+def controls_text(table: pd.DataFrame | None) -> str:
+    """Whether the controls passed, with numbers; or that they did not run."""
+    if table is None:
+        return "The controls (permuted and random labels) did not run: `snakemake controls`, then `snakemake report`."
+    told = table[table["verdict"] != "too few"]
+    failed = told[told["verdict"] != "passed"]
+    text = (
+        f"Methods that learn labels which say nothing must land at an AUROC of 0.5. {len(told) - len(failed)} of {len(told)} "
+        f"controls passed; means of {told['auroc'].min():.2f} to {told['auroc'].max():.2f}; "
+        f"{int(((told['low'] <= 0.5) & (told['high'] >= 0.5)).sum())} of the intervals hold 0.5 before correction for their "
+        "number. Pre-training reads no labels, so the encoders are the study's own."
+    )
+    if failed.empty:
+        return text
+    names = "; ".join(
+        f"{r.control}, {r.task}, {r.method}: {r.auroc:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in failed.itertuples()
+    )
+    return f"FAILED, so results of these methods must not be believed before it is known why: {names}. {text}"
+
+
 def provenance(study: dict) -> pd.DataFrame:
     """Versions of what ran."""
     rows = [("mcsp", __version__), ("Python", platform.python_version())]
@@ -145,11 +175,15 @@ def run(
     metrics: Sequence[Path],
     comparisons: Sequence[Path],
     verdicts: Sequence[Path],
+    statistics: Sequence[Path],
+    controls: Path | None,
     figures: Sequence[Path],
     benchmarks: Path,
     out: Path,
 ) -> None:
-    """Write the page. `study`: the whole study as plain values, with `source`, the name of its file."""
+    """Write the page. `study`: the whole study as plain values, with `source`, the name of its file; `statistics`: the
+    directories of the tasks' tables; `controls`: their table, once they ran.
+    """
     people, left_out = read_table(cohort), read_tsv(exclusions)
     tasks = [{"name": name, "title": task["title"] or name} for name, task in study["tasks"].items()]
     judged = pd.concat([read_tsv(path).assign(task=task["name"]) for path, task in zip(verdicts, tasks)], ignore_index=True)
@@ -164,12 +198,20 @@ def run(
     tables = {
         "cohort": [_table("Datasets and terms of use", licences)],
         "performance": [_file_table(f"Metrics: {t['title']}", m, long=True) for t, m in zip(tasks, metrics)]
-        + [_file_table(f"Paired comparisons: {t['title']}", c, long=True, drop=["task"]) for t, c in zip(tasks, comparisons)],
+        + [_file_table(f"Paired comparisons: {t['title']}", c, long=True, drop=["task"]) for t, c in zip(tasks, comparisons)]
+        + [
+            _file_table(f"{name}: {t['title']}", folder / f"{file}.tsv", long=True, drop=["task"])
+            for t, folder in zip(tasks, statistics)
+            for file, name in STATISTICS.items()
+        ],
+        "controls": [_file_table("All controls", controls, long=True)] if controls else [],
         "biomarkers": [_file_table(f"Verdicts on the methods: {t['title']}", v, long=True) for t, v in zip(tasks, verdicts)],
         "exclusions": [_file_table("Who or what was left out, and why", exclusions)],
         "provenance": [_table("Software", provenance(study)), _table("Costs of each stage", stage_costs(benchmarks))],
     }
     texts = {
+        "performance": "Tables for a paper, as TSV and LaTeX, lie in the study's results under tables/.",
+        "controls": controls_text(read_tsv(controls) if controls else None),
         "methods": methods_text(study, people),
         "biomarkers": (
             "Model-relevant regions, connections, channels and bands. Verdicts come first: a map whose "
