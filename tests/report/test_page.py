@@ -80,10 +80,8 @@ def test_methods_follow_the_study():
 
 def test_controls_are_told_with_numbers_and_failures_come_first():
     assert "did not run" in controls_text(None)
-    rows = [
-        ("permuted labels", "asd", "mcsp", 0.51, 0.4, 0.6, "passed"),
-        ("random label", "x", "few", 0.6, 0.1, 0.9, "too few"),
-    ]
+    first = ("permuted labels", "asd", "mcsp", 0.51, 0.4, 0.6, "passed")
+    rows = [first, ("random label", "x", "few", 0.6, 0.1, 0.9, "too few")]
     table = pd.DataFrame(rows, columns=["control", "task", "method", "auroc", "low", "high", "verdict"])
     assert controls_text(table).startswith("Methods that learn")
     assert "1 of 1 controls passed" in controls_text(table)

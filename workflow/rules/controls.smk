@@ -89,7 +89,7 @@ rule control_predict:
         stores=above("stores", 4),
         code=PLAN.code("control_predictions"),
         options=PLAN.options("evaluate"),
-        labels=subpath(input.labels[0], parent=True),
+        labels=above("labels", 1),
         task=lambda wildcards: PLAN.control_task(wildcards.control, wildcards.task),
         models=lambda wildcards: PLAN.control_finetuned(wildcards.control, wildcards.task),
     message:
