@@ -74,7 +74,7 @@ def dropout_passes(model: Classifier, one: Batch, n: int, seed: int) -> np.ndarr
     """
     device = next(model.parameters()).device
     copies = one.rows(torch.zeros(n, dtype=torch.long)).to(device)
-    with torch.random.fork_rng(), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model.train()
         try:
