@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mcsp.evaluation.metrics import METRICS
-from mcsp.evaluation.subgroups import SHOWN, UNKNOWN, age_bands, grouping_rows, in_order, subgroup_tables
+from mcsp.evaluation.subgroups import SHOWN, UNKNOWN, age_bands, grouping_rows, in_order, scores_within, subgroup_tables
 from mcsp.options.results import EvaluateOptions
 
 OPTIONS = EvaluateOptions(n_bootstrap=100, n_permutations=100)
@@ -92,3 +92,12 @@ def test_age_bands_are_thirds_and_say_so():
         "8.5-9 years", "10 years", "20-30 years", UNKNOWN,
     ]  # fmt: skip
     assert in_order(["d/10 years", "b", "a"]) == ["a", "b", "d/10 years"]
+
+
+def test_all_subgroups_at_once_are_each_by_itself():
+    rng = np.random.default_rng(0)
+    for ties in (False, True):
+        group, p = rng.integers(0, 4, 200), rng.random(200)
+        p, y = np.round(p, 1) if ties else p, rng.integers(0, 2, 200)
+        expected = [[METRICS[name](y[group == g], p[group == g]) for name in SHOWN] for g in range(4)]
+        np.testing.assert_allclose(scores_within(y, p, group, 4), expected)

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from mcsp.evaluation.comparisons import holm_of_known
-from mcsp.evaluation.metrics import METRICS
 from mcsp.evaluation.resampling import interval, resamples, shuffled
 from mcsp.options.results import EvaluateOptions
 
@@ -76,36 +76,37 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(start, key=lambda name: (name == UNKNOWN, float(start[name][0]) if start[name] else 0, name))
 
 
-def _scores(y: np.ndarray, p: np.ndarray, group: np.ndarray, names: list[str]) -> np.ndarray:
-    """Metrics (groups, metrics) of the subgroups named."""
-    return np.array([[METRICS[metric](y[group == name], p[group == name]) for metric in SHOWN] for name in names])
+def scores_within(y: np.ndarray, p: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
+    """SHOWN metrics (groups, metrics) of all subgroups at once; `group` (N) from 0. Every subgroup needs both classes."""
+    n, cases = np.bincount(group, minlength=n_groups), np.bincount(group, y, n_groups)
+    code = np.unique(p, return_inverse=True)[1]
+    ranks = stats.rankdata(group * len(p) + code) - (np.cumsum(n) - n)[group]  # midranks within the subgroup
+    area = (np.bincount(group, ranks * y, n_groups) - cases * (cases + 1) / 2) / (cases * (n - cases))
+    hard = p >= 0.5
+    found = np.bincount(group, hard * y, n_groups) / cases
+    left = np.bincount(group, ~hard * (1 - y), n_groups) / (n - cases)
+    return np.stack([area, (found + left) / 2, found, left], axis=1)
 
 
 def _gap_rows(
     y: np.ndarray, p: np.ndarray, group: np.ndarray, names: list[str], draws: np.ndarray, options: EvaluateOptions
 ) -> list[dict]:
-    """Gaps between the subgroups named. `draws` (n, groups, metrics): their metrics in the bootstrap's samples."""
-    own = np.isin(group, names)
-    y, p, group = y[own], p[own], group[own]
-    values, rng = _scores(y, p, group, names), np.random.default_rng(options.seed)
-    dealt = np.array([np.ptp(_scores(y, p, shuffled(group, y, rng), names), axis=0) for _ in range(options.n_permutations)])
+    """Gaps between the subgroups of these names. `draws` (n, groups, metrics): their metrics in the bootstrap's samples."""
+    values, rng = scores_within(y, p, group, len(names)), np.random.default_rng(options.seed)
+    dealt = [np.ptp(scores_within(y, p, shuffled(group, y, rng), len(names)), axis=0) for _ in range(options.n_permutations)]
+    dealt, gaps = np.array(dealt), np.ptp(values, axis=0)
     rows = []
     for i, metric in enumerate(SHOWN):
-        gap, (low, high) = float(np.ptp(values[:, i])), interval(np.ptp(draws[:, :, i], axis=1), options.confidence)
-        ends = {
-            "best": names[values[:, i].argmax()],
-            "worst": names[values[:, i].argmin()],
-            "gap": gap,
-            "low": low,
-            "high": high,
-        }
-        p_value = (np.sum(dealt[:, i] >= gap - 1e-12) + 1) / (len(dealt) + 1)
-        rows.append({"metric": metric, "n_groups": len(names), **ends, "expected": dealt[:, i].mean(), "p": p_value})
+        low, high = interval(np.ptp(draws[:, :, i], axis=1), options.confidence)
+        ends = {"best": names[values[:, i].argmax()], "worst": names[values[:, i].argmin()]}
+        found = {"gap": gaps[i], "low": low, "high": high, "expected": dealt[:, i].mean()}
+        p_value = (np.sum(dealt[:, i] >= gaps[i] - 1e-12) + 1) / (len(dealt) + 1)
+        rows.append({"metric": metric, "n_groups": len(names), **ends, **found, "p": p_value})
     return rows
 
 
 def grouping_rows(y: np.ndarray, p: np.ndarray, group: np.ndarray, options: EvaluateOptions) -> tuple[list[dict], list[dict]]:
-    """(rows of the subgroups, rows of their gaps) of one method and one grouping; `y`, `p`, `group` (N)."""
+    """(rows of the subgroups, rows of their gaps) of one method and one grouping; `y`, `p`, `group` (N; names)."""
     counts = {name: (int(np.sum(group == name)), int(y[group == name].sum())) for name in in_order(np.unique(group))}
     names = [name for name, (n, cases) in counts.items() if min(cases, n - cases) >= SMALLEST]
     rows = [
@@ -115,21 +116,19 @@ def grouping_rows(y: np.ndarray, p: np.ndarray, group: np.ndarray, options: Eval
     if not names:
         return rows, []
     own = np.isin(group, names)
-    y, p, group = y[own], p[own], group[own]
-    strata = np.unique(group, return_inverse=True)[1] * 2 + y
-    draws = np.array(
-        [_scores(y[i], p[i], group[i], names) for i in resamples(strata, options.n_bootstrap, options.seed)]
-    )  # fmt: skip
-    values = dict(zip(names, _scores(y, p, group, names)))
-    for row in rows:
-        if row["state"] == "scored":
-            place = names.index(row["group"])
-            for i, metric in enumerate(SHOWN):
-                low, high = interval(draws[:, place, i], options.confidence)
-                row |= {metric: values[row["group"]][i], f"{metric}_low": low, f"{metric}_high": high}
-    known = [name for name in names if name != UNKNOWN]
-    places = [names.index(name) for name in known]
-    return rows, _gap_rows(y, p, group, known, draws[:, places], options) if len(known) > 1 else []
+    y, p, number = y[own], p[own], np.array([names.index(name) for name in group[own]])
+    samples = resamples(2 * number + y, options.n_bootstrap, options.seed)
+    draws = np.array([scores_within(y[i], p[i], number[i], len(names)) for i in samples])
+    values = scores_within(y, p, number, len(names))
+    for row in (row for row in rows if row["state"] == "scored"):
+        place = names.index(row["group"])
+        for i, metric in enumerate(SHOWN):
+            low, high = interval(draws[:, place, i], options.confidence)
+            row |= {metric: values[place, i], f"{metric}_low": low, f"{metric}_high": high}
+    known = [name for name in names if name != UNKNOWN]  # which stands last
+    named = number < len(known)
+    gaps = _gap_rows(y[named], p[named], number[named], known, draws[:, : len(known)], options) if len(known) > 1 else []
+    return rows, gaps
 
 
 def subgroup_tables(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from mcsp.figures.style import GREY, OURS, PALETTE, new_figure, save
+from mcsp.options.controls import RANDOM_TASK
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_tsv
 
@@ -26,7 +27,8 @@ COLUMNS = {
 def _groups(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Title and rows of each panel's block: a control and a task."""
     parts = rows.groupby(["control", "task"], sort=False)
-    return [(f"{control}, {task}, n = {own['n'].max()}", own) for (control, task), own in parts]
+    names = {(control, task): control if task == RANDOM_TASK else f"{control}, {task}" for (control, task), _ in parts}
+    return [(f"{names[key]}, n = {own['n'].max()}", own) for key, own in parts]
 
 
 def run(*, table: Path, out: Path, options: FigureOptions) -> None:
