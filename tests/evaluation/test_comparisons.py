@@ -18,7 +18,7 @@ from mcsp.evaluation.comparisons import (
     holm_of_known,
     nadeau_bengio,
     over_subjects,
-    test_share,
+    share_tested,
 )
 from mcsp.evaluation.metrics import METRICS, holm
 from mcsp.options.results import EvaluateOptions
@@ -84,9 +84,9 @@ def test_folds_are_compared_one_by_one_and_single_classes_left_out():
 def test_the_share_of_test_subjects_is_that_of_the_task():
     parts = {"a": "test", "b": "train", "c": "val", "d": "train", "x": "test"}
     splits = pd.DataFrame([(0, uid, p) for uid, p in parts.items()], columns=["fold", "uid", "part"])
-    assert test_share(splits, ["a", "b", "c", "d"]) == pytest.approx(1 / 3)
+    assert share_tested(splits, ["a", "b", "c", "d"]) == pytest.approx(1 / 3)
     none = splits.assign(fold=1, part="train")  # this fold tests nobody of the task
-    assert test_share(pd.concat([splits, none]), ["a", "b", "c", "d"]) == pytest.approx(1 / 3)
+    assert share_tested(pd.concat([splits, none]), ["a", "b", "c", "d"]) == pytest.approx(1 / 3)
 
 
 def test_unknown_p_values_count_for_nothing_in_the_correction():

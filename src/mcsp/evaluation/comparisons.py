@@ -45,7 +45,7 @@ def over_subjects(comparisons: pd.DataFrame) -> pd.DataFrame:
     return comparisons[comparisons["test"] != OVER_FOLDS]
 
 
-def test_share(splits: pd.DataFrame, uids: Iterable[str]) -> float:
+def share_tested(splits: pd.DataFrame, uids: Iterable[str]) -> float:
     """Test subjects as a share of those learnt from (training and validation), mean over the folds that test any of `uids`."""
     own = splits[splits["uid"].isin(set(uids))]
     tested = (own["part"] == "test").groupby(own["fold"]).sum()
@@ -53,14 +53,11 @@ def test_share(splits: pd.DataFrame, uids: Iterable[str]) -> float:
     return float((tested / learnt)[tested > 0].mean())
 
 
-test_share.__test__ = False  # pytest would take it for a test
-
-
 def nadeau_bengio(differences: Sequence[float], share: float) -> tuple[float, float, int, float]:
     """(mean, standard error, degrees of freedom, two-sided p) of a metric's differences over J folds (of all repeats).
 
     Training parts overlap, so differences of folds go together, and a plain t test finds too much. The variance is taken
-    (1/J + share) s^2 instead of s^2 / J; `share` as `test_share` has it. Error and p are NaN with fewer than two folds, p
+    (1/J + share) s^2 instead of s^2 / J; `share` as `share_tested` has it. Error and p are NaN with fewer than two folds, p
     also where folds differ by nothing but their mean. Source: Nadeau & Bengio 2003; over repeats Bouckaert & Frank 2004.
     """
     d = np.asarray(differences, float)

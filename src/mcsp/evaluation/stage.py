@@ -12,7 +12,7 @@ from rich.progress import track
 from scipy import stats
 
 from mcsp.cohort import MODALITIES
-from mcsp.evaluation.comparisons import OVER_FOLDS, chance_p, fold_row, holm_of_known, pooled, test_share
+from mcsp.evaluation.comparisons import OVER_FOLDS, chance_p, fold_row, holm_of_known, pooled, share_tested
 from mcsp.evaluation.frozen import dropout_predictions, mcsp_predictions, open_test_part
 from mcsp.evaluation.metrics import METRICS, bootstrap, delong, paired_permutation, per_fold
 from mcsp.evaluation.rivals import COMBAT, Linear, make_rivals
@@ -124,9 +124,22 @@ def _verdict(difference: float, p: float) -> str:
     return "not told apart" if not p < 0.05 else "better" if difference > 0 else "worse"
 
 
+def _subject_row(y: np.ndarray, a: np.ndarray, b: np.ndarray, metric: str, options: EvaluateOptions) -> dict:
+    """Difference of a metric over pooled subjects: DeLong's test, or swaps for other metrics and where it can't tell."""
+    if metric == "auroc":
+        difference, error, p = delong(y, a, b)
+        half = stats.norm.ppf(0.5 + options.confidence / 2) * error
+        if not np.isnan(p):
+            return {"difference": difference, "low": difference - half, "high": difference + half, "p": p, "test": "delong"}
+    low, high = paired_interval(y, a, b, metric, options)
+    p = paired_permutation(y, a, b, metric, options.n_permutations, options.seed)
+    difference = METRICS[metric](y, a) - METRICS[metric](y, b)
+    return {"difference": difference, "low": low, "high": high, "p": p, "test": "permutation"}
+
+
 def comparison_rows(task: str, means: pd.DataFrame, method: str, options: EvaluateOptions, share: float) -> pd.DataFrame:
     """Pairs of methods on the subjects that both predicted: `method` against each rival, imaging rivals against phenotype,
-    and with ComBat against without. `share`: of test subjects in those learnt from, as `test_share` gives it.
+    and with ComBat against without. `share`: of test subjects in those learnt from, as `share_tested` gives it.
     """
     wide = means.pivot(index="uid", columns="method", values="p").sort_index()
     y_of, fold_of = (means.drop_duplicates("uid").set_index("uid")[column] for column in ("y", "fold"))
@@ -137,24 +150,12 @@ def comparison_rows(task: str, means: pd.DataFrame, method: str, options: Evalua
     for a, b in pairs:
         both = wide[[a, b]].dropna()
         y, first, second = y_of.loc[both.index].to_numpy(), both[a].to_numpy(), both[b].to_numpy()
-        difference, error, p = delong(y, first, second)
-        half, test = stats.norm.ppf(0.5 + options.confidence / 2) * error, "delong"
-        low, high = difference - half, difference + half
-        if np.isnan(p):
-            p, test = paired_permutation(y, first, second, "auroc", options.n_permutations, options.seed), "permutation"
-            low, high = paired_interval(y, first, second, "auroc", options)
-        head = {"task": task, "method": a, "rival": b, "n": len(both)}
-        row = {"metric": "auroc", "difference": difference, "low": low, "high": high, "p": p, "test": test}
-        rows.append({**head, **row})
-        metric = METRICS["balanced_accuracy"]
-        p = paired_permutation(y, first, second, "balanced_accuracy", options.n_permutations, options.seed)
-        low, high = paired_interval(y, first, second, "balanced_accuracy", options)
-        row = {"metric": "balanced_accuracy", "difference": metric(y, first) - metric(y, second), "low": low, "high": high}
-        rows.append({**head, **row, "p": p, "test": "permutation"})
         fold = fold_of.loc[both.index].to_numpy()
-        for name in ("auroc", "balanced_accuracy"):
-            found = fold_row(y, first, second, fold, name, share, options.confidence)
-            rows.append({**head, "metric": name, **found, "test": OVER_FOLDS})
+        head = {"task": task, "method": a, "rival": b, "n": len(both)}
+        for metric in ("auroc", "balanced_accuracy"):
+            over_folds = fold_row(y, first, second, fold, metric, share, options.confidence)
+            rows.append({**head, "metric": metric, **_subject_row(y, first, second, metric, options)})
+            rows.append({**head, "metric": metric, **over_folds, "test": OVER_FOLDS})
     table = pd.DataFrame(rows, columns=[c for c in COMPARISON_COLUMNS if c not in ("p_holm", "verdict")])
     table["p_holm"] = table.groupby(table["test"] == OVER_FOLDS)["p"].transform(lambda p: holm_of_known(p))
     table["verdict"] = [_verdict(d, p) for d, p in zip(table["difference"], table["p_holm"])]
@@ -234,7 +235,7 @@ def run(
     write_table(rows, predictions)
     results = metric_rows(task_name, means, protocols, options)
     write_tsv(results, metrics, METRIC_COLUMNS)
-    share = test_share(test.splits, test.y.index)
+    share = share_tested(test.splits, test.y.index)
     write_tsv(comparison_rows(task_name, means, name, options, share), comparisons, COMPARISON_COLUMNS)
     write_tsv(sites[list(HARMONISATION_COLUMNS)], harmonisation, HARMONISATION_COLUMNS)
     for path, table in (
