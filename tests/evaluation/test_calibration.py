@@ -74,13 +74,15 @@ def test_each_fold_has_the_temperature_of_its_own_validation_subjects():
     assert (found["state"] == "fitted").all()
 
 
-def test_few_subjects_or_one_class_make_no_extreme_temperature():
-    perfect = pd.DataFrame({"fold": 0, "seed": 0, "uid": list("abcd"), "y": [0, 0, 1, 1], "p": [0.4, 0.3, 0.6, 0.7]})
+def test_few_subjects_make_no_temperature_and_separable_ones_no_extreme_one():
+    uids, p = list("abcdefghij"), np.linspace(0.3, 0.7, 10)
+    perfect = pd.DataFrame({"fold": 0, "seed": 0, "uid": uids, "y": (p > 0.5).astype(int), "p": p})
     row = temperatures("t", perfect).iloc[0]
     assert row["state"] == "at its bound"
     assert row["temperature"] == pytest.approx(1 / WARMEST, rel=1e-3)
-    row = temperatures("t", perfect.assign(y=1)).iloc[0]
-    assert (row["temperature"], row["state"]) == (1.0, "one class")
+    for few in (perfect.assign(y=1), perfect[:9]):
+        row = temperatures("t", few).iloc[0]
+        assert (row["temperature"], row["state"]) == (1.0, "too few")
 
 
 def test_reliability_by_hand():

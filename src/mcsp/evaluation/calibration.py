@@ -14,6 +14,7 @@ from mcsp.evaluation.resampling import interval, resamples
 from mcsp.options.results import EvaluateOptions
 
 N_BINS = 10
+FEWEST = 5  # validation subjects of each class: with fewer a temperature says more of them than of the model
 WARMEST = 20.0  # temperatures lie between its inverse and this: with few subjects the likelihood can rise without end
 PLAIN, SCALED, CHANGE = "as it is", "temperature", "change"
 TEMPERATURE_COLUMNS = {
@@ -22,7 +23,7 @@ TEMPERATURE_COLUMNS = {
     "n_val": "Validation subjects of the task, which the temperature was fitted on",
     "n_case_val": "Cases among them",
     "temperature": "Logits are divided by it: above 1 the model was too sure, below 1 not sure enough",
-    "state": "fitted; at its bound (1/20 or 20: too few subjects to tell); one class (1: nothing can be fitted)",
+    "state": f"fitted; at its bound (1/20 or 20); too few (1: fewer than {FEWEST} validation subjects of a class)",
 }
 CALIBRATION_COLUMNS = {
     "task": "Task of the study",
@@ -88,8 +89,8 @@ def temperatures(task: str, validation: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for fold, own in validation.groupby("fold"):
         own = own.groupby(["uid", "y"], as_index=False)["p"].mean()
-        value, state = 1.0, "one class"
-        if 0 < own["y"].mean() < 1:
+        value, state = 1.0, "too few"
+        if min(own["y"].sum(), len(own) - own["y"].sum()) >= FEWEST:
             value = fit_temperature(own["y"].to_numpy(), own["p"].to_numpy())
             state = "at its bound" if abs(np.log(value)) > np.log(WARMEST) - 1e-3 else "fitted"
         rows.append((task, fold, len(own), int(own["y"].sum()), value, state))

@@ -35,7 +35,6 @@ def _diagram(axes: Axes, points: pd.DataFrame) -> None:
     axes.set_ylim(0, 1)
     axes.set_xlabel("mean probability of the bin")
     axes.set_ylabel("share of cases")
-    axes.legend(loc="lower right")
 
 
 def _counts(axes: Axes, points: pd.DataFrame) -> None:
@@ -67,12 +66,13 @@ def run(*, calibration: Path, reliability: Path, task_name: str, out: Path, opti
     points = points[points["method"].str.startswith("mcsp")]
     rows = scores[(scores["metric"] == "calibration_error") & (scores["state"] != "change")]
     rows = rows.assign(rival=~rows["method"].str.startswith("mcsp")).sort_values("rival", kind="stable")
-    figure, axes = new_figure(options, max(0.32, 0.12 + 0.018 * len(rows)), ncols=3)
+    figure, axes = new_figure(options, max(0.38, 0.18 + 0.018 * len(rows)), ncols=3)
     _diagram(axes[0], points)
     _counts(axes[1], points)
     _errors(axes[2], rows)
     for panel, title in zip(axes, ("Reliability of MCSP", "n of each bin", "All methods")):
         panel.set_title(title, loc="left", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncol=2, title="MCSP")
     bins = points.rename(columns={"mean_p": "x", "share": "y"})
     lines = rows.rename(columns={"value": "x"})
     source = [bins.assign(panel="reliability"), lines.assign(panel="error")]
@@ -82,6 +82,6 @@ def run(*, calibration: Path, reliability: Path, task_name: str, out: Path, opti
         "subjects of like probability, with Wilson intervals; dotted: perfect calibration. Middle: subjects of each bin. "
         "Right: calibration error (ten bins of equal width) with bootstrap intervals over subjects; black ticks: what a "
         "perfectly calibrated method would get with as many subjects. Temperatures were fitted on each fold's validation "
-        "subjects, on which the epoch had been chosen too; they change neither ranks nor decisions at 0.5."
+        "subjects, where there were enough; these had chosen the epoch too. They change neither ranks nor decisions at 0.5."
     )
     save(figure, out, pd.concat(source).reindex(columns=list(COLUMNS)), COLUMNS, caption, options)

@@ -63,7 +63,7 @@ def run(*, uncertainty: Path, selective: Path, task_name: str, out: Path, option
     subjects, rows = read_tsv(uncertainty), read_tsv(selective)
     rows = rows.assign(rival=~rows["method"].str.startswith("mcsp")).sort_values("rival", kind="stable")
     lines = curves(subjects)
-    figure, axes = new_figure(options, max(0.36, 0.12 + 0.018 * len(rows)), ncols=2)
+    figure, axes = new_figure(options, max(0.4, 0.16 + 0.018 * len(rows)), ncols=2)
     for order, own in lines.groupby("order", sort=False):
         colour, line = LOOKS[order]
         axes[0].plot(own["x"], own["y"], line, color=colour, label=order)
@@ -71,7 +71,7 @@ def run(*, uncertainty: Path, selective: Path, task_name: str, out: Path, option
     axes[0].set_ylim(bottom=0)
     axes[0].set_xlabel("coverage: share of subjects decided on")
     axes[0].set_ylabel("share of wrong decisions")
-    axes[0].legend(title="left out first, by")
+    figure.legend(loc="outside lower center", ncol=len(LOOKS), title="left out first, by")
     _gains(axes[1], rows)
     for panel, title in zip(axes, ("Risk over coverage, MCSP", "What the order is worth, all methods")):
         panel.set_title(title, loc="left", fontsize=8)
