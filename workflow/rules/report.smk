@@ -6,6 +6,7 @@ rule page:
         summary=rules.evaluate.output,
         metrics=rules.evaluate.input.metrics,
         comparisons=rules.evaluate.input.comparisons,
+        statistics=rules.evaluate.input.statistics,
         verdicts=rules.explain.input,
         figures=rules.figures.input,
         tables=rules.tables.output,
