@@ -103,6 +103,7 @@ def test_every_table_is_written_as_tsv_and_whole_latex(results):
 
 def test_special_letters_are_escaped():
     assert tables.escaped("a_b & 50% {x} <1 \\") == r"a\_b \& 50\% \{x\} \ensuremath{<}1 \textbackslash{}"
+    assert tables.escaped("-0.5 [-1.0, 2-3]") == r"\ensuremath{-}0.5 [\ensuremath{-}1.0, 2-3]"
 
 
 def test_numbers_are_those_of_the_stages(results):

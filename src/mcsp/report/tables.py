@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,8 @@ class PaperTable:
 
 def escaped(text: object) -> str:
     """Text that LaTeX prints as it stands."""
-    return "".join(SPECIAL.get(letter, letter) for letter in str(text))
+    plain = "".join(SPECIAL.get(letter, letter) for letter in str(text))
+    return re.sub(r"(?<![\w.])-(?=\d)", r"\\ensuremath{-}", plain)  # a minus, not a hyphen
 
 
 def _number(value: float, digits: int = 2) -> str:
