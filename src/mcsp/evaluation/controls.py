@@ -22,7 +22,7 @@ COLUMNS = {
     "method": "mcsp (encoders of the study, which never read labels; fine-tuned anew), or a rival",
     "n": "Test subjects, over all folds",
     "n_runs": "Folds times draws, each with labels of its own",
-    "changed": "Share of training labels that are not the true ones, mean over runs",
+    "changed": "Share of training labels that are not the true ones, mean over runs; 1 for the random label",
     "auroc_all": "Mean AUROC over runs; with permuted labels it may leave 0.5 where sites differ in their share of cases",
     "auroc": "The same with cases and controls of one site compared only, where labels were shuffled within sites",
     "low": "Lower end of its t interval over runs",
