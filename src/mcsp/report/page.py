@@ -146,8 +146,8 @@ def controls_text(table: pd.DataFrame | None) -> str:
         f"Methods that learn labels which say nothing must land at an AUROC of 0.5. {len(told) - len(failed)} of {len(told)} "
         f"controls passed; means of {told['auroc'].min():.2f} to {told['auroc'].max():.2f}; "
         f"{int(((told['low'] <= 0.5) & (told['high'] >= 0.5)).sum())} of the intervals hold 0.5 before correction for their "
-        f"number. They reach {((told['high'] - told['low']) / 2).mean():.2f} to either side on average: a smaller leak would not "
-        "show (more draws narrow them). Pre-training reads no labels, so the encoders are the study's own."
+        f"number. They reach {((told['high'] - told['low']) / 2).mean():.2f} to either side on average: a smaller leak would "
+        "not show (more draws narrow them). Pre-training reads no labels, so the encoders are the study's own."
     )
     if failed.empty:
         return text
