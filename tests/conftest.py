@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mcsp.atlas import run as write_atlas
 from mcsp.cohort import store_path
+from mcsp.options.atlas import AtlasOptions
 from mcsp.options.domains import ConnectivityOptions
 from mcsp.options.eeg import EegOptions
 from mcsp.options.fmri import FmriOptions
@@ -26,6 +28,14 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real recordings in {folder}: set MCSP_TEST_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def atlas_table(tmp_path_factory) -> Path:
+    """The built-in atlas on disk."""
+    out = tmp_path_factory.mktemp("atlas") / "atlas.tsv"
+    write_atlas(options=AtlasOptions(), out=out)
+    return out
 
 
 @dataclass

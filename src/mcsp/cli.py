@@ -463,6 +463,8 @@ def evaluate(
     metrics: Annotated[Path, typer.Option(help="Metrics to write (TSV).")],
     comparisons: Annotated[Path, typer.Option(help="Paired comparisons to write (TSV).")],
     harmonisation: Annotated[Path, typer.Option(help="Sites that ComBat knew, per fold, to write (TSV).")],
+    validation: Annotated[Path, typer.Option(help="Probabilities of validation subjects to write (Parquet).")],
+    dropout: Annotated[Path, typer.Option(help="Test subjects in passes with dropout to write (Parquet).")],
     threads: Threads = 1,
 ) -> None:
     """Open the test subjects once: frozen classifiers and rivals on the same folds."""
@@ -482,7 +484,34 @@ def evaluate(
         metrics=metrics,
         comparisons=comparisons,
         harmonisation=harmonisation,
+        validation=validation,
+        dropout=dropout,
         threads=threads,
+    )
+
+
+@app.command()
+def statistics(
+    name: str,
+    predictions: Annotated[Path, typer.Option(help="Predictions (Parquet).")],
+    validation: Annotated[Path, typer.Option(help="Probabilities of validation subjects (Parquet).")],
+    dropout: Annotated[Path, typer.Option(help="Test subjects in passes with dropout (Parquet).")],
+    cohort: Cohort,
+    options: Json,
+    out: Annotated[Path, typer.Option(help="Directory of the tables to write (TSV).")],
+) -> None:
+    """Calibration, uncertainty, subgroups and all pairs of methods of a task, from its predictions."""
+    from mcsp.evaluation.statistics import run
+    from mcsp.options.results import EvaluateOptions
+
+    run(
+        predictions=predictions,
+        validation=validation,
+        dropout=dropout,
+        cohort=cohort,
+        task_name=name,
+        options=_parse(EvaluateOptions, options),
+        out=out,
     )
 
 
@@ -528,6 +557,68 @@ def sweep_table(
 
     named = _parse(dict[str, tuple[str, str]], variants)
     run(results=results, tasks=tasks, variants=named, options=_parse(EvaluateOptions, options), out=out)
+
+
+@app.command()
+def control_labels(
+    control: Annotated[str, typer.Argument(help="permuted-<draw> or random-<draw>.")],
+    name: Annotated[str, typer.Argument(help="Name of the task.")],
+    cohort: Cohort,
+    splits: Splits,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    options: Json,
+    out: Annotated[Path, typer.Option(help="Directory of the cohort tables to write (Parquet), one per fold.")],
+) -> None:
+    """Cohort tables whose labels say nothing: shuffled among training subjects, or drawn at random."""
+    from mcsp.evaluation.control_labels import run
+    from mcsp.options.controls import ControlOptions
+    from mcsp.options.tasks import Task
+
+    seed = _parse(ControlOptions, options).seed
+    run(control=control, cohort=cohort, splits=splits, task_name=name, task=_parse(Task, task), seed=seed, out=out)
+
+
+@app.command()
+def control_predictions(
+    models: Annotated[list[Path], typer.Argument(help="Directories of the control's classifiers, one per fold.")],
+    stores: Stores,
+    cohort: Cohort,
+    labels: Annotated[Path, typer.Option(help="Directory of the control's cohort tables.")],
+    splits: Splits,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    options: Json,
+    out: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
+    threads: Threads = 1,
+) -> None:
+    """Test subjects by classifiers and rivals that learnt a control's labels."""
+    from mcsp.evaluation.control import run
+    from mcsp.options.results import EvaluateOptions
+    from mcsp.options.tasks import Task
+
+    run(
+        stores=stores,
+        cohort=cohort,
+        labels=labels,
+        splits=splits,
+        task=_parse(Task, task),
+        models=models,
+        options=_parse(EvaluateOptions, options),
+        out=out,
+        threads=threads,
+    )
+
+
+@app.command()
+def controls_table(
+    predictions: Annotated[list[Path], typer.Argument(help="Predictions of the controls: <control>/<task>/<file>.")],
+    options: Json,
+    out: Annotated[Path, typer.Option(help="Table to write (TSV).")],
+) -> None:
+    """Whether methods that learnt labels which say nothing land at chance, in one table."""
+    from mcsp.evaluation.controls import run
+    from mcsp.options.results import EvaluateOptions
+
+    run(predictions=predictions, options=_parse(EvaluateOptions, options), out=out)
 
 
 @app.command()
@@ -666,6 +757,16 @@ def figure_sweep(
     run(table=table, out=out, options=_figure_options(options))
 
 
+@figure_app.command("controls")
+def figure_controls(
+    table: Annotated[Path, typer.Argument(help="Table of controls (controls.tsv).")], out: Stem, options: Json = "{}"
+) -> None:
+    """Methods that learnt labels which say nothing, beside chance."""
+    from mcsp.figures.controls import run
+
+    run(table=table, out=out, options=_figure_options(options))
+
+
 @figure_app.command("curves")
 def figure_curves(
     task: Annotated[str, typer.Option(help="Name of the task.")],
@@ -677,6 +778,34 @@ def figure_curves(
     from mcsp.figures.curves import run
 
     run(predictions=predictions, task_name=task, out=out, options=_figure_options(options))
+
+
+@figure_app.command("calibration")
+def figure_calibration(
+    task: Annotated[str, typer.Option(help="Name of the task.")],
+    calibration: Annotated[Path, typer.Option(help="Calibration scores (TSV).")],
+    reliability: Annotated[Path, typer.Option(help="Points of the reliability diagram (TSV).")],
+    out: Stem,
+    options: Json = "{}",
+) -> None:
+    """Reliability before and after the temperature; calibration error of all methods."""
+    from mcsp.figures.calibration import run
+
+    run(calibration=calibration, reliability=reliability, task_name=task, out=out, options=_figure_options(options))
+
+
+@figure_app.command("selective")
+def figure_selective(
+    task: Annotated[str, typer.Option(help="Name of the task.")],
+    uncertainty: Annotated[Path, typer.Option(help="Uncertainty of the test subjects (TSV).")],
+    selective: Annotated[Path, typer.Option(help="Areas under risk-coverage curves (TSV).")],
+    out: Stem,
+    options: Json = "{}",
+) -> None:
+    """Errors when only the most certain subjects are decided on."""
+    from mcsp.figures.selective import run
+
+    run(uncertainty=uncertainty, selective=selective, task_name=task, out=out, options=_figure_options(options))
 
 
 @figure_app.command("embeddings")
@@ -723,11 +852,25 @@ def figure_eeg_topography(
 
 
 @app.command()
+def tables(
+    tasks: Annotated[list[str], typer.Argument(help="Tasks of the study.")],
+    results: Annotated[Path, typer.Option(help="Directory of the study's results.")],
+    out: Annotated[Path, typer.Option(help="Directory of the tables to write (TSV, LaTeX).")],
+    options: Json = "{}",
+) -> None:
+    """Tables for a paper: performance, comparisons, cohort, subgroups, calibration."""
+    from mcsp.report.tables import run
+
+    run(results=results, tasks=tasks, note=_figure_options(options).note, out=out)
+
+
+@app.command()
 def page(
     figures: Annotated[list[Path], typer.Argument(help="Paths of the figures without suffix, in the page's order.")],
     study: Annotated[str, typer.Option(help="The whole study as JSON.")],
     results: Annotated[Path, typer.Option(help="Directory of the study's results.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
+    controls: Annotated[Path | None, typer.Option(help="Table of controls (TSV), once they ran.")] = None,
 ) -> None:
     """The readable summary page, in one self-contained HTML file."""
     from mcsp.report.page import run
@@ -742,6 +885,8 @@ def page(
         comparisons=[results / "evaluate" / task / "comparisons.tsv" for task in tasks],
         verdicts=[results / "explain" / task / "verdicts.tsv" for task in tasks],
         figures=figures,
+        statistics=[results / "evaluate" / task for task in tasks],
+        controls=controls,
         benchmarks=results / "benchmarks",
         out=out,
     )

@@ -23,6 +23,15 @@ STATUS_COLUMNS = {
     "state": "done, excluded (unusable, with reason) or failed (an unexpected error; the log has the traceback)",
     "reason": "Why the subject is not in the store; n/a when done",
 }
+RUN_COLUMNS = {
+    "uid": "Subject: dataset/sub-label",
+    "session": "BIDS session",
+    "run": "BIDS run",
+    "task": "BIDS task",
+    "file": "Recording",
+    "state": "used, excluded (unusable, with reason), or not needed (one run of a subject is enough)",
+    "reason": "Why it is excluded",
+}
 
 
 def plain_label(text: str) -> str:
@@ -89,12 +98,23 @@ def work_through(
             yield ready.pop(position)
 
 
-def write_status(
-    path: str | Path, stage: str, dataset: str, outcomes: Sequence[Outcome], parts: Sequence[tuple[str, str]] = ()
-) -> None:
-    """Write what became of each subject of a shard, without the values; `parts`: (subject, reason) of runs that can't be used
-    of subjects that stay.
+def run_record(row: dict, state: str, reason: str | None = None, **quality: float) -> dict:
+    """What the runs table says of one recording: RUN_COLUMNS, and what the stage measured. `row`: of the recordings table."""
+    named = {key: row[key] for key in ("uid", "session", "run", "task")}
+    reason = " ".join(reason.split()) if reason else None
+    return {**named, "file": Path(row["path"]).name, "state": state, "reason": reason, **quality}
+
+
+def write_runs(path: Path, records: Sequence[dict], measured: dict[str, str]) -> None:
+    """Write the runs table; `measured` describes the stage's own columns."""
+    columns = RUN_COLUMNS | measured
+    write_tsv(pd.DataFrame(records, columns=list(columns)), path, columns)
+
+
+def write_status(path: str | Path, stage: str, dataset: str, outcomes: Sequence[Outcome], runs: Sequence[dict] = ()) -> None:
+    """Write what became of each subject of a shard, without the values; of `runs` (as `run_record` gives them) those that
+    can't be used, of subjects that stay.
     """
     rows = [(o.key, dataset, stage, o.state, o.reason) for o in outcomes]
-    rows += [(uid, dataset, f"{stage}-run", "excluded", " ".join(reason.split())) for uid, reason in parts]
+    rows += [(run["uid"], dataset, f"{stage}-run", "excluded", run["reason"]) for run in runs if run["state"] == "excluded"]
     write_tsv(pd.DataFrame(rows, columns=list(STATUS_COLUMNS)), path, STATUS_COLUMNS)

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mcsp.errors import McspError
 from mcsp.options import Options
 from mcsp.options.atlas import SURFACE, AtlasOptions
+from mcsp.options.controls import ControlOptions
 from mcsp.options.datasets import Dataset
 from mcsp.options.domains import ConnectivityOptions, SpectraOptions
 from mcsp.options.eeg import EegOptions
@@ -54,6 +55,7 @@ class Study(Options):
     evaluate: EvaluateOptions = EvaluateOptions()
     explain: ExplainOptions = ExplainOptions()
     sweep: SweepOptions = SweepOptions()
+    controls: ControlOptions = ControlOptions()
     figures: FigureOptions = FigureOptions()
     predict: PredictOptions = PredictOptions()
 

@@ -12,6 +12,7 @@ from mcsp.bids.contents import shard_hashes
 from mcsp.code import code_version
 from mcsp.cohort import DOMAINS
 from mcsp.errors import McspError
+from mcsp.options.controls import RANDOM_LABELS, RANDOM_TASK
 from mcsp.predict.adopt import adopted, model_folders
 from mcsp.study import Study, check_paths, options_json, parse_study, read_yaml
 from mcsp.variants import variants
@@ -35,20 +36,28 @@ ENTRIES = {
     "embed": "mcsp.training.embed",
     "finetune": "mcsp.training.finetune",
     "evaluate": "mcsp.evaluation.stage",
+    "statistics": "mcsp.evaluation.statistics",
     "summary": "mcsp.evaluation.summary",
     "explain": "mcsp.explain.stage",
     "variant_predictions": "mcsp.evaluation.variant",
     "sweep_table": "mcsp.evaluation.sweep",
+    "control_labels": "mcsp.evaluation.control_labels",
+    "control_predictions": "mcsp.evaluation.control",
+    "controls_table": "mcsp.evaluation.controls",
+    "figure_controls": "mcsp.figures.controls",
     "figure_sweep": "mcsp.figures.sweep",
     "figure_cohort": "mcsp.figures.cohort",
     "figure_training": "mcsp.figures.training",
     "figure_performance": "mcsp.figures.performance",
     "figure_curves": "mcsp.figures.curves",
+    "figure_calibration": "mcsp.figures.calibration",
+    "figure_selective": "mcsp.figures.selective",
     "figure_embeddings": "mcsp.figures.embeddings",
     "figure_fmri_map": "mcsp.figures.fmri_map",
     "figure_eeg_topography": "mcsp.figures.eeg_topography",
     "predict": "mcsp.predict.stage",
     "card": "mcsp.report.card",
+    "tables": "mcsp.report.tables",
     "page": "mcsp.report.page",
 }
 TRANSFORMS = {"spatial": "connectivity", "spectral": "spectra"}
@@ -275,6 +284,32 @@ class Plan:
         own = plan.study.eeg != self.study.eeg
         return plan.stores() if own else [self.root / path.relative_to(plan.root) for path in plan.stores()]
 
+    @property
+    def control_tasks(self) -> str:
+        """Pattern of the tasks that controls have: the study's, and the random label."""
+        return "|".join([*self.study.tasks, RANDOM_TASK])
+
+    def control_task(self, control: str, task: str) -> str:
+        """Options of a control's task as JSON."""
+        return options_json(RANDOM_LABELS) if control.startswith("random") else self.task_options(task)
+
+    def control_finetuned(self, control: str, task: str) -> list[Path]:
+        """Directories of a control's classifiers: one seed, since draws repeat it."""
+        seed = self.study.finetune.seeds[0]
+        return [self.root / "controls" / control / task / f"fold-{fold}_seed-{seed}" for fold in self.folds]
+
+    def control_predictions(self) -> list[Path]:
+        """Predictions of all controls."""
+        draws = range(self.study.controls.draws)
+        own = [(f"permuted-{draw}", task) for task in self.study.tasks for draw in draws]
+        own += [(f"random-{draw}", RANDOM_TASK) for draw in draws]
+        return [self.root / "controls" / control / task / "predictions.parquet" for control, task in own]
+
+    def controls_done(self) -> list[Path]:
+        """The table of controls, in a list, once they ran: a report shows them from then on, and keeps them up to date."""
+        table = self.root / "controls" / "controls.tsv"
+        return [table] if table.is_file() else []
+
     def status_stages(self) -> list[str]:
         """Stages whose status counts in the cohort; tables of a route that was switched off do not."""
         stages = [f"{stage}{m}" for m in ("fmri", "eeg") for stage in ("", "connectivity-", "spectra-")]
@@ -328,10 +363,12 @@ class Plan:
             self.root / "finetune" / t / "model_card.md" for t in self.study.tasks
         ]
 
+    paper_tables = ("performance", "comparisons", "cohort", "subgroups", "calibration")
+
     def figures(self) -> list[Path]:
         """Stems of all figures, in the report's order."""
         names = ["cohort", "training", "embeddings", "performance"]
-        kinds = ["curves"]
+        kinds = ["curves", "calibration", "selective"]
         if "fmri" in self.study.pretrain.model.modalities and any(self.modality_shards("fmri")):
             kinds.append("fmri-map")
         if "eeg" in self.study.pretrain.model.modalities and any(self.modality_shards("eeg")):

@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mcsp.store import write_table, write_tsv
+from mcsp.evaluation.calibration import calibration_tables
+from mcsp.evaluation.comparisons import pooled
+from mcsp.evaluation.uncertainty import selective_table, uncertainties
+from mcsp.options.results import EvaluateOptions
+from mcsp.store import read_table, write_table, write_tsv
 
 DOMAINS = ("spatial", "temporal", "spectral")
 CH_NAMES = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "Fz", "Cz", "Pz"]
@@ -132,3 +136,35 @@ def sweep(folder):
     ]
     columns = ["task", "kind", "variant", "n", "auroc", "auroc_low", "auroc_high", "p_holm"]
     return tsv(pd.DataFrame(rows, columns=columns), folder / "sweep.tsv")
+
+
+def _statistics(folder):
+    """Means over seeds of the made-up predictions, MCSP's passes with dropout among them."""
+    table = read_table(predictions(folder))
+    dropout = table[table["method"] == "mcsp"].assign(mean_entropy=0.3, n_passes=4)
+    return pooled(table), dropout.drop(columns="method")
+
+
+def calibration(folder):
+    means, _ = _statistics(folder)
+    heat = pd.DataFrame({"fold": range(3), "temperature": 2.0})
+    scores, points = calibration_tables("asd", means, heat, EvaluateOptions(n_bootstrap=20))
+    return {"calibration": tsv(scores, folder / "calibration.tsv"), "reliability": tsv(points, folder / "reliability.tsv")}
+
+
+def selective(folder):
+    means, dropout = _statistics(folder)
+    known = uncertainties("asd", means[means["method"] == "mcsp"], dropout)
+    table = selective_table("asd", means, known, EvaluateOptions(n_bootstrap=20))
+    return {"uncertainty": tsv(known, folder / "uncertainty.tsv"), "selective": tsv(table, folder / "selective.tsv")}
+
+
+def controls(folder):
+    """A table of controls: one of them failed."""
+    rows = [
+        (control, task, method, 60, 9, 0.5 + 0.01 * i, 0.4, 0.6, "FAILED: above chance" if i == 2 else "passed")
+        for control, task in (("permuted labels", "asd"), ("random label", "random-label"))
+        for i, method in enumerate(METHODS)
+    ]
+    columns = ["control", "task", "method", "n", "n_runs", "auroc", "low", "high", "verdict"]
+    return tsv(pd.DataFrame(rows, columns=columns), folder / "controls.tsv")

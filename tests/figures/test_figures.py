@@ -6,7 +6,19 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from mcsp.figures import cohort, curves, eeg_topography, embeddings, fmri_map, performance, sweep, training
+from mcsp.figures import (
+    calibration,
+    cohort,
+    controls,
+    curves,
+    eeg_topography,
+    embeddings,
+    fmri_map,
+    performance,
+    selective,
+    sweep,
+    training,
+)
 from mcsp.figures.style import PALETTE
 from mcsp.figures.verdict import best_method, standing
 from mcsp.options.results import FigureOptions
@@ -29,6 +41,12 @@ def draw(kind, folder, out):
         sweep.run(table=made_up.sweep(folder), **common)
     elif kind == "curves":
         curves.run(predictions=made_up.predictions(folder), task_name="asd", **common)
+    elif kind == "calibration":
+        calibration.run(**made_up.calibration(folder), task_name="asd", **common)
+    elif kind == "controls":
+        controls.run(table=made_up.controls(folder), **common)
+    elif kind == "selective":
+        selective.run(**made_up.selective(folder), task_name="asd", **common)
     elif kind == "embeddings":
         embeddings.run(embeddings=made_up.embeddings(folder), cohort=made_up.cohort(folder), **common)
     elif kind == "fmri":
@@ -39,7 +57,10 @@ def draw(kind, folder, out):
         eeg_topography.run(**files, task_name="asd", **common)
 
 
-@pytest.mark.parametrize("kind", ["cohort", "training", "performance", "sweep", "curves", "embeddings", "fmri", "eeg"])
+KINDS = ["cohort", "training", "performance", "sweep", "curves", "calibration", "selective", "controls"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "embeddings", "fmri", "eeg"])
 def test_the_same_data_give_the_same_bytes_and_all_files(kind, tmp_path):
     draw(kind, tmp_path, tmp_path / "a" / kind)
     draw(kind, tmp_path, tmp_path / "b" / kind)
@@ -150,3 +171,26 @@ def test_the_method_that_stands_best_is_shown_and_failure_is_said(tmp_path):
     assert standing(judged, "smoothgrad", "eeg", "spectral") == "unproven: no planted truth"
     half = pd.concat([judged, judged.assign(verdict="fail")])
     assert standing(half, "smoothgrad", "fmri", "spatial") == "finds the planted effect in 1 of 2 units"
+
+
+def test_reliability_is_drawn_with_n_and_both_states(tmp_path):
+    files = made_up.calibration(tmp_path)
+    calibration.run(**files, task_name="asd", out=tmp_path / "c", options=OPTIONS)
+    rows, points = read_tsv(tmp_path / "c.tsv"), read_tsv(files["reliability"])
+    bins = rows[rows["panel"] == "reliability"]
+    assert set(bins["state"]) == {"as it is", "temperature"}
+    assert (bins.groupby("state")["n"].sum() == 60).all()
+    assert set(bins["x"]) <= set(points["mean_p"])
+    assert set(rows.loc[rows["panel"] == "error", "method"]) == set(made_up.METHODS)
+    assert "60 test subjects (30 cases)" in (tmp_path / "c.caption.txt").read_text()
+
+
+def test_the_area_under_the_drawn_curve_is_that_of_the_table(tmp_path):
+    files = made_up.selective(tmp_path)
+    selective.run(**files, task_name="asd", out=tmp_path / "s", options=OPTIONS)
+    rows, table = read_tsv(tmp_path / "s.tsv"), read_tsv(files["selective"]).set_index(["method", "order"])
+    areas = rows[rows["panel"] == "risk"].groupby("order")["y"].mean()
+    for order in ("probability", "entropy", "mutual information"):
+        assert areas[order] == pytest.approx(table.loc[("mcsp", order), "aurc"], abs=1e-4)
+    assert areas["random"] == pytest.approx(table.loc[("mcsp", "entropy"), "random"], abs=1e-4)
+    assert areas["oracle"] == pytest.approx(table.loc[("mcsp", "entropy"), "oracle"], abs=1e-4)

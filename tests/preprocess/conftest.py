@@ -9,9 +9,7 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 
 from mcsp.atlas import Atlas, load_atlas
-from mcsp.atlas import run as write_atlas
 from mcsp.bids.recordings import recordings_table
-from mcsp.options.atlas import AtlasOptions
 from mcsp.options.embedded import EmbeddedOptions
 from mcsp.preprocess.stage import embedded_subject
 from mcsp.simulate.raw import Head, bold_run, draw_head, slice_times, t1w_volume
@@ -42,14 +40,6 @@ def raw_rows(uid: str, bold: Path, t1w: Path, t_r: float = T_R) -> list[dict]:
     """Recordings table of one raw run, as ingestion writes it."""
     row = {"uid": uid, "modality": "fmri", "kind": "raw", "path": str(bold), "t_r": t_r, "task": "rest", "t1w": str(t1w)}
     return recordings_table([row]).to_dict("records")
-
-
-@pytest.fixture(scope="session")
-def atlas_table(tmp_path_factory) -> Path:
-    """The built-in atlas on disk."""
-    out = tmp_path_factory.mktemp("atlas") / "atlas.tsv"
-    write_atlas(options=AtlasOptions(), out=out)
-    return out
 
 
 @pytest.fixture(scope="session")

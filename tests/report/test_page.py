@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from mcsp.report.methods import methods_text
-from mcsp.report.page import answer, caveats
+from mcsp.report.page import answer, caveats, controls_text
 from mcsp.study import parse_study
 
 METRICS = pd.DataFrame(
@@ -21,9 +21,8 @@ METRICS = pd.DataFrame(
 
 
 def comparisons(phenotype, linear):
-    return pd.DataFrame(
-        {"method": "mcsp", "rival": ["phenotype", "linear FC"], "metric": "auroc", "verdict": [phenotype, linear]}
-    )
+    table = {"method": "mcsp", "rival": ["phenotype", "linear FC"], "metric": "auroc", "verdict": [phenotype, linear]}
+    return pd.concat([pd.DataFrame({**table, "test": test}) for test in ("delong", "nadeau-bengio")])
 
 
 @pytest.mark.parametrize(
@@ -77,3 +76,15 @@ def test_methods_follow_the_study():
     assert "ComBat" not in text
     study["evaluate"]["harmonise"] = "combat"
     assert "harmonised over sites by ComBat" in methods_text(study, pd.DataFrame({"has_fmri": [True], "has_eeg": [False]}))
+
+
+def test_controls_are_told_with_numbers_and_failures_come_first():
+    assert "did not run" in controls_text(None)
+    first = ("permuted labels", "asd", "mcsp", 0.51, 0.4, 0.6, "passed")
+    rows = [first, ("random label", "x", "few", 0.6, 0.1, 0.9, "too few")]
+    table = pd.DataFrame(rows, columns=["control", "task", "method", "auroc", "low", "high", "verdict"])
+    assert controls_text(table).startswith("Methods that learn")
+    assert "1 of 1 controls passed" in controls_text(table)
+    leak = table.assign(auroc=0.93, low=0.9, high=0.96, verdict=["FAILED: above chance", "too few"])
+    assert controls_text(leak).startswith("FAILED")
+    assert "permuted labels, asd, mcsp: 0.93 [0.90, 0.96]" in controls_text(leak)

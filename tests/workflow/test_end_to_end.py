@@ -64,7 +64,8 @@ def test_summary_opens_in_a_browser_without_errors_or_network(finished, tmp_path
     document = open_quietly(finished.results / "report/summary.html", tmp_path)
     for words in ("SIMULATED DATA: duo, mri", "The question", "The answer", "AUROC [", "tiny.yaml", "Verdicts on the methods"):
         assert words in document
-    assert document.count("<img ") == 7
+    assert document.count("<img ") == 9
+    assert "The controls (permuted and random labels) did not run" in document
     assert 'src="data:image/png;base64,' in document
 
 
@@ -92,7 +93,8 @@ def test_another_task_or_seed_trains_only_its_own_classifiers(finished, tmp_path
 
 def test_every_figure_has_vector_bitmap_source_and_caption(finished):
     stems = {p.stem for p in (finished.results / "figures").glob("*.svg")}
-    assert stems == {"cohort", "training", "embeddings", "performance", "curves-asd", "fmri-map-asd", "eeg-topography-asd"}
+    of_task = {f"{kind}-asd" for kind in ("curves", "calibration", "selective", "fmri-map", "eeg-topography")}
+    assert stems == {"cohort", "training", "embeddings", "performance", *of_task}
     for stem in stems:
         for suffix in (".png", ".tsv", ".json", ".caption.txt"):
             assert (finished.results / f"figures/{stem}{suffix}").stat().st_size > 0
@@ -172,6 +174,43 @@ def test_a_sweep_ends_in_one_table_and_one_figure(finished):
     store = finished.results / "sweep" / "segment-100" / "store" / "duo"
     assert Store(next(store.glob("eeg/temporal/*.arrow"))).shape == (80, 19, 100)
     assert (finished.results / "figures" / "sweep.svg").is_file()
+    assert finished.planned("sweep") == {}
+
+
+def test_statistics_and_tables_are_there(finished):
+    folder = finished.results / "evaluate/asd"
+    for name in ("temperatures", "calibration", "reliability", "uncertainty", "selective", "subgroups", "gaps", "pairs"):
+        assert len(read_tsv(folder / f"{name}.tsv")), name
+    heat = read_tsv(folder / "temperatures.tsv")
+    splits = read_tsv(finished.results / "splits/splits.tsv")
+    assert heat["n_val"].tolist() == splits[splits["part"] == "val"].groupby("fold").size().tolist()
+    comparisons = read_tsv(folder / "comparisons.tsv")
+    assert {"delong", "permutation", "nadeau-bengio"} <= set(comparisons["test"])
+    for name in ("performance", "comparisons", "cohort", "subgroups", "calibration"):
+        text = (finished.results / f"tables/{name}.tex").read_text()
+        assert "SIMULATED DATA" in text
+        assert text.count("toprule") == 1
+
+
+def test_controls_end_in_the_report(finished):
+    """Fine-tuning and rivals run again, on labels that say nothing; the study's own encoders are used."""
+    planned = finished.planned("controls")
+    assert planned["control_finetune_fold"] == 2 * 2 * 2  # two controls, two draws, two folds
+    assert planned["control_predict"] == 4
+    assert not {"pretrain_fold", "finetune_fold", "evaluate_task", "splits"} & set(planned)
+    finished.snakemake("controls")
+    table = read_tsv(finished.results / "controls/controls.tsv")
+    assert set(table["control"]) == {"permuted labels", "random label"}
+    assert {"mcsp", "phenotype"} <= set(table["method"])
+    assert (table["n_runs"] == 4).all()
+    assert (finished.results / "figures/controls.svg").is_file()
+    again = finished.planned()
+    assert set(again) == {"all", "page", "report"}
+    finished.snakemake("page")
+    page = (finished.results / "report/summary.html").read_text()
+    assert "did not run" not in page
+    assert "must land at an AUROC of 0.5" in page
+    assert "figure-controls" in page
 
 
 def test_model_cards_say_what_the_data_was(finished):

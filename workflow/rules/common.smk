@@ -36,6 +36,7 @@ wildcard_constraints:
     seed=r"\d+",
     modality="fmri|eeg",
     domain="temporal|spatial|spectral",
+    control=r"(permuted|random)-\d+",
     variant="[a-z]+-[a-z0-9]+|scratch",
 
 

@@ -20,6 +20,8 @@ rule evaluate_task:
             caption="../report/comparisons.rst",
         ),
         harmonisation=R / "evaluate/{task}/harmonisation.tsv",
+        validation=R / "evaluate/{task}/validation.parquet",
+        dropout=R / "evaluate/{task}/dropout.parquet",
     log:
         R / "logs/evaluate/{task}.log",
     benchmark:
@@ -41,8 +43,54 @@ rule evaluate_task:
     shell:
         "mcsp evaluate {wildcards.task} --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} "
         "--task {params.task:q} --options {params.options:q} --predictions {output.predictions:q} --metrics {output.metrics:q} "
-        "--comparisons {output.comparisons:q} --harmonisation {output.harmonisation:q} --threads {threads} "
+        "--comparisons {output.comparisons:q} --harmonisation {output.harmonisation:q} "
+        "--validation {output.validation:q} --dropout {output.dropout:q} --threads {threads} "
         "{params.models:q} > {log:q} 2>&1"
+
+
+rule statistics_task:
+    """Calibration, uncertainty, subgroups and all pairs of methods, from what evaluation wrote."""
+    input:
+        predictions=rules.evaluate_task.output.predictions,
+        validation=rules.evaluate_task.output.validation,
+        dropout=rules.evaluate_task.output.dropout,
+        cohort=rules.cohort.output.cohort,
+    output:
+        calibration=report(
+            R / "evaluate/{task}/calibration.tsv",
+            category="Performance",
+            labels={"task": "{task}", "table": "calibration"},
+            caption="../report/calibration_table.rst",
+        ),
+        subgroups=report(
+            R / "evaluate/{task}/subgroups.tsv",
+            category="Performance",
+            labels={"task": "{task}", "table": "subgroups"},
+            caption="../report/subgroups.rst",
+        ),
+        others=[
+            R / f"evaluate/{{task}}/{name}.tsv"
+            for name in ("temperatures", "reliability", "uncertainty", "selective", "gaps", "pairs")
+        ],
+    log:
+        R / "logs/statistics/{task}.log",
+    benchmark:
+        R / "benchmarks/statistics/{task}.tsv"
+    conda:
+        ENVS / "core.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(2000),
+        runtime=grow(120),
+    params:
+        code=PLAN.code("statistics"),
+        options=PLAN.options("evaluate"),
+        out=subpath(output.calibration, parent=True),
+    message:
+        "Calibration, uncertainty and subgroups of {wildcards.task}"
+    shell:
+        "mcsp statistics {wildcards.task} --predictions {input.predictions:q} --validation {input.validation:q} "
+        "--dropout {input.dropout:q} --cohort {input.cohort:q} --options {params.options:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -50,6 +98,7 @@ rule evaluate:
     input:
         metrics=[R / f"evaluate/{task}/metrics.tsv" for task in STUDY.tasks],
         comparisons=[R / f"evaluate/{task}/comparisons.tsv" for task in STUDY.tasks],
+        statistics=[R / f"evaluate/{task}/calibration.tsv" for task in STUDY.tasks],
     output:
         report(
             R / "evaluate/summary.tsv",

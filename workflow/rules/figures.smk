@@ -133,6 +133,62 @@ rule figure_curves:
         "--options {params.options:q} --out {params.stem:q} > {log:q} 2>&1"
 
 
+rule figure_calibration:
+    """Reliability before and after the temperature; calibration error of all methods."""
+    input:
+        calibration=R / "evaluate/{task}/calibration.tsv",
+        reliability=R / "evaluate/{task}/reliability.tsv",
+    output:
+        **figure("calibration-{task}", "Performance", "calibration", task="{task}", table="calibration figure"),
+    log:
+        R / "logs/figures/calibration-{task}.log",
+    benchmark:
+        R / "benchmarks/figures/calibration-{task}.tsv"
+    conda:
+        ENVS / "figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(2000),
+        runtime=grow(20),
+    params:
+        code=PLAN.code("figure_calibration"),
+        options=lambda wildcards: PLAN.figure_options(),
+        stem=subpath(output.svg, strip_suffix=".svg"),
+    message:
+        "Figure {output.svg}"
+    shell:
+        "mcsp figure calibration --task {wildcards.task} --calibration {input.calibration:q} "
+        "--reliability {input.reliability:q} --options {params.options:q} --out {params.stem:q} > {log:q} 2>&1"
+
+
+rule figure_selective:
+    """Risk over coverage: errors when only the most certain subjects are decided on."""
+    input:
+        uncertainty=R / "evaluate/{task}/uncertainty.tsv",
+        selective=R / "evaluate/{task}/selective.tsv",
+    output:
+        **figure("selective-{task}", "Performance", "selective", task="{task}", table="risk over coverage"),
+    log:
+        R / "logs/figures/selective-{task}.log",
+    benchmark:
+        R / "benchmarks/figures/selective-{task}.tsv"
+    conda:
+        ENVS / "figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(2000),
+        runtime=grow(20),
+    params:
+        code=PLAN.code("figure_selective"),
+        options=lambda wildcards: PLAN.figure_options(),
+        stem=subpath(output.svg, strip_suffix=".svg"),
+    message:
+        "Figure {output.svg}"
+    shell:
+        "mcsp figure selective --task {wildcards.task} --uncertainty {input.uncertainty:q} "
+        "--selective {input.selective:q} --options {params.options:q} --out {params.stem:q} > {log:q} 2>&1"
+
+
 rule figure_fmri_map:
     """Model-relevant regions and connections on a glass brain."""
     input:

@@ -6,8 +6,11 @@ rule page:
         summary=rules.evaluate.output,
         metrics=rules.evaluate.input.metrics,
         comparisons=rules.evaluate.input.comparisons,
+        statistics=rules.evaluate.input.statistics,
         verdicts=rules.explain.input,
         figures=rules.figures.input,
+        tables=rules.tables.output,
+        controls=PLAN.controls_done() and [rules.controls_table.output, rules.controls.output],
     output:
         report(
             R / "report/summary.html",
@@ -29,11 +32,13 @@ rule page:
         results=above("cohort", 2),
         code=PLAN.code("page"),
         study=lambda wildcards: PLAN.page_options(SOURCE),
-        figures=PLAN.figures(),
+        figures=PLAN.figures() + [R / "figures/controls" for _ in PLAN.controls_done()],
+        controls=[f"--controls={path}" for path in PLAN.controls_done()],
     message:
         "Summary page: {output}"
     shell:
-        "mcsp page --study {params.study:q} --results {params.results:q} --out {output:q} {params.figures:q} > {log:q} 2>&1"
+        "mcsp page --study {params.study:q} --results {params.results:q} --out {output:q} {params.controls:q} {params.figures:q} "
+        "> {log:q} 2>&1"
 
 
 rule report:

@@ -6,25 +6,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from mcsp.code import code_version
 from mcsp.eeg.read import read_eeg
 from mcsp.eeg.segments import cut_segments, preprocess, scale_of
 from mcsp.errors import Exclusion
 from mcsp.options.eeg import EegOptions
-from mcsp.shards import work_through, write_status
-from mcsp.store import StoreWriter, read_table, write_tsv
+from mcsp.shards import run_record, work_through, write_runs, write_status
+from mcsp.store import StoreWriter, read_table
 
 LOOK_AHEAD = 4.0  # how much of a recording is read, as a multiple of what is needed: bounds the memory
-RUN_COLUMNS = {
-    "uid": "Subject: dataset/sub-label",
-    "session": "BIDS session",
-    "run": "BIDS run",
-    "task": "BIDS task",
-    "file": "Recording",
-    "state": "used, or excluded (unusable, with reason)",
-    "reason": "Why it is excluded",
+MEASURED = {
     "sfreq": "Sampling rate of the recording in Hz",
     "n_channels": "EEG channels with a known place",
     "n_bad": "Bad ones among them, which were interpolated",
@@ -54,17 +46,15 @@ def subject_segments(rows: list[dict], options: EegOptions) -> tuple[np.ndarray,
 
     Raises Exclusion with all reasons.
     """
-    records, reasons = [], []
+    records: list[dict] = []
     for row in rows:
-        named = {key: row[key] for key in ("uid", "session", "run", "task")} | {"file": Path(row["path"]).name}
         try:
             segments, quality = recording_segments(row, options)
         except Exclusion as error:
-            reasons.append(" ".join(str(error).split()))
-            records.append({**named, "state": "excluded", "reason": reasons[-1]})
+            records.append(run_record(row, "excluded", str(error)))
             continue
-        return segments, [*records, {**named, "state": "used", **quality}]
-    raise Exclusion("; ".join(dict.fromkeys(reasons)))
+        return segments, [*records, run_record(row, "used", **quality)]
+    raise Exclusion("; ".join(dict.fromkeys(record["reason"] for record in records)))
 
 
 def run(*, dataset: str, recordings: Path, options: EegOptions, store: Path, status: Path, runs: Path, threads: int) -> None:
@@ -90,5 +80,5 @@ def run(*, dataset: str, recordings: Path, options: EegOptions, store: Path, sta
                 writer.add(outcome.key, outcome.value[0], options.n_segments)
                 records += outcome.value[1]
             outcomes.append(outcome._replace(value=None))
-    write_status(status, "eeg", dataset, outcomes)
-    write_tsv(pd.DataFrame(records, columns=list(RUN_COLUMNS)), runs, RUN_COLUMNS)
+    write_status(status, "eeg", dataset, outcomes, records)
+    write_runs(runs, records, MEASURED)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from rich.progress import track
 
 from mcsp.cohort import MODALITIES, task_labels
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import guard, load_splits, part, read_record
+from mcsp.evaluation.uncertainty import entropy
+from mcsp.model.batch import Batch
 from mcsp.model.mcsp import Classifier
 from mcsp.options.tasks import Task
 from mcsp.store import read_table
@@ -44,17 +48,17 @@ def check_models(configs: Sequence[dict], splits: pd.DataFrame, sha256: str, tas
 
 
 def mcsp_predictions(
-    models: Sequence[Classifier], stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series
+    models: Sequence[Classifier], stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series, of: str = "test"
 ) -> pd.DataFrame:
-    """Probabilities of the frozen classifiers for their folds' test subjects: fold, seed, uid, p.
+    """Probabilities of the frozen classifiers for their folds' subjects of the part `of`: fold, seed, uid, p.
 
     Raises McspError when a probability is not finite.
     """
     rows = []
     for model in track(models, description="classifiers"):
         fold, seed = model.config["fold"], model.config["seed"]
-        uids = [uid for uid in part(splits, fold, "test") if uid in y.index]
-        guard(splits, fold, uids, "test")
+        uids = [uid for uid in part(splits, fold, of) if uid in y.index]
+        guard(splits, fold, uids, of)
         for own, batch in Subjects(stores, cohort, uids, model.backbone.keys).everyone():
             p = model.predict_proba(batch).numpy()
             if not np.isfinite(p).all():
@@ -63,10 +67,43 @@ def mcsp_predictions(
     return pd.DataFrame(rows, columns=["fold", "seed", "uid", "p"])
 
 
+def dropout_passes(model: Classifier, one: Batch, n: int, seed: int) -> np.ndarray:
+    """Probabilities (n) of a batch of one subject in `n` passes with dropout drawn from `seed`: they depend on nobody else.
+
+    Source: Gal & Ghahramani 2016. Nothing but dropout differs from eval mode: all normalisation is within a subject.
+    """
+    device = next(model.parameters()).device
+    copies = one.rows(torch.zeros(n, dtype=torch.long)).to(device)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model.train()
+        try:
+            return torch.sigmoid(model(copies).float()).cpu().numpy().astype(float)
+        finally:
+            model.eval()
+
+
+def dropout_predictions(
+    models: Sequence[Classifier], stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series, n: int, seed: int
+) -> pd.DataFrame:
+    """Test subjects in `n` passes with dropout of their fold's classifiers: fold, seed, uid, p (mean over passes),
+    mean_entropy (of the passes, nats), n_passes.
+    """
+    rows = []
+    for model in track(models, description="passes with dropout"):
+        fold, number = model.config["fold"], model.config["seed"]
+        uids = [uid for uid in part(splits, fold, "test") if uid in y.index]
+        guard(splits, fold, uids, "test")
+        for (uid,), one in Subjects(stores, cohort, uids, model.backbone.keys).everyone(batch_size=1):
+            p = dropout_passes(model, one, n, zlib.crc32(repr((seed, fold, number, uid)).encode()))
+            rows.append((fold, number, uid, float(p.mean()), float(entropy(p).mean()), n))
+    return pd.DataFrame(rows, columns=["fold", "seed", "uid", "p", "mean_entropy", "n_passes"])
+
+
 @dataclass(frozen=True)
 class TestPart:
     """`rows`: fold, seed, uid, p of the frozen classifiers; `cohort`: as they see it; `y`: labels of the task by uid; `splits`
-    and their `record`; `transductive`: pre-training saw test subjects' recordings.
+    and their `record`; `transductive`: pre-training saw test subjects' recordings; `models`: the classifiers.
     """
 
     rows: pd.DataFrame
@@ -75,6 +112,7 @@ class TestPart:
     splits: pd.DataFrame
     record: dict
     transductive: bool
+    models: list[Classifier]
 
 
 def open_test_part(models: Sequence[Path], stores: Path, cohort: Path, splits: Path, task: Task) -> TestPart:
@@ -88,4 +126,4 @@ def open_test_part(models: Sequence[Path], stores: Path, cohort: Path, splits: P
     y = task_labels(seen, task)
     check_models([model.config for model in classifiers], folds, record["sha256"], task)
     rows = mcsp_predictions(classifiers, stores, seen, folds, y)
-    return TestPart(rows, seen, y, folds, record, classifiers[0].config["scope"] == "transductive")
+    return TestPart(rows, seen, y, folds, record, classifiers[0].config["scope"] == "transductive", classifiers)

@@ -12,8 +12,9 @@ from rich.progress import track
 from scipy import stats
 
 from mcsp.cohort import MODALITIES
-from mcsp.evaluation.frozen import open_test_part
-from mcsp.evaluation.metrics import METRICS, bootstrap, delong, holm, paired_permutation, per_fold
+from mcsp.evaluation.comparisons import OVER_FOLDS, chance_p, fold_row, holm_of_known, pooled, share_tested
+from mcsp.evaluation.frozen import dropout_predictions, mcsp_predictions, open_test_part
+from mcsp.evaluation.metrics import METRICS, bootstrap, delong, paired_permutation, per_fold
 from mcsp.evaluation.rivals import COMBAT, Linear, make_rivals
 from mcsp.evaluation.splits import guard, part
 from mcsp.options.results import EvaluateOptions
@@ -31,6 +32,8 @@ METRIC_COLUMNS = {
     "low": "Lower end of the bootstrap interval over subjects",
     "high": "Upper end of the bootstrap interval over subjects",
     "chance": "Value of a method that knows the classes' sizes only; n/a where that depends on its threshold",
+    "p_chance": "p of an AUROC this high or higher with labels permuted within folds; n/a for other metrics",
+    "p_chance_holm": "p_chance corrected over the methods of the task (Holm)",
     "fold_mean": "Mean over folds of the metric within each fold",
     "fold_low": "Lower end of its bootstrap interval over subjects",
     "fold_high": "Upper end of its bootstrap interval over subjects",
@@ -41,12 +44,16 @@ COMPARISON_COLUMNS = {
     "method": "Method",
     "rival": "Method that it is compared with, on the same test subjects",
     "metric": "Metric compared",
-    "difference": "Method minus rival, pooled test subjects",
+    "n": "Test subjects that both predicted",
+    "difference": "Method minus rival: over pooled test subjects; with nadeau-bengio, mean over folds",
     "low": "Lower end of the interval of the difference",
     "high": "Upper end of the interval of the difference",
     "p": "Two-sided p value",
-    "p_holm": "p corrected over this table (Holm)",
-    "test": "delong, or permutation (methods swapped subject by subject)",
+    "p_holm": "p corrected (Holm) over the task's tests over subjects and, apart from them, over its tests over folds: all "
+    "pairs in this table and both metrics",
+    "test": "delong, or permutation (methods swapped subject by subject); nadeau-bengio: t test over folds, corrected for the "
+    "overlap of their training parts",
+    "df": "Degrees of freedom of the t test; n/a for tests over subjects",
     "verdict": "better, worse, or not told apart, at 0.05 after correction",
 }
 HARMONISATION_COLUMNS = {
@@ -86,11 +93,6 @@ def rival_predictions(
     return pd.DataFrame(rows, columns=["method", "fold", "uid", "p"]).dropna(subset="p"), known
 
 
-def pooled(predictions: pd.DataFrame) -> pd.DataFrame:
-    """One probability per method and subject: the mean over seeds. Columns method, fold, uid, y, p."""
-    return predictions.groupby(["method", "fold", "uid", "y"], as_index=False)["p"].mean()
-
-
 def chance_level(metric: str, y: np.ndarray) -> float:
     """What a method gets that knows the share of cases only, and says it of everybody."""
     share = float(y.mean())
@@ -106,25 +108,41 @@ def metric_rows(task: str, means: pd.DataFrame, protocols: dict[str, str], optio
         y, p, fold = own["y"].to_numpy(), own["p"].to_numpy(), own["fold"].to_numpy()
         draws = (y, p, options.n_bootstrap, options.seed, options.confidence)
         pool, folds = bootstrap(*draws), bootstrap(*draws, fold=fold)
+        p_chance = chance_p(y, p, fold, options.n_permutations, options.seed)
         for name, metric in METRICS.items():
             within = per_fold(y, p, fold, name)
             row = {"task": task, "method": method, "protocol": protocol, "n": len(y), "n_case": int(y.sum()), "metric": name}
             row |= {"value": metric(y, p), "low": pool[name][0], "high": pool[name][1], "chance": chance_level(name, y)}
+            row |= {"p_chance": p_chance if name == "auroc" else np.nan}
             row |= {"fold_mean": np.mean(within) if within else np.nan, "fold_low": folds[name][0], "fold_high": folds[name][1]}
             rows.append(row | {"fold_sd": np.std(within, ddof=1) if len(within) > 1 else np.nan})
-    return pd.DataFrame(rows, columns=list(METRIC_COLUMNS))
+    table = pd.DataFrame(rows)
+    return table.assign(p_chance_holm=holm_of_known(table["p_chance"]))[list(METRIC_COLUMNS)]
 
 
 def _verdict(difference: float, p: float) -> str:
-    return "not told apart" if p >= 0.05 else "better" if difference > 0 else "worse"
+    return "not told apart" if not p < 0.05 else "better" if difference > 0 else "worse"
 
 
-def comparison_rows(task: str, means: pd.DataFrame, method: str, options: EvaluateOptions) -> pd.DataFrame:
+def _subject_row(y: np.ndarray, a: np.ndarray, b: np.ndarray, metric: str, options: EvaluateOptions) -> dict:
+    """Difference of a metric over pooled subjects: DeLong's test, or swaps for other metrics and where it can't tell."""
+    if metric == "auroc":
+        difference, error, p = delong(y, a, b)
+        half = stats.norm.ppf(0.5 + options.confidence / 2) * error
+        if not np.isnan(p):
+            return {"difference": difference, "low": difference - half, "high": difference + half, "p": p, "test": "delong"}
+    low, high = paired_interval(y, a, b, metric, options)
+    p = paired_permutation(y, a, b, metric, options.n_permutations, options.seed)
+    difference = METRICS[metric](y, a) - METRICS[metric](y, b)
+    return {"difference": difference, "low": low, "high": high, "p": p, "test": "permutation"}
+
+
+def comparison_rows(task: str, means: pd.DataFrame, method: str, options: EvaluateOptions, share: float) -> pd.DataFrame:
     """Pairs of methods on the subjects that both predicted: `method` against each rival, imaging rivals against phenotype,
-    and with ComBat against without.
+    and with ComBat against without. `share`: of test subjects in those learnt from, as `share_tested` gives it.
     """
     wide = means.pivot(index="uid", columns="method", values="p").sort_index()
-    y_of = means.drop_duplicates("uid").set_index("uid")["y"]
+    y_of, fold_of = (means.drop_duplicates("uid").set_index("uid")[column] for column in ("y", "fold"))
     pairs = [(method, rival) for rival in wide if rival != method]
     pairs += [(rival, "phenotype") for rival in wide if rival not in (method, "phenotype")]
     pairs += [(rival, rival.removesuffix(COMBAT)) for rival in wide if rival.endswith(COMBAT)]
@@ -132,19 +150,14 @@ def comparison_rows(task: str, means: pd.DataFrame, method: str, options: Evalua
     for a, b in pairs:
         both = wide[[a, b]].dropna()
         y, first, second = y_of.loc[both.index].to_numpy(), both[a].to_numpy(), both[b].to_numpy()
-        difference, error, p = delong(y, first, second)
-        half, test = stats.norm.ppf(0.5 + options.confidence / 2) * error, "delong"
-        low, high = difference - half, difference + half
-        if np.isnan(p):
-            p, test = paired_permutation(y, first, second, "auroc", options.n_permutations, options.seed), "permutation"
-            low, high = paired_interval(y, first, second, "auroc", options)
-        rows.append([task, a, b, "auroc", difference, low, high, p, test])
-        metric = METRICS["balanced_accuracy"]
-        p = paired_permutation(y, first, second, "balanced_accuracy", options.n_permutations, options.seed)
-        low, high = paired_interval(y, first, second, "balanced_accuracy", options)
-        rows.append([task, a, b, "balanced_accuracy", metric(y, first) - metric(y, second), low, high, p, "permutation"])
+        fold = fold_of.loc[both.index].to_numpy()
+        head = {"task": task, "method": a, "rival": b, "n": len(both)}
+        for metric in ("auroc", "balanced_accuracy"):
+            over_folds = fold_row(y, first, second, fold, metric, share, options.confidence)
+            rows.append({**head, "metric": metric, **_subject_row(y, first, second, metric, options)})
+            rows.append({**head, "metric": metric, **over_folds, "test": OVER_FOLDS})
     table = pd.DataFrame(rows, columns=[c for c in COMPARISON_COLUMNS if c not in ("p_holm", "verdict")])
-    table["p_holm"] = holm(table["p"])
+    table["p_holm"] = table.groupby(table["test"] == OVER_FOLDS)["p"].transform(lambda p: holm_of_known(p))
     table["verdict"] = [_verdict(d, p) for d, p in zip(table["difference"], table["p_holm"])]
     return table[list(COMPARISON_COLUMNS)]
 
@@ -195,10 +208,13 @@ def run(
     metrics: Path,
     comparisons: Path,
     harmonisation: Path,
+    validation: Path,
+    dropout: Path,
     threads: int,
 ) -> None:
     """Predict the test subjects of all folds with the frozen classifiers and with the rivals; write predictions
-    (method, fold, seed, uid, modalities, y, p), metrics, comparisons, and the sites that were harmonised.
+    (method, fold, seed, uid, modalities, y, p), metrics, comparisons, and the sites that were harmonised; of the frozen
+    classifiers also probabilities of validation subjects (fold, seed, uid, y, p) and of test subjects in passes with dropout.
 
     Raises McspError for classifiers of other folds or another task, and for a task with one class.
     """
@@ -215,11 +231,18 @@ def run(
     scope = "pre-training saw test subjects' recordings" if test.transductive else "inductive"
     protocols = {m: protocol_text(test.record) + (f", {scope}" if m == name else "") for m in methods}
     protocols |= {m: f"{protocols[m]}, {combat_text(sites)}" for m in methods if m.endswith(COMBAT)}
+    frozen = (test.models, stores, test.cohort, test.splits, test.y)
     write_table(rows, predictions)
     results = metric_rows(task_name, means, protocols, options)
     write_tsv(results, metrics, METRIC_COLUMNS)
-    write_tsv(comparison_rows(task_name, means, name, options), comparisons, COMPARISON_COLUMNS)
+    share = share_tested(test.splits, test.y.index)
+    write_tsv(comparison_rows(task_name, means, name, options, share), comparisons, COMPARISON_COLUMNS)
     write_tsv(sites[list(HARMONISATION_COLUMNS)], harmonisation, HARMONISATION_COLUMNS)
+    for path, table in (
+        (validation, mcsp_predictions(*frozen, of="val")),
+        (dropout, dropout_predictions(*frozen, options.n_dropout, options.seed)),
+    ):
+        write_table(table.assign(y=table["uid"].map(test.y)).sort_values(["fold", "seed", "uid"]), path)
     shown = results[results["metric"].isin(["auroc", "balanced_accuracy"])]
     print(shown[["method", "metric", "n", "value", "low", "high", "fold_mean"]].to_string(index=False))
     if len(sites):

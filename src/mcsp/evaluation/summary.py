@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from mcsp.evaluation.comparisons import over_subjects
 from mcsp.store import read_tsv, write_tsv
 
 COLUMNS = {
@@ -36,7 +37,7 @@ def run(*, metrics: Sequence[Path], comparisons: Sequence[Path], out: Path) -> N
     """Write one line per task and method."""
     rows = []
     for metric_file, comparison_file in zip(metrics, comparisons):
-        values, pairs = read_tsv(metric_file), read_tsv(comparison_file)
+        values, pairs = read_tsv(metric_file), over_subjects(read_tsv(comparison_file))
         pairs = pairs[(pairs["rival"] == "phenotype") & (pairs["metric"] == "auroc")].set_index("method")
         for method, own in values.groupby("method", sort=False):
             own = own.set_index("metric")

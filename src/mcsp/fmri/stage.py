@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from mcsp.atlas import Atlas, load_atlas
 from mcsp.code import code_version
@@ -15,17 +14,10 @@ from mcsp.errors import Exclusion, McspError
 from mcsp.fmri.series import check_regions, denoise, read_roi_series, scaled, standard_length, to_common_rate
 from mcsp.fmri.surface import run_means
 from mcsp.options.fmri import FmriOptions
-from mcsp.shards import work_through, write_status
-from mcsp.store import StoreWriter, read_table, write_tsv
+from mcsp.shards import run_record, work_through, write_runs, write_status
+from mcsp.store import StoreWriter, read_table
 
-RUN_COLUMNS = {
-    "uid": "Subject: dataset/sub-label",
-    "session": "BIDS session",
-    "run": "BIDS run",
-    "task": "BIDS task",
-    "file": "Recording",
-    "state": "used, excluded (unusable, with reason), or not needed (fmri.runs)",
-    "reason": "Why it is excluded",
+MEASURED = {
     "t_r": "Repetition time in s",
     "n_frames": "Frames recorded",
     "n_kept": "Frames left after scrubbing",
@@ -67,11 +59,6 @@ def mean_fd(confounds: Path | None) -> float:
         return float("nan")
 
 
-def _record(row: dict, state: str, reason: str | None = None, **quality: float) -> dict:
-    named = {key: row[key] for key in ("uid", "session", "run", "task")}
-    return {**named, "file": Path(row["path"]).name, "state": state, "reason": reason, **quality}
-
-
 def subject_series(rows: list[dict], atlas: Atlas, options: FmriOptions) -> tuple[np.ndarray, int, list[dict]]:
     """((R, n_frames) series of a subject, its number of valid frames, a row of the runs table for each run that was looked at).
 
@@ -83,27 +70,22 @@ def subject_series(rows: list[dict], atlas: Atlas, options: FmriOptions) -> tupl
     task = None
     for row in rows:
         if parts and (options.runs == "first" or row["task"] != task or sum(map(len, parts)) >= options.n_frames):
-            records.append(_record(row, "not needed"))
+            records.append(run_record(row, "not needed"))
             continue
         try:
             series, quality = run_series(row, atlas, options)
             if options.runs == "first":
                 standard_length(series, options)
         except Exclusion as error:
-            records.append(_record(row, "excluded", " ".join(str(error).split())))
+            records.append(run_record(row, "excluded", str(error)))
             continue
         task = row["task"]
         parts.append(scaled(series))
-        records.append(_record(row, "used", **quality))
+        records.append(run_record(row, "used", **quality))
     if not parts:
         raise Exclusion("; ".join(dict.fromkeys(record["reason"] for record in records)))
     tensor, n_valid = standard_length(np.concatenate(parts), options)
     return tensor, n_valid, records
-
-
-def runs_table(records: list[dict]) -> pd.DataFrame:
-    """Records of all subjects, in the order of RUN_COLUMNS."""
-    return pd.DataFrame(records, columns=list(RUN_COLUMNS))
 
 
 def run(
@@ -131,6 +113,5 @@ def run(
                 writer.add(outcome.key, tensor, n_valid)
                 records += own
             outcomes.append(outcome._replace(value=None))
-    lost = [(record["uid"], record["reason"]) for record in records if record["state"] == "excluded"]
-    write_status(status, "fmri", dataset, outcomes, lost)
-    write_tsv(runs_table(records), runs, RUN_COLUMNS)
+    write_status(status, "fmri", dataset, outcomes, records)
+    write_runs(runs, records, MEASURED)

@@ -11,7 +11,8 @@ from mcsp.options import Options
 
 class EvaluateOptions(Options):
     n_bootstrap: PositiveInt = Field(2000, description="Bootstrap samples of subjects for the intervals")
-    n_permutations: PositiveInt = Field(2000, description="Permutations of the paired tests")
+    n_permutations: PositiveInt = Field(2000, description="Permutations of tests")
+    n_dropout: PositiveInt = Field(30, description="Passes with dropout per classifier and test subject (uncertainty)")
     confidence: float = Field(0.95, gt=0.5, lt=1)
     harmonise: Literal["none", "combat"] = Field(
         "none", description="combat: the linear rival also with its features harmonised over sites, as a method of its own"

@@ -107,20 +107,9 @@ def run_fmriprep(
     A subject that is done with the same files and options is not run again. An unfinished one goes on from its working
     directory. Raises Exclusion when fMRIPrep fails on the subject, McspError when the machine is at fault.
     """
-    program, licence = find_program(options), find_licence(options)
-    user = f"{os.getuid()}:{os.getgid()}"
     bids_dir, out_dir = _absolute(bids_dir), _absolute(out_dir)
-    command = fmriprep_command(
-        options,
-        bids_dir=bids_dir,
-        out_dir=out_dir,
-        label=label,
-        threads=threads,
-        mem_mb=mem_mb,
-        program=program,
-        licence=licence,
-        user=user,
-    )
+    places = {"bids_dir": bids_dir, "out_dir": out_dir, "threads": threads, "mem_mb": mem_mb}
+    command = fmriprep_command(options, label=label, **places, **_this_machine(options))
     request = {"options": _result_options(options), "files": _raw_files(bids_dir, label)}
     done, work = out_dir / "logs" / f"mcsp_sub-{label}.json", _work(options, out_dir, label)
     if done.exists() and read_json(done) == request and (found := preprocessed_bold(options, out_dir, label)):
@@ -146,22 +135,15 @@ def show_commands(
 
     Raises like `fmriprep_command`, and McspError without a licence.
     """
-    program, licence = find_program(options, required=False), find_licence(options)
-    commands = [
-        fmriprep_command(
-            options,
-            bids_dir=bids_dir,
-            out_dir=out_dir,
-            label=label,
-            threads=threads,
-            mem_mb=mem_mb,
-            program=program,
-            licence=licence,
-            user=f"{os.getuid()}:{os.getgid()}",
-        )
-        for label in labels
-    ]
-    return "".join(f"{shlex.join(command)}\n" for command in commands)
+    places = {"bids_dir": bids_dir, "out_dir": out_dir, "threads": threads, "mem_mb": mem_mb}
+    here = _this_machine(options, required=False)
+    return "".join(f"{shlex.join(fmriprep_command(options, label=label, **places, **here))}\n" for label in labels)
+
+
+def _this_machine(options: FmriprepOptions, *, required: bool = True) -> dict:
+    """What `fmriprep_command` wants to know of this machine. Raises McspError without a licence or a `required` engine."""
+    user = f"{os.getuid()}:{os.getgid()}"
+    return {"program": find_program(options, required=required), "licence": find_licence(options), "user": user}
 
 
 def find_program(options: FmriprepOptions, *, required: bool = True) -> list[str]:

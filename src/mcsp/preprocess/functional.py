@@ -91,7 +91,7 @@ def rough_brain(reference: Image, name: str) -> np.ndarray:
 
 def coregister(reference: Image, brain: np.ndarray, anatomy: Anatomy, options: EmbeddedOptions, stem: str) -> str:
     """File of the rigid transform T1w <- BOLD: mutual information on brains, from where the scanner says that both lie and
-    from their centres of mass; the likelier of the two is kept.
+    from their centres of mass; the likelier of the two is kept. Raises Exclusion when neither works.
     """
     fixed = anatomy.t1w.with_values(anatomy.t1w.values * (anatomy.brain.values > 0)).ants()
     near = binary_dilation(brain, ball(4.0, reference.zooms))

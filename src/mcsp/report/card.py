@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mcsp.evaluation.comparisons import over_subjects
 from mcsp.evaluation.splits import load_splits
 from mcsp.store import atomic_path, read_json, read_table, read_tsv
 
@@ -104,7 +105,8 @@ def metrics_text(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> tuple[str,
         [[r.metric, f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}]"] for r in own.itertuples()], ["metric", "value [interval]"]
     )
     areas = metrics[metrics["metric"] == "auroc"]
-    pairs = comparisons[(comparisons["metric"] == "auroc") & (comparisons["method"] == ours)].set_index("rival")
+    pairs = over_subjects(comparisons)
+    pairs = pairs[(pairs["metric"] == "auroc") & (pairs["method"] == ours)].set_index("rival")
     rows = [
         [r.method, f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}]",
          f"{pairs.loc[r.method, 'verdict']} (p = {pairs.loc[r.method, 'p_holm']:.2g}, Holm)" if r.method in pairs.index else ""]

@@ -65,7 +65,9 @@ def methods_text(study: dict, people: pd.DataFrame) -> str:
         f"Metrics are at subject level over the pooled test subjects; intervals are {e['confidence']:.0%} bootstrap "
         "intervals over subjects "
         f"({e['n_bootstrap']} samples); methods are compared by DeLong's test and paired permutation "
-        f"({e['n_permutations']}), Holm-corrected. "
+        f"({e['n_permutations']}), and over folds by Nadeau and Bengio's corrected t test, all Holm-corrected. Logits were "
+        "scaled by a temperature per fold, fitted on validation subjects; uncertainty is that of "
+        f"{e['n_dropout']} passes with dropout. "
         f"Attributions: {', '.join(x.replace('_', ' ') for x in study['explain']['methods'])}, baseline: the "
         "training subjects' mean input."
     )

@@ -15,6 +15,7 @@ import yaml
 
 from mcsp import __version__
 from mcsp.bench import stage_costs
+from mcsp.evaluation.comparisons import over_subjects
 from mcsp.report.methods import methods_text
 from mcsp.store import atomic_path, read_json, read_table, read_tsv
 
@@ -24,6 +25,7 @@ SECTIONS = {
     "cohort": "Cohort",
     "training": "Training",
     "performance": "Performance",
+    "controls": "Controls",
     "biomarkers": "Biomarkers",
     "exclusions": "Exclusions",
     "methods": "Methods",
@@ -35,6 +37,17 @@ FIGURE_SECTIONS = {
     "embeddings": "training",
     "performance": "performance",
     "curves": "performance",
+    "calibration": "performance",
+    "selective": "performance",
+    "controls": "controls",
+}
+
+STATISTICS = {
+    "calibration": "Calibration",
+    "temperatures": "Temperatures",
+    "selective": "Selective prediction",
+    "subgroups": "Subgroups",
+    "gaps": "Gaps between subgroups",
 }
 
 
@@ -67,7 +80,8 @@ def answer(title: str, metrics: pd.DataFrame, comparisons: pd.DataFrame) -> dict
     areas = metrics[metrics["metric"] == "auroc"].set_index("method")
     ours = next(name for name in areas.index if name.startswith("mcsp"))
     row = areas.loc[ours]
-    pairs = comparisons[(comparisons["method"] == ours) & (comparisons["metric"] == "auroc")].set_index("rival")
+    pairs = over_subjects(comparisons)
+    pairs = pairs[(pairs["method"] == ours) & (pairs["metric"] == "auroc")].set_index("rival")
     verdict = pairs.loc["phenotype", "verdict"]
     words = {
         "better": "Beats phenotype, site and motion alone",
@@ -122,6 +136,27 @@ def caveats(study: dict, verdicts: pd.DataFrame, answers: list[dict]) -> list[st
     return lines
 
 
+def controls_text(table: pd.DataFrame | None) -> str:
+    """Whether the controls passed, with numbers; or that they did not run."""
+    if table is None:
+        return "The controls (permuted and random labels) did not run: `snakemake controls`, then `snakemake report`."
+    told = table[table["verdict"] != "too few"]
+    failed = told[told["verdict"] != "passed"]
+    text = (
+        f"Methods that learn labels which say nothing must land at an AUROC of 0.5. {len(told) - len(failed)} of {len(told)} "
+        f"controls passed; means of {told['auroc'].min():.2f} to {told['auroc'].max():.2f}; "
+        f"{int(((told['low'] <= 0.5) & (told['high'] >= 0.5)).sum())} of the intervals hold 0.5 before correction for their "
+        f"number. They reach {((told['high'] - told['low']) / 2).mean():.2f} to either side on average: a smaller leak would "
+        "not show (more draws narrow them). Pre-training reads no labels, so the encoders are the study's own."
+    )
+    if failed.empty:
+        return text
+    names = "; ".join(
+        f"{r.control}, {r.task}, {r.method}: {r.auroc:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in failed.itertuples()
+    )
+    return f"FAILED, so results of these methods must not be believed before it is known why: {names}. {text}"
+
+
 def provenance(study: dict) -> pd.DataFrame:
     """Versions of what ran."""
     rows = [("mcsp", __version__), ("Python", platform.python_version())]
@@ -141,11 +176,15 @@ def run(
     metrics: Sequence[Path],
     comparisons: Sequence[Path],
     verdicts: Sequence[Path],
+    statistics: Sequence[Path],
+    controls: Path | None,
     figures: Sequence[Path],
     benchmarks: Path,
     out: Path,
 ) -> None:
-    """Write the page. `study`: the whole study as plain values, with `source`, the name of its file."""
+    """Write the page. `study`: the whole study as plain values, with `source`, the name of its file; `statistics`: the
+    directories of the tasks' tables; `controls`: their table, once they ran.
+    """
     people, left_out = read_table(cohort), read_tsv(exclusions)
     tasks = [{"name": name, "title": task["title"] or name} for name, task in study["tasks"].items()]
     judged = pd.concat([read_tsv(path).assign(task=task["name"]) for path, task in zip(verdicts, tasks)], ignore_index=True)
@@ -160,12 +199,20 @@ def run(
     tables = {
         "cohort": [_table("Datasets and terms of use", licences)],
         "performance": [_file_table(f"Metrics: {t['title']}", m, long=True) for t, m in zip(tasks, metrics)]
-        + [_file_table(f"Paired comparisons: {t['title']}", c, long=True, drop=["task"]) for t, c in zip(tasks, comparisons)],
+        + [_file_table(f"Paired comparisons: {t['title']}", c, long=True, drop=["task"]) for t, c in zip(tasks, comparisons)]
+        + [
+            _file_table(f"{name}: {t['title']}", folder / f"{file}.tsv", long=True, drop=["task"])
+            for t, folder in zip(tasks, statistics)
+            for file, name in STATISTICS.items()
+        ],
+        "controls": [_file_table("All controls", controls, long=True)] if controls else [],
         "biomarkers": [_file_table(f"Verdicts on the methods: {t['title']}", v, long=True) for t, v in zip(tasks, verdicts)],
         "exclusions": [_file_table("Who or what was left out, and why", exclusions)],
         "provenance": [_table("Software", provenance(study)), _table("Costs of each stage", stage_costs(benchmarks))],
     }
     texts = {
+        "performance": "Tables for a paper, as TSV and LaTeX, lie in the study's results under tables/.",
+        "controls": controls_text(read_tsv(controls) if controls else None),
         "methods": methods_text(study, people),
         "biomarkers": (
             "Model-relevant regions, connections, channels and bands. Verdicts come first: a map whose "
