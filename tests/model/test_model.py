@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from mcsp.errors import McspError
 from mcsp.model.augment import Augmentation, augmented
 from mcsp.model.batch import Batch
-from mcsp.model.encoders import Scaler, start_at_components
+from mcsp.model.encoders import Scaler, start_at_components, transformer
 from mcsp.model.mcsp import MCSP, Classifier
 
 SHAPES = {
@@ -211,6 +211,28 @@ def test_a_map_starts_at_the_principal_components():
     expected = PCA(8).fit_transform(x.numpy())
     distance, reference = torch.cdist(out, out).numpy(), torch.cdist(*[torch.tensor(expected)] * 2).numpy()
     np.testing.assert_allclose(distance / distance.mean(), reference / reference.mean(), atol=1e-3)
+
+
+@pytest.mark.parametrize("rows", [40, 400])  # fewer and more than features
+def test_a_map_starts_at_components_apart(rows):
+    """Each output is one whitened component of scikit-learn's; outputs beyond the components stay as drawn."""
+    torch.manual_seed(0)
+    x = torch.randn(rows, 6) @ torch.randn(6, 100)
+    linear = torch.nn.Linear(100, 8, bias=False)
+    before = linear.weight.clone()
+    start_at_components(linear, x, apart=True)
+    found = linear(x - x.mean(dim=0)).detach().numpy()[:, :6]
+    expected = PCA(6, whiten=True).fit_transform(x.numpy())[:, ::-1] * np.sqrt(rows / (rows - 1))
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=2e-3)
+    assert torch.equal(linear.weight[6:], before[6:])
+
+
+def test_transformers_begin_as_the_identity():
+    body = transformer(16, 2, 4, 0.0).eval()
+    x = torch.randn(3, 5, 16)
+    torch.testing.assert_close(body(x), x)
+    body(x).square().sum().backward()
+    assert body.layers[0].linear2.weight.grad.abs().sum() > 0  # and can leave it
 
 
 def test_a_map_keeps_its_start_where_there_are_no_components():

@@ -105,6 +105,7 @@ def test_components_start_the_wide_maps_of_the_subjects_given(subjects):
 
     model, changed = start(0)
     places = {"fmri_spatial": "edges", "eeg_spatial": "edges", "fmri_spectral": "enter", "eeg_spectral": "enter"}
-    assert changed == {f"encoders.{key}.{name}.{part}" for key, name in places.items() for part in ("weight", "bias")}
+    series = {"encoders.fmri_temporal.filters.weight"} | {f"encoders.eeg_temporal.filters.{p}" for p in ("weight", "bias")}
+    assert changed == series | {f"encoders.{key}.{name}.{p}" for key, name in places.items() for p in ("weight", "bias")}
     again, _ = start(0)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters()))

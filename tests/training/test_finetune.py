@@ -50,7 +50,8 @@ def test_seed_decides_and_test_subjects_leave_no_trace(stored_study, frozen, bas
 def test_the_epoch_with_the_lowest_validation_loss_is_kept(stored_study, frozen, base, tmp_path):
     tune(stored_study, frozen, base, tmp_path / "a", FinetuneOptions(epochs=6, hidden=8, lr=0.01))
     history = read_tsv(tmp_path / "a/history.tsv")
-    val = history[history["split"] == "val"].reset_index(drop=True)
+    val = history[history["split"] == "val"].set_index("epoch")
+    assert val.index.min() == -1
     config = json.loads((tmp_path / "a/config.json").read_text())
     assert config["best_epoch"] == val["loss"].idxmin()
     assert config["val_loss"] == pytest.approx(val["loss"].min(), abs=1e-5)

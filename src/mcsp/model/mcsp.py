@@ -173,9 +173,10 @@ class MCSP(_Saved):
 
 
 class Classifier(_Saved):
-    """Encoders and a task's head: the mean of what the available modalities and domains say, then an MLP.
+    """Encoders and a task's head: the mean of what the available modalities and domains say, linearly and through an MLP.
 
-    A missing modality is left out of the mean, not imputed. `config['head']`: hidden, dropout.
+    The two are added; the MLP begins at zero, so that a head can start as a linear model (`training.probe`). A missing
+    modality is left out of the mean, not imputed. `config['head']`: hidden, dropout.
     """
 
     def __init__(self, config: dict[str, Any]):
@@ -190,6 +191,16 @@ class Classifier(_Saved):
             }
         )
         self.head = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
+        nn.init.zeros_(self.head[-1].weight)
+        self.direct = nn.Linear(len(self.backbone.keys) * width, 1)
+
+    def evidence(self, h: dict[Key, Tensor], present: dict[str, Tensor]) -> Tensor:
+        """What the linear part reads (B, modalities and domains * width): normalised features, zero where a subject lacks the
+        modality, divided by the number of those that it has.
+        """
+        seen = [present[key[0]].to(features.dtype)[:, None] for key, features in h.items()]
+        parts = [s * nn.functional.layer_norm(f, f.shape[1:]) for s, f in zip(seen, h.values())]
+        return torch.cat(parts, dim=1) / sum(seen).clamp_min(1)
 
     def read(self, h: dict[Key, Tensor], present: dict[str, Tensor]) -> Tensor:
         """Logits (B,) from features."""
@@ -198,7 +209,7 @@ class Classifier(_Saved):
             seen = present[key[0]].to(features.dtype)[:, None]
             total = total + seen * self.readers[_name(key)](features)
             count = count + seen
-        return self.head(total / count.clamp_min(1)).squeeze(1)
+        return (self.head(total / count.clamp_min(1)) + self.direct(self.evidence(h, present))).squeeze(1)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B,)."""

@@ -92,7 +92,7 @@ class SimulateOptions(Options):
     )
     subject_sd: float = Field(0.15, ge=0, description="Standard deviation between subjects of every effect")
     network_sd: float = Field(
-        0.3,
+        0.15,
         ge=0,
         description="Standard deviation between subjects of each network's log strength: its coupling in BOLD and the "
         "amplitude of its sources' rhythms in EEG share it. It is what tells that an EEG and an fMRI are of one person",

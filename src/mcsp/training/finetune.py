@@ -25,9 +25,10 @@ from mcsp.store import read_table, write_tsv
 from mcsp.training.data import PairedSampler, Subjects
 from mcsp.training.engine import History, cosine_with_warmup, fingerprint, fit, step_seed
 from mcsp.training.feed import Feed
+from mcsp.training.probe import start_at_linear_model
 
 COLUMNS = {
-    "epoch": "Epoch, from 0",
+    "epoch": "Epoch, from 0; -1: the linear model that training starts from",
     "split": "train or val subjects",
     "lr": "Learning rate of the head at the epoch's end",
     "loss": "Class-balanced cross entropy",
@@ -91,15 +92,28 @@ class Finetuning(L.LightningModule):
         """Collect logits of validation subjects."""
         self.scores.append((self.model(batch[0]), batch[1]))
 
+    @torch.no_grad()
+    def validate_start(self, batches) -> None:
+        """The same for the model as it begins, as epoch -1."""
+        self.eval()
+        for index, batch in enumerate(batches):
+            self.validation_step(self.transfer_batch_to_device(batch, self.device, 0), index)
+        self.close_epoch(-1)
+        self.train()
+
     def on_validation_epoch_end(self) -> None:
-        """Close the epoch: Lightning validates after its last training step."""
+        """Lightning validates after the epoch's last training step."""
+        self.close_epoch(self.current_epoch)
+
+    def close_epoch(self, epoch: int) -> None:
+        """Write down what validation subjects gave."""
         logits, y = (torch.cat(parts) for parts in zip(*self.scores))
         self.scores.clear()
         terms = {"loss": self.loss(logits, y)}
         if 0 < y.mean() < 1:
             terms["auroc"] = torch.tensor(roc_auc_score(y.cpu(), logits.float().cpu()))
         self.history.add("val", terms, dict.fromkeys(terms, len(y)))
-        self.history.close(self.current_epoch, self.optimizers().param_groups[-1]["lr"])
+        self.history.close(epoch, self.optimizers().param_groups[-1]["lr"])
 
     def configure_optimizers(self):
         """AdamW; the encoders learn at a share of the head's rate."""
@@ -117,19 +131,30 @@ class Finetuning(L.LightningModule):
 
 
 class KeepBest(Callback):
-    """Keep the weights of the epoch with the lowest validation loss, and stop after `patience` epochs without a better."""
+    """Keep the weights of the epoch with the lowest validation loss, and stop after `patience` epochs without a better. The
+    start, a linear model, is epoch -1.
+    """
 
     def __init__(self, patience: int):
         self.patience = patience
         self.best, self.epoch, self.weights = float("inf"), -1, None
 
+    def on_train_start(self, trainer: L.Trainer, module: Finetuning) -> None:
+        """What the start is worth; a resumed run knows it."""
+        if trainer.global_step == 0:
+            module.validate_start(trainer.val_dataloaders)
+            self._compare(-1, trainer, module)
+
     def on_train_epoch_end(self, trainer: L.Trainer, module: Finetuning) -> None:
-        """Compare; runs after the module closed its epoch."""
+        """Runs after the module closed its epoch."""
+        self._compare(trainer.current_epoch, trainer, module)
+
+    def _compare(self, epoch: int, trainer: L.Trainer, module: Finetuning) -> None:
         loss = next(row["loss"] for row in reversed(module.history.rows) if row["split"] == "val")
         if loss < self.best:
-            self.best, self.epoch = loss, trainer.current_epoch
+            self.best, self.epoch = loss, epoch
             self.weights = copy.deepcopy({k: v.cpu() for k, v in module.model.state_dict().items()})
-        elif trainer.current_epoch - self.epoch >= self.patience:
+        elif epoch - self.epoch >= self.patience:
             trainer.should_stop = True
 
     def state_dict(self) -> dict:
@@ -198,6 +223,7 @@ def run(
     L.seed_everything(step_seed(seed, 0, fold), verbose=False)
     model = Classifier(config)
     model.backbone.load_state_dict(base.state_dict())
+    start_at_linear_model(model, subjects["train"], step_seed(seed, 2, fold))
     counts = np.bincount(subjects["train"].y.int().numpy(), minlength=2)
     weights = torch.tensor(counts.sum() / (2 * counts), dtype=torch.float32)
     kept, log = KeepBest(options.patience), History()
@@ -212,4 +238,5 @@ def run(
     model.config = {**config, "best_epoch": kept.epoch, "val_loss": round(kept.best, 6)}
     model.save_pretrained(out)
     write_tsv(log.table().reindex(columns=list(COLUMNS)), history, COLUMNS)
-    print(f"fine-tuned on {len(subjects['train'])} subjects, best epoch {kept.epoch} of {len(log.rows) // 2}: {out}")
+    best = f"epoch {kept.epoch}" if kept.epoch >= 0 else "the linear start"
+    print(f"fine-tuned on {len(subjects['train'])} subjects, best of {len(log.rows) // 2} epochs: {best}: {out}")
