@@ -364,12 +364,17 @@ def spectra(
 
 
 @app.command()
-def splits(cohort: Cohort, options: Json, out: Annotated[Path, typer.Option(help="Folds to write (TSV).")]) -> None:
+def splits(
+    cohort: Cohort,
+    options: Json,
+    out: Annotated[Path, typer.Option(help="Folds to write (TSV).")],
+    exclusions: Annotated[Path | None, typer.Option(help="Exclusions (TSV): whom a file of folds may name too.")] = None,
+) -> None:
     """Freeze the folds."""
     from mcsp.evaluation.splits import run
     from mcsp.options.training import SplitOptions
 
-    run(cohort=cohort, options=_parse(SplitOptions, options), out=out)
+    run(cohort=cohort, options=_parse(SplitOptions, options), out=out, exclusions=exclusions)
 
 
 @app.command()

@@ -121,6 +121,7 @@ class Study(Options):
             if dataset.kind != "simulate" and dataset.phenotype.table:
                 found.append((f"datasets.{name}.phenotype.table", dataset.phenotype.table))
         found += [("predict.model", self.predict.model)] if self.predict.model else []
+        found += [("splits.file", self.splits.file)] if self.splits.file else []
         found += [(f"atlas.{key}", value) for key in ("image", "table") if (value := getattr(self.atlas, key))]
         return [(field, Path(path)) for field, path in found]
 

@@ -302,10 +302,14 @@ class Plan:
             for name, shard in self.modality_shards(modality)
         ]
 
+    def split_file(self) -> list[Path]:
+        """The table that fixes the folds, in a list; empty without one."""
+        return [Path(self.study.splits.file)] if self.study.splits.file else []
+
     @property
     def folds(self) -> list[int]:
-        """Numbers of the folds."""
-        return list(range(self.study.splits.n_folds))
+        """Numbers of the folds, over all repeats."""
+        return list(range(self.study.splits.n_folds * self.study.splits.repeats))
 
     def pretrained(self, fold: int | str) -> Path:
         """Directory of a fold's pre-trained model."""

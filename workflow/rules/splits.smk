@@ -65,6 +65,8 @@ rule splits:
     """Target: the frozen folds."""
     input:
         cohort=rules.cohort.output.cohort,
+        exclusions=rules.cohort.output.exclusions,
+        file=PLAN.split_file(),
     output:
         splits=R / "splits/splits.tsv",
         record=R / "splits/splits.json",
@@ -80,8 +82,9 @@ rule splits:
         runtime=grow(20),
     params:
         code=PLAN.code("splits"),
-        options=PLAN.options("splits"),
+        options=lambda wildcards: PLAN.options("splits"),
     message:
         "Folds: {STUDY.splits.protocol}"
     shell:
-        "mcsp splits --cohort {input.cohort:q} --options {params.options:q} --out {output.splits:q} > {log:q} 2>&1"
+        "mcsp splits --cohort {input.cohort:q} --exclusions {input.exclusions:q} --options {params.options:q} "
+        "--out {output.splits:q} > {log:q} 2>&1"

@@ -15,7 +15,7 @@ from mcsp.cohort import MODALITIES
 from mcsp.evaluation.frozen import open_test_part
 from mcsp.evaluation.metrics import METRICS, bootstrap, delong, holm, paired_permutation, per_fold
 from mcsp.evaluation.rivals import COMBAT, Linear, make_rivals
-from mcsp.evaluation.splits import guard, part
+from mcsp.evaluation.splits import guard, part, protocol_text
 from mcsp.options.results import EvaluateOptions
 from mcsp.options.tasks import Task
 from mcsp.store import write_table, write_tsv
@@ -27,7 +27,7 @@ METRIC_COLUMNS = {
     "n": "Test subjects, over all folds",
     "n_case": "Cases among them",
     "metric": "Metric at subject level, from probabilities; decisions at 0.5",
-    "value": "Over the pooled test subjects of all folds",
+    "value": "Over the pooled test subjects of all folds; with repeats, of each subject's mean probability over these",
     "low": "Lower end of the bootstrap interval over subjects",
     "high": "Upper end of the bootstrap interval over subjects",
     "chance": "Value of a method that knows the classes' sizes only; n/a where that depends on its threshold",
@@ -35,6 +35,7 @@ METRIC_COLUMNS = {
     "fold_low": "Lower end of its bootstrap interval over subjects",
     "fold_high": "Upper end of its bootstrap interval over subjects",
     "fold_sd": "Standard deviation over folds",
+    "repeat_sd": "Standard deviation over repeats of the value over one repeat's pooled test subjects; n/a with one repeat",
 }
 COMPARISON_COLUMNS = {
     "task": "Task of the study",
@@ -87,8 +88,19 @@ def rival_predictions(
 
 
 def pooled(predictions: pd.DataFrame) -> pd.DataFrame:
-    """One probability per method and subject: the mean over seeds. Columns method, fold, uid, y, p."""
+    """One probability per method, fold and subject: the mean over seeds. Columns method, fold, uid, y, p."""
     return predictions.groupby(["method", "fold", "uid", "y"], as_index=False)["p"].mean()
+
+
+def by_subject(means: pd.DataFrame) -> pd.DataFrame:
+    """One probability per method and subject: the mean over the folds that test it, one in each repeat. `fold`: the first."""
+    return means.groupby(["method", "uid", "y"], as_index=False).agg(fold=("fold", "min"), p=("p", "mean"))
+
+
+def repeat_sd(own: pd.DataFrame, metric: str, n_folds: int) -> float:
+    """Standard deviation over repeats (of `n_folds` folds) of a metric of the repeat's pooled subjects; NaN with one repeat."""
+    values = [METRICS[metric](o["y"].to_numpy(), o["p"].to_numpy()) for _, o in own.groupby(own["fold"] // n_folds)]
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def chance_level(metric: str, y: np.ndarray) -> float:
@@ -98,18 +110,24 @@ def chance_level(metric: str, y: np.ndarray) -> float:
     return {**known, "brier": share * (1 - share), "calibration_error": 0.0}.get(metric, float("nan"))
 
 
-def metric_rows(task: str, means: pd.DataFrame, protocols: dict[str, str], options: EvaluateOptions) -> pd.DataFrame:
-    """All metrics of all methods."""
-    rows = []
+def metric_rows(
+    task: str, means: pd.DataFrame, protocols: dict[str, str], options: EvaluateOptions, n_folds: int | None = None
+) -> pd.DataFrame:
+    """All metrics of all methods. `n_folds`: folds of each repeat (all, without it)."""
+    rows, subjects = [], by_subject(means)
+    n_folds = n_folds or int(means["fold"].max()) + 1
     for method, protocol in protocols.items():
-        own = means[means["method"] == method].sort_values("uid")
+        own = means[means["method"] == method].sort_values(["uid", "fold"])
+        pool_y, pool_p = (subjects.loc[subjects["method"] == method, column].to_numpy() for column in ("y", "p"))
         y, p, fold = own["y"].to_numpy(), own["p"].to_numpy(), own["fold"].to_numpy()
-        draws = (y, p, options.n_bootstrap, options.seed, options.confidence)
-        pool, folds = bootstrap(*draws), bootstrap(*draws, fold=fold)
+        settings = (options.n_bootstrap, options.seed, options.confidence)
+        pool = bootstrap(pool_y, pool_p, *settings)
+        folds = bootstrap(y, p, *settings, fold=fold, subject=own["uid"].to_numpy() if len(own) > len(pool_y) else None)
         for name, metric in METRICS.items():
             within = per_fold(y, p, fold, name)
-            row = {"task": task, "method": method, "protocol": protocol, "n": len(y), "n_case": int(y.sum()), "metric": name}
-            row |= {"value": metric(y, p), "low": pool[name][0], "high": pool[name][1], "chance": chance_level(name, y)}
+            row = {"task": task, "method": method, "protocol": protocol, "n": len(pool_y), "n_case": int(pool_y.sum())}
+            row |= {"metric": name, "value": metric(pool_y, pool_p), "low": pool[name][0], "high": pool[name][1]}
+            row |= {"chance": chance_level(name, pool_y), "repeat_sd": repeat_sd(own, name, n_folds)}
             row |= {"fold_mean": np.mean(within) if within else np.nan, "fold_low": folds[name][0], "fold_high": folds[name][1]}
             rows.append(row | {"fold_sd": np.std(within, ddof=1) if len(within) > 1 else np.nan})
     return pd.DataFrame(rows, columns=list(METRIC_COLUMNS))
@@ -123,6 +141,7 @@ def comparison_rows(task: str, means: pd.DataFrame, method: str, options: Evalua
     """Pairs of methods on the subjects that both predicted: `method` against each rival, imaging rivals against phenotype,
     and with ComBat against without.
     """
+    means = by_subject(means)
     wide = means.pivot(index="uid", columns="method", values="p").sort_index()
     y_of = means.drop_duplicates("uid").set_index("uid")["y"]
     pairs = [(method, rival) for rival in wide if rival != method]
@@ -167,13 +186,6 @@ def modalities_of(cohort: pd.DataFrame) -> pd.Series:
     return pd.Series(texts, index=cohort["uid"].to_numpy())
 
 
-def protocol_text(record: dict) -> str:
-    """How test subjects were set aside, in words."""
-    if record["protocol"] == "leave-one-site-out" and record["n_folds"] < record["n_sites"]:
-        return f"leave-sites-out, {record['n_folds']} groups of {record['n_sites']} sites"
-    return f"{record['protocol']}, {record['n_folds']} folds"
-
-
 def combat_text(sites: pd.DataFrame) -> str:
     """How many test recordings ComBat could correct, in words."""
     n = {state: int(own.sum()) for state, own in sites.groupby("state")["n_test"]}
@@ -216,7 +228,7 @@ def run(
     protocols = {m: protocol_text(test.record) + (f", {scope}" if m == name else "") for m in methods}
     protocols |= {m: f"{protocols[m]}, {combat_text(sites)}" for m in methods if m.endswith(COMBAT)}
     write_table(rows, predictions)
-    results = metric_rows(task_name, means, protocols, options)
+    results = metric_rows(task_name, means, protocols, options, test.record["n_folds"])
     write_tsv(results, metrics, METRIC_COLUMNS)
     write_tsv(comparison_rows(task_name, means, name, options), comparisons, COMPARISON_COLUMNS)
     write_tsv(sites[list(HARMONISATION_COLUMNS)], harmonisation, HARMONISATION_COLUMNS)
