@@ -152,6 +152,17 @@ def ingest(
 
 
 @app.command()
+def duplicates(
+    spatial: Annotated[list[Path], typer.Argument(help="All spatial stores; the temporal ones lie beside them.")],
+    out: Annotated[Path, typer.Option(help="Pairs of subjects with one recording to write (TSV).")],
+) -> None:
+    """Find recordings that stand in the study twice under different names, by their signals."""
+    from mcsp.evaluation.duplicates import run
+
+    run(spatial=spatial, out=out)
+
+
+@app.command()
 def cohort(
     ingest: Annotated[Path, typer.Option(help="Directory of ingest's tables.")],
     shards: Annotated[str, typer.Option(help='Number of shards of each dataset as JSON, e.g. {"abide": 4}.')],
@@ -159,6 +170,7 @@ def cohort(
     exclusions: Annotated[Path, typer.Option(help="Table of exclusions to write (TSV).")],
     status: Annotated[Path | None, typer.Option(help="Directory of the stages' status tables.")] = None,
     stage: Annotated[list[str] | None, typer.Option(help="Stage whose status counts; once for each.")] = None,
+    duplicates: Annotated[Path | None, typer.Option(help="Pairs of subjects with one recording (TSV).")] = None,
 ) -> None:
     """Merge the shards into one cohort table, with exclusions and their reasons."""
     from mcsp.bids.cohort import run
@@ -174,6 +186,7 @@ def cohort(
         recordings=[stem.with_name(f"{stem.name}.recordings.parquet") for stem in stems],
         status=[stem.with_name(f"{stem.name}.status.tsv") for stem in stems] + later,
         runs=used,
+        duplicates=duplicates,
         out=out,
         exclusions=exclusions,
     )

@@ -23,6 +23,7 @@ ENTRIES = {
     "check": "mcsp.bids.check",
     "prefetch": "mcsp.fetch.prefetch",
     "ingest": "mcsp.bids.ingest",
+    "duplicates": "mcsp.evaluation.duplicates",
     "cohort": "mcsp.bids.cohort",
     "tasks": "mcsp.bids.tasks",
     "preprocess": "mcsp.preprocess.stage",

@@ -149,9 +149,7 @@ def labelled_parts(
     y = task_labels(seen, task)
     parts = {}
     for name in ("train", "val"):
-        uids = [uid for uid in part(splits, fold, name) if uid in y.index]
-        guard(splits, fold, uids, name)
-        parts[name] = y.loc[uids]
+        parts[name] = y.loc[[uid for uid in part(splits, fold, name) if uid in y.index]]
     if parts["train"].nunique() < 2 or len(parts["val"]) == 0:
         raise McspError(f"fold {fold}: too few subjects of the task in its training part: use fewer folds, or more subjects")
     if parts["val"].nunique() < 2:
@@ -185,6 +183,8 @@ def run(
         raise McspError(f"{pretrained}: pre-trained for other folds than {splits}: rerun `snakemake pretrain`")
     y = labelled_parts(table, folds, fold, task, sorted({m for m, _ in base.keys}))
     subjects = {name: Labelled(stores, table, own, base.keys) for name, own in y.items()}
+    for name, own in subjects.items():
+        guard(folds, fold, own.uids, name)
     config = {
         **base.config,
         "head": {"hidden": options.hidden, "dropout": options.dropout},
