@@ -27,20 +27,39 @@ def store_path(root: str | Path, dataset: str, modality: str, domain: str, shard
     return Path(root) / dataset / modality / domain / f"shard-{shard:03d}.arrow"
 
 
+def _values(cohort: pd.DataFrame, task: Task) -> pd.Series:
+    """What each subject has of the task's column, as a set; empty where it is not known."""
+    if task.column == "labels":
+        return cohort["labels"].str.split(";").map(lambda own: set(own) - {""})
+    return cohort[task.column].map(lambda value: set() if pd.isna(value) else {value})
+
+
 def task_labels(cohort: pd.DataFrame, task: Task) -> pd.Series:
     """1 for cases, 0 for controls, indexed by uid; subjects that are neither are left out.
 
-    A comorbid subject with any label of `case` is a case, also when it has a label of `control` beside it.
-    Raises McspError when one side is empty.
+    A comorbid subject with any label of `case` is a case, also when it has a label of `control` beside it; with `comorbid:
+    exclude`, whoever has a label beside those of one side is left out. Raises McspError when one side is empty.
     """
-    labels = cohort["labels"].str.split(";")
-    case = labels.map(lambda own: bool(set(own) & set(task.case)))
-    control = labels.map(lambda own: bool(set(own) & set(task.control))) & ~case
+    own, sides = _values(cohort, task), (set(task.case), set(task.control))
+    if task.comorbid == "exclude":
+        case, control = (own.map(lambda values, side=side: bool(values) and values <= side) for side in sides)
+    else:
+        case, control = (own.map(lambda values, side=side: bool(values & side)) for side in sides)
+        control &= ~case
     if not case.any() or not control.any():
         side, names = ("case", task.case) if not case.any() else ("control", task.control)
-        raise McspError(f"task has one class only: no subject left with {side} label(s) {', '.join(names)}: see exclusions.tsv")
+        what = "label(s)" if task.column == "labels" else task.column
+        alone = " and no other label (comorbid: exclude)" if task.comorbid == "exclude" else ""
+        raise McspError(
+            f"task has one class only: no subject left with {side} {what} {', '.join(names)}{alone}: see exclusions.tsv"
+        )
     chosen = case | control
     return pd.Series(case[chosen].astype(int).to_numpy(), index=cohort.loc[chosen, "uid"].to_numpy(), name="y")
+
+
+def without_answer(cohort: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """The cohort without the column that the task asks for, so that no rival reads the answer in the phenotype."""
+    return cohort.assign(sex=None) if task.column == "sex" else cohort
 
 
 def read_domain(

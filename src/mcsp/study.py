@@ -81,7 +81,7 @@ class Study(Options):
         known = self.known_labels()
         for name, task in self.tasks.items():
             unknown = sorted({*task.case, *task.control} - known)
-            if unknown:
+            if unknown and task.column == "labels":
                 raise ValueError(
                     f"tasks.{name}: no dataset gives the label(s) {', '.join(unknown)} "
                     f"(known: {', '.join(sorted(known)) or 'none'})"

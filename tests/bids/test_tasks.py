@@ -19,7 +19,11 @@ def cohort(tmp_path):
 
 def test_counts_by_dataset(cohort, tmp_path):
     run(cohort=cohort, name="asd", task=Task(case=["ASD"]), out=tmp_path / "asd.tsv")
-    assert read_tsv(tmp_path / "asd.tsv").to_numpy().tolist() == [["a", 2, 0], ["b", 0, 3]]
+    assert read_tsv(tmp_path / "asd.tsv").to_numpy().tolist() == [["a", 2, 0, 1, "case"], ["b", 0, 3, 0, "case"]]
+    run(cohort=cohort, name="asd", task=Task(case=["ASD"], comorbid="exclude"), out=tmp_path / "asd.tsv")
+    assert read_tsv(tmp_path / "asd.tsv").to_numpy().tolist() == [["a", 1, 0, 1, "exclude"], ["b", 0, 3, 0, "exclude"]]
+    run(cohort=cohort, name="x", task=Task(case=["ASD"], control=["ADHD"]), out=tmp_path / "x.tsv")
+    assert read_tsv(tmp_path / "x.tsv").to_numpy().tolist() == [["a", 2, 0, 1, "case"], ["b", 0, 1, 0, "case"]]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from rich.progress import track
 from scipy import stats
 
-from mcsp.cohort import MODALITIES
+from mcsp.cohort import MODALITIES, without_answer
 from mcsp.evaluation.frozen import open_test_part
 from mcsp.evaluation.metrics import METRICS, bootstrap, delong, holm, paired_permutation, per_fold
 from mcsp.evaluation.rivals import COMBAT, Linear, make_rivals
@@ -217,7 +217,7 @@ def run(
     torch.set_num_threads(threads)
     test = open_test_part(models, stores, cohort, splits, task)
     name = "mcsp (transductive)" if test.transductive else "mcsp"
-    rivals, sites = rival_predictions(stores, test.cohort, test.splits, test.y, options.harmonise)
+    rivals, sites = rival_predictions(stores, without_answer(test.cohort, task), test.splits, test.y, options.harmonise)
     rows = pd.concat([test.rows.assign(method=name), rivals.assign(seed=0)], ignore_index=True)
     methods = list(dict.fromkeys(rows["method"]))
     rows["y"] = rows["uid"].map(test.y)
