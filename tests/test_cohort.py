@@ -33,6 +33,21 @@ def test_cases_and_controls_follow_the_rule(task, cases, controls):
     assert labels(**task) == {**dict.fromkeys(cases, 1), **dict.fromkeys(controls, 0)}
 
 
+def test_classes_and_numbers():
+    three = {"adhd": ["ADHD"], "asd": ["ASD"], "well": ["control"]}
+    found = labels(classes=three)
+    assert found == {"0": 1, "1": 0, "3": 2, "5": 1, "6": 0, "8": 2}  # 2 is of two classes
+    assert labels(classes=three, comorbid="exclude") == {"0": 1, "1": 0, "3": 2, "8": 2}
+    with pytest.raises(McspError, match=r"an empty class: no subject left with x label\(s\) X"):
+        labels(classes={**three, "x": ["X"]})
+    aged = PEOPLE.assign(age=[9, 12, None, 30, 31, 32, 33, 34, 35])
+    y = task_labels(aged, Task(kind="regression", column="age"))
+    assert y["d/1"] == 12
+    assert len(y) == 8
+    with pytest.raises(McspError, match="age is known of 9 subjects, and does not vary"):
+        task_labels(PEOPLE, Task(column="age"))
+
+
 def test_a_side_that_the_rule_leaves_empty_is_one_line_that_says_so():
     with pytest.raises(McspError, match=r"no subject left with case label\(s\) ASD and no other label \(comorbid: exclude\)"):
         task_labels(PEOPLE[2:], Task(case=["ASD"], comorbid="exclude"))
@@ -44,6 +59,11 @@ def test_a_side_that_the_rule_leaves_empty_is_one_line_that_says_so():
     ("values", "message"),
     [
         ({"case": ["ASD"], "control": ["ASD"]}, "ASD stands on both sides"),
+        ({}, "case is missing"),
+        ({"column": "age", "case": ["F"]}, "case has no meaning in regression"),
+        ({"column": "age", "kind": "binary", "case": ["F"]}, "column age goes with kind regression, not binary"),
+        ({"classes": {"a": ["ASD"], "b": ["ADHD"]}}, "three or more"),
+        ({"classes": {"a": ["ASD"], "b": ["ADHD"], "c": ["ASD"]}}, "ASD stands on both sides"),
         ({"column": "sex", "case": ["F"]}, "control is no value of sex"),
         (
             {"column": "sex", "case": ["F"], "control": ["male"]},
@@ -58,6 +78,7 @@ def test_a_task_that_asks_nothing_is_refused(values, message):
 
 def test_rivals_do_not_read_the_answer():
     assert without_answer(PEOPLE, Task(column="sex", case=["F"], control=["M"]))["sex"].isna().all()
+    assert without_answer(PEOPLE, Task(column="age"))["age"].isna().all()
     assert without_answer(PEOPLE, Task(case=["ASD"])) is PEOPLE
 
 

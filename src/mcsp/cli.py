@@ -505,6 +505,42 @@ def evaluate(
 
 
 @app.command()
+def evaluate_other(
+    name: str,
+    models: Annotated[list[Path], typer.Argument(help="Directories of the models, over folds and seeds.")],
+    stores: Stores,
+    cohort: Cohort,
+    splits: Splits,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    options: Json,
+    predictions: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
+    metrics: Annotated[Path, typer.Option(help="Metrics to write (TSV).")],
+    comparisons: Annotated[Path, typer.Option(help="Paired comparisons to write (TSV).")],
+    confusion: Annotated[Path, typer.Option(help="Truth against answers to write (TSV).")],
+    threads: Threads = 1,
+) -> None:
+    """Open the test subjects once for a task with several classes or a number."""
+    from mcsp.evaluation.other_tasks import run
+    from mcsp.options.results import EvaluateOptions
+    from mcsp.options.tasks import Task
+
+    run(
+        stores=stores,
+        cohort=cohort,
+        splits=splits,
+        task_name=name,
+        task=_parse(Task, task),
+        models=models,
+        options=_parse(EvaluateOptions, options),
+        predictions=predictions,
+        metrics=metrics,
+        comparisons=comparisons,
+        confusion=confusion,
+        threads=threads,
+    )
+
+
+@app.command()
 def copy(
     source: Annotated[Path, typer.Argument(help="Store that is there.")],
     out: Annotated[Path, typer.Argument(help="Where the copy goes.")],

@@ -36,6 +36,7 @@ ENTRIES = {
     "embed": "mcsp.training.embed",
     "finetune": "mcsp.training.finetune",
     "evaluate": "mcsp.evaluation.stage",
+    "evaluate_other": "mcsp.evaluation.other_tasks",
     "summary": "mcsp.evaluation.summary",
     "explain": "mcsp.explain.stage",
     "variant_predictions": "mcsp.evaluation.variant",
@@ -170,7 +171,7 @@ class Plan:
 
     def task_options(self, name: str) -> str:
         """A task's options as JSON."""
-        return options_json(self.study.tasks[name])
+        return options_json({**self.study.tasks, **self.study.other_tasks}[name])
 
     def shard_counts(self) -> str:
         """Number of shards of each dataset, as JSON."""

@@ -20,6 +20,25 @@ COLUMNS = {
 }
 
 
+OTHER_COLUMNS = {
+    "dataset": "Dataset",
+    "class": "Class of the task; n/a of a number",
+    "n": "Subjects",
+    "mean": "Mean of the number; n/a of classes",
+    "sd": "Its standard deviation; n/a of classes",
+}
+
+
+def other_counts(dataset: pd.Series, y: pd.Series, task: Task) -> pd.DataFrame:
+    """Subjects by dataset and class, or by dataset with mean and standard deviation of the number."""
+    if task.kind == "regression":
+        counts = y.groupby(dataset).agg(n="size", mean="mean", sd="std").reset_index(names="dataset")
+    else:
+        names = y.map(dict(enumerate(task.classes))).rename("class")
+        counts = names.groupby([dataset, names]).size().rename("n").reset_index()
+    return counts.reindex(columns=list(OTHER_COLUMNS))
+
+
 def comorbid_subjects(people: pd.DataFrame, task: Task) -> list[str]:
     """Index of those who have a label of the task and another one that is not of the same side."""
     if task.column != "labels":
@@ -40,6 +59,11 @@ def run(*, cohort: Path, name: str, task: Task, out: Path) -> None:
     except McspError as error:
         raise McspError(f"tasks.{name}: {error}") from error
     people = people.set_index("uid")
+    if task.kind != "binary":
+        counts = other_counts(people["dataset"].loc[y.index], y, task)
+        write_tsv(counts, out, OTHER_COLUMNS)
+        print(counts.to_string(index=False))
+        return
     comorbid = comorbid_subjects(people, task)
     sums = {"n_case": y, "n_control": 1 - y, "n_comorbid": pd.Series(1, index=comorbid, dtype=int)}
     table = pd.DataFrame(sums).fillna(0).astype(int)
