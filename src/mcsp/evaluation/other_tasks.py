@@ -36,7 +36,7 @@ from mcsp.options.tasks import Task
 from mcsp.store import read_table, write_table, write_tsv
 from mcsp.training.data import Subjects
 
-PENALTIES = [10.0**k for k in range(-1, 6)]  # of squared weights, on standardised features
+PENALTIES = [10.0**k for k in range(6)]  # of squared weights, on standardised features
 NOTHING = "knows nothing"  # the rival that answers the same of everybody
 Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
