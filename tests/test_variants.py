@@ -33,6 +33,7 @@ def test_each_variant_changes_one_thing():
         name: difference(base, parse_study(overlay(base, v.changes)).model_dump(mode="json")) for name, v in found.items()
     }
     assert changed["scratch"] == ["pretrain.epochs"]
+    assert changed["scope-transductive"] == ["pretrain.scope"]
     assert changed["no-cm"] == ["pretrain.loss.cm"]
     assert changed["only-eeg"] == ["pretrain.model.modalities"]
     assert changed["no-spatial"] == changed["only-spatial"] == ["pretrain.model.domains"]
@@ -52,10 +53,14 @@ def test_what_a_study_does_not_have_is_not_left_out():
     assert not [name for name in names if name.startswith("segment") or name in ("only-eeg", "only-fmri")]
     alone = variants(study(pretrain={"model": {"domains": ["spatial"]}}))
     assert not [name for name in alone if name.endswith("spatial")]
+    assert variants(study(pretrain={"scope": "transductive"}))["scope-inductive"].changes == {
+        "pretrain": {"scope": "inductive"}
+    }
     untrained = variants(study(pretrain={"epochs": 0}))
-    assert not [name for name in untrained if name == "scratch" or name.startswith(("no-id", "subjects"))]
+    assert not [name for name in untrained if name == "scratch" or name.startswith(("no-id", "subjects", "scope"))]
     assert variants(study(sweep={
-        "scratch": False, "losses": False, "domains": False, "modalities": False, "subject_shares": [], "segment_samples": [],
+        "scratch": False, "scope": False,
+        "losses": False, "domains": False, "modalities": False, "subject_shares": [], "segment_samples": [],
     })) == {}  # fmt: skip
 
 

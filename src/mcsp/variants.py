@@ -28,6 +28,9 @@ def variants(study: Study) -> dict[str, Variant]:
     found: dict[str, Variant] = {}
     if sweep.scratch and pretrain.epochs:
         found["scratch"] = Variant("pre-training", "none", {"pretrain": {"epochs": 0}})
+    if sweep.scope and pretrain.epochs:
+        other = "inductive" if pretrain.scope == "transductive" else "transductive"
+        found[f"scope-{other}"] = Variant("pre-training scope", other, {"pretrain": {"scope": other}})
     if sweep.losses and pretrain.epochs:
         weights = pretrain.loss.model_dump()
         terms = [term for term in LOSSES if weights[term]]

@@ -24,6 +24,7 @@ ENTRIES = {
     "check": "mcsp.bids.check",
     "prefetch": "mcsp.fetch.prefetch",
     "ingest": "mcsp.bids.ingest",
+    "duplicates": "mcsp.evaluation.duplicates",
     "cohort": "mcsp.bids.cohort",
     "tasks": "mcsp.bids.tasks",
     "preprocess": "mcsp.preprocess.stage",
@@ -37,6 +38,7 @@ ENTRIES = {
     "finetune": "mcsp.training.finetune",
     "evaluate": "mcsp.evaluation.stage",
     "statistics": "mcsp.evaluation.statistics",
+    "evaluate_other": "mcsp.evaluation.other_tasks",
     "summary": "mcsp.evaluation.summary",
     "explain": "mcsp.explain.stage",
     "variant_predictions": "mcsp.evaluation.variant",
@@ -178,7 +180,7 @@ class Plan:
 
     def task_options(self, name: str) -> str:
         """A task's options as JSON."""
-        return options_json(self.study.tasks[name])
+        return options_json({**self.study.tasks, **self.study.other_tasks}[name])
 
     def shard_counts(self) -> str:
         """Number of shards of each dataset, as JSON."""
@@ -337,10 +339,14 @@ class Plan:
             for name, shard in self.modality_shards(modality)
         ]
 
+    def split_file(self) -> list[Path]:
+        """The table that fixes the folds, in a list; empty without one."""
+        return [Path(self.study.splits.file)] if self.study.splits.file else []
+
     @property
     def folds(self) -> list[int]:
-        """Numbers of the folds."""
-        return list(range(self.study.splits.n_folds))
+        """Numbers of the folds, over all repeats."""
+        return list(range(self.study.splits.n_folds * self.study.splits.repeats))
 
     def pretrained(self, fold: int | str) -> Path:
         """Directory of a fold's pre-trained model."""

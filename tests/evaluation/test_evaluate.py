@@ -232,6 +232,42 @@ def test_a_perfect_method_is_not_called_no_better(monkeypatch):
     assert row["difference"] == 0.5
 
 
+def test_repeats_count_every_subject_once_and_show_their_spread():
+    """Three repeats of two folds: a subject's probability is the mean over its three tests."""
+    rng = np.random.default_rng(0)
+    y, uid = np.arange(80) % 2, [f"a/sub-{i:02d}" for i in range(80)]
+    frames = []
+    for repeat in range(3):
+        fold = 2 * repeat + rng.permutation(80) % 2
+        for method, strength in (("mcsp", 0.4), ("phenotype", 0.1)):
+            p = np.clip(strength * y + rng.random(80) * 0.6, 0, 1)
+            frames.append(pd.DataFrame({"method": method, "fold": fold, "uid": uid, "y": y, "p": p}))
+    means = pd.concat(frames, ignore_index=True)
+    protocols = {"mcsp": "kfold, 2 folds, 3 repeats", "phenotype": "kfold, 2 folds, 3 repeats"}
+    rows = stage.metric_rows("t", means, protocols, OPTIONS, n_folds=2).set_index(["method", "metric"])
+    own = means[means["method"] == "mcsp"]
+    row = rows.loc["mcsp", "auroc"]
+    mean = own.groupby("uid")[["y", "p"]].mean()
+    assert row["n"] == 80
+    assert row["n_case"] == 40
+    assert row["value"] == pytest.approx(roc_auc_score(mean["y"], mean["p"]))
+    within = [roc_auc_score(o["y"], o["p"]) for _, o in own.groupby("fold")]
+    assert row["fold_mean"] == pytest.approx(np.mean(within))
+    repeats = [roc_auc_score(o["y"], o["p"]) for _, o in own.groupby(own["fold"] // 2)]
+    assert row["repeat_sd"] == pytest.approx(np.std(repeats, ddof=1))
+    table = stage.comparison_rows("t", means, "mcsp", OPTIONS, 0.5)
+    pair = table.iloc[0]
+    assert pair["n"] == 80
+    other = means[means["method"] == "phenotype"].groupby("uid")["p"].mean()
+    assert pair["difference"] == pytest.approx(roc_auc_score(mean["y"], mean["p"]) - roc_auc_score(mean["y"], other))
+    over_folds = table[(table["test"] == "nadeau-bengio") & (table["metric"] == "auroc")].iloc[0]
+    assert over_folds["df"] == 5  # six folds
+    without = [roc_auc_score(o["y"], o["p"]) for _, o in means[means["method"] == "phenotype"].groupby("fold")]
+    assert over_folds["difference"] == pytest.approx(np.mean(within) - np.mean(without))
+    one = stage.metric_rows("t", means[means["fold"] < 2], protocols, OPTIONS, n_folds=2)
+    assert one["repeat_sd"].isna().all()
+
+
 def test_the_interval_of_a_difference_follows_the_confidence():
     rng = np.random.default_rng(0)
     y = np.arange(60) % 2

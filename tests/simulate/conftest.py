@@ -1,6 +1,5 @@
 """The tiny simulated study, shared by the tests of this folder."""
 
-
 import pytest
 
 from tests.simulate.tiny_study import Simulated, simulate

@@ -30,7 +30,7 @@ def above(name, levels):
 
 wildcard_constraints:
     dataset="|".join(STUDY.datasets),
-    task="|".join(STUDY.tasks) or "none",
+    task="|".join([*STUDY.tasks, *STUDY.other_tasks]) or "none",
     shard=r"\d{3}",
     fold=r"\d+",
     seed=r"\d+",

@@ -93,9 +93,56 @@ rule statistics_task:
         "--dropout {input.dropout:q} --cohort {input.cohort:q} --options {params.options:q} --out {params.out:q} > {log:q} 2>&1"
 
 
-rule evaluate:
-    """Target: metrics of all tasks in one table."""
+rule evaluate_other:
+    """Open the test subjects once for a task with several classes or a number, a sanity check."""
     input:
+        stores=PLAN.stores(),
+        cohort=rules.cohort.output.cohort,
+        splits=rules.splits.output,
+        models=lambda wildcards: [model / "model.safetensors" for model in PLAN.finetuned(wildcards.task)],
+    output:
+        predictions=R / "other/{task}/predictions.parquet",
+        metrics=report(
+            R / "other/{task}/metrics.tsv",
+            category="Performance",
+            labels={"task": "{task}", "table": "metrics with intervals"},
+            caption="../report/other_metrics.rst",
+        ),
+        comparisons=R / "other/{task}/comparisons.tsv",
+        confusion=report(
+            R / "other/{task}/confusion.tsv",
+            category="Performance",
+            labels={"task": "{task}", "table": "truth and answers"},
+            caption="../report/other_confusion.rst",
+        ),
+    log:
+        R / "logs/other/{task}.log",
+    benchmark:
+        R / "benchmarks/other/{task}.tsv"
+    conda:
+        ENVS / "torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(6000),
+        runtime=grow(120),
+    params:
+        stores=above("stores", 4),
+        code=PLAN.code("evaluate_other"),
+        options=PLAN.options("evaluate"),
+        task=lambda wildcards: PLAN.task_options(wildcards.task),
+        models=lambda wildcards: PLAN.finetuned(wildcards.task),
+    message:
+        "Evaluating {wildcards.task} on test subjects, beside its rivals"
+    shell:
+        "mcsp evaluate-other {wildcards.task} --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} "
+        "--task {params.task:q} --options {params.options:q} --predictions {output.predictions:q} --metrics {output.metrics:q} "
+        "--comparisons {output.comparisons:q} --confusion {output.confusion:q} --threads {threads} {params.models:q} > {log:q} 2>&1"
+
+
+rule evaluate:
+    """Target: metrics of all tasks in one table; those of other tasks in theirs."""
+    input:
+        others=[R / f"other/{task}/metrics.tsv" for task in STUDY.other_tasks],
         metrics=[R / f"evaluate/{task}/metrics.tsv" for task in STUDY.tasks],
         comparisons=[R / f"evaluate/{task}/comparisons.tsv" for task in STUDY.tasks],
         statistics=[R / f"evaluate/{task}/calibration.tsv" for task in STUDY.tasks],

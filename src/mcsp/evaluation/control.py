@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from mcsp.cohort import task_labels
-from mcsp.evaluation.frozen import check_models, mcsp_predictions, of_modalities
+from mcsp.cohort import task_labels, without_answer
+from mcsp.evaluation.frozen import check_models, check_unseen, mcsp_predictions, of_modalities
 from mcsp.evaluation.splits import load_splits, part, read_record
 from mcsp.evaluation.stage import rival_predictions
 from mcsp.model.mcsp import Classifier
@@ -28,12 +28,12 @@ def fold_predictions(
     seen = of_modalities(table, {m for m, _ in model.backbone.keys})
     y, own = task_labels(seen, task), splits[splits["fold"] == fold]
     ours = mcsp_predictions([model], stores, seen, own, y).assign(method="mcsp")
-    rivals, _ = rival_predictions(stores, seen, own, y, harmonise)
+    rivals, _ = rival_predictions(stores, without_answer(seen, task), own, y, harmonise)
     people, learnt = seen.set_index("uid"), [uid for uid in part(own, fold, "train", "val") if uid in y.index]
-    site, labels = people["dataset"] + "/" + people["site"], true.set_index("uid")["labels"]
+    site, answers = people["dataset"] + "/" + people["site"], true.set_index("uid")[task.column]
     rows = pd.concat([ours, rivals], ignore_index=True)
     rows = rows.assign(fold=fold, site=rows["uid"].map(site), y=rows["uid"].map(y))
-    rows["changed"] = float((people.loc[learnt, "labels"] != labels.loc[learnt]).mean())
+    rows["changed"] = float((people.loc[learnt, task.column] != answers.loc[learnt]).mean())
     return rows[["method", "fold", "uid", "site", "y", "p", "changed"]]
 
 
@@ -51,12 +51,14 @@ def run(
 ) -> None:
     """Predict each fold's test subjects by its classifier, and by rivals that learn the labels in `labels`/cohort_fold-*.
 
-    Raises McspError for classifiers of other folds or another task.
+    Raises McspError for classifiers of other folds or another task, and for those that saw their test subjects in training.
     """
     torch.set_num_threads(threads)
     folds, true = load_splits(splits), read_table(cohort)
     classifiers = [Classifier.from_pretrained(folder) for folder in models]
-    check_models([model.config for model in classifiers], folds, read_record(splits)["sha256"], task)
+    configs = [model.config for model in classifiers]
+    check_models(configs, folds, read_record(splits)["sha256"], task)
+    check_unseen(configs, true, folds)
     parts = []
     for model in classifiers:
         table = read_table(labels / f"cohort_fold-{model.config['fold']}.parquet")
