@@ -27,6 +27,13 @@ def store_path(root: str | Path, dataset: str, modality: str, domain: str, shard
     return Path(root) / dataset / modality / domain / f"shard-{shard:03d}.arrow"
 
 
+def of_modalities(cohort: pd.DataFrame, modalities: set[str]) -> pd.DataFrame:
+    """The cohort as a model of these modalities sees it, so that rivals read the same recordings of the same subjects."""
+    hidden = {f"has_{m}": False for m in MODALITIES if m not in modalities}
+    seen = cohort.assign(**hidden)
+    return seen[seen[[f"has_{m}" for m in MODALITIES]].any(axis=1)].reset_index(drop=True)
+
+
 def task_labels(cohort: pd.DataFrame, task: Task) -> pd.Series:
     """1 for cases, 0 for controls, indexed by uid; subjects that are neither are left out.
 

@@ -36,7 +36,8 @@ wildcard_constraints:
     seed=r"\d+",
     modality="fmri|eeg",
     domain="temporal|spatial|spectral",
-    variant="[a-z]+-[a-z0-9]+|scratch",
+    variant="[a-z]+-[a-z0-9]+|scratch|tfc",
+    rival="[a-z_]+",
 
 
 def figure(name, category, caption, **labels):
