@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from mcsp.model.batch import best_device
 from mcsp.training.engine import step_seed
 from mcsp.training.rates import by_fan_in
 
-EPOCHS, PATIENCE = 60, 10  # at most; epochs without a lower validation loss
+ROUNDS, PATIENCE = 60, 10  # at most; rounds without a lower validation loss
+STEPS = 24  # of a round, at least: as many passes over the subjects as it takes
 BATCH = 16  # subjects of a step
 DRAWN = 8  # windows of each subject in a step, of those that have more
 LR, WEIGHT_DECAY = 1e-3, 1e-2
@@ -69,7 +71,7 @@ def cross_entropy(p: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
 def train(
     net: nn.Module, scale: Callable, windows: Sequence[np.ndarray], y: np.ndarray, val: np.ndarray, seed: int
 ) -> tuple[float, dict[str, Tensor]]:
-    """(lowest validation loss, weights of its epoch); `val` (N,) says who validates. Without such subjects the last epoch's
+    """(lowest validation loss, weights of its round); `val` (N,) says who validates. Without such subjects the last round's
     weights, and a loss of infinity. Class-balanced cross entropy, AdamW; every step's random numbers come from `seed`.
     """
     learning, waiting = np.flatnonzero(~val), np.flatnonzero(val)
@@ -77,9 +79,11 @@ def train(
     device, rng = next(net.parameters()).device, np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(by_fan_in(net, LR, WIDTH), weight_decay=WEIGHT_DECAY)
     best, kept, since = float("inf"), None, 0
-    for _ in range(EPOCHS):
+    per_pass = -(-len(learning) // BATCH)
+    for _ in range(ROUNDS):
         net.train()
-        for batch in np.array_split(rng.permutation(learning), -(-len(learning) // BATCH)):
+        passes = [np.array_split(rng.permutation(learning), per_pass) for _ in range(-(-STEPS // per_pass))]
+        for batch in chain.from_iterable(passes):
             drawn = [rng.permutation(len(windows[i]))[:DRAWN] for i in batch]
             x = torch.cat([scale(windows[i][own]) for i, own in zip(batch, drawn)]).to(device)
             who = np.repeat(batch, [len(own) for own in drawn])
@@ -115,7 +119,7 @@ class Network(Fused):
         return LazyWindows(self.features[modality], list(people["uid"]))
 
     def fit_one(self, modality: str, people: pd.DataFrame, y: np.ndarray) -> Any:
-        """(scale, network): the setting and epoch with the lowest loss on validation subjects."""
+        """(scale, network): the setting and round with the lowest loss on validation subjects."""
         val = (people["part"] == "val").to_numpy()
         if len(set(y[~val])) < 2:
             val = np.zeros(len(y), dtype=bool)
@@ -125,9 +129,9 @@ class Network(Fused):
         devices = range(torch.cuda.device_count())
         with torch.random.fork_rng(devices), torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
             for setting in self.settings:
-                torch.manual_seed(step_seed(self.seed, len(y)))
+                torch.manual_seed(step_seed(self.seed, 0))
                 net = self.build(windows[0].shape[1:], **setting).to(best_device())
-                loss, weights = train(net, scale, windows, y, val, self.seed)
+                loss, weights = train(net, scale, windows, y, val, step_seed(self.seed, 1))
                 if chosen is None or loss < best:
                     net.load_state_dict(weights)
                     best, chosen = loss, net.eval().cpu()

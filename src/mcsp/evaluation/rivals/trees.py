@@ -26,7 +26,7 @@ def boosting_steps(seed: int) -> Pipeline:
     )
 
 
-FOREST = {"label": "random forest", "make": forest_steps, "grid": {"randomforestclassifier__min_samples_leaf": [1, 4, 12]}}
+FOREST = {"label": "random forest", "make": forest_steps, "grid": {"randomforestclassifier__min_samples_leaf": [1, 6]}}
 BOOSTING = {
     "label": "gradient boosting",
     "make": boosting_steps,
