@@ -111,7 +111,8 @@ def test_changed_test_subjects_leave_the_fitted_rival_bit_identical(name, study,
     assert fitted(changed["train"], trained) != before  # the comparison sees a change of training data
 
 
-def test_a_rival_finds_what_is_planted(name, study):
+def test_a_rival_finds_what_is_planted(name, study, monkeypatch):
+    monkeypatch.setattr(networks, "ROUNDS", 30)
     people, y, inside = learners(study)
     if name == "phenotype":
         assert _area(name, study, people, y, inside) < 0.7  # nothing is planted there

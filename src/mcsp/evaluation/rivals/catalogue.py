@@ -63,7 +63,10 @@ def _fc_transformer(stores: Path, cohort: pd.DataFrame, seed: int) -> Maker | No
     if not cohort["has_fmri"].any():
         return None
     windows = {"fmri": Reduced(connectivity(stores, cohort), _as_window)}
-    return partial(Network, label="transformer", features=windows, build=ConnectivityTransformer, settings=DROPOUTS, seed=seed)
+    return partial(
+        Network, label="transformer", features=windows, build=ConnectivityTransformer, settings=DROPOUTS, seed=seed,
+        standardise=False,
+    )  # fmt: skip
 
 
 def _eeg_network(stores: Path, cohort: pd.DataFrame, seed: int, name: str) -> Maker | None:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 class ConnectivityTransformer(nn.Module):
     """Attention between regions, whose features are their rows of the connectivity matrix, and a readout by clusters.
 
-    After the Brain Network Transformer (Kan et al. 2022, NeurIPS 35). Kept: no positions (a region's row says which it is),
-    and the orthonormal clustering readout, with fixed orthonormal centres to which regions are softly assigned. Simplified:
-    rows are first mapped to `width`, layers are the usual pre-norm ones, few clusters, and one linear map at the end.
+    After the Brain Network Transformer (Kan et al. 2022, NeurIPS 35). Kept: no positions (a region's row says which it is, so
+    rows must not be centred), and the orthonormal clustering readout, with fixed orthonormal centres to which regions are
+    softly assigned. Simplified: rows are first mapped to `width`, layers are the usual pre-norm ones, few clusters, and one
+    linear map at the end.
     """
 
     def __init__(
