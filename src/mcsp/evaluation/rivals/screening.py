@@ -1,5 +1,6 @@
 """Screening of features by their mutual information with the class, estimated by bins or by kernel densities, then ridge
-logistic regression. The idea is that of fastHDMI (Yang et al. 2024, arXiv 2212.11981); the code is our own.
+logistic regression. After fastHDMI (Yang et al. 2024, arXiv 2410.10082), with simpler choices: bins by a power of N, Gaussian
+kernels of Scott's bandwidth (there: Epanechnikov, improved Sheather-Jones).
 """
 
 from __future__ import annotations
