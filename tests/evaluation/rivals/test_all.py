@@ -13,7 +13,7 @@ from torch import nn
 
 from mcsp.errors import McspError
 from mcsp.evaluation.metrics import auroc
-from mcsp.evaluation.rivals import networks
+from mcsp.evaluation.rivals import networks, trees
 from mcsp.evaluation.rivals.catalogue import CATALOGUE, rival_maker
 from mcsp.options.results import EEG_NETWORKS, FMRI_ONLY, EvaluateOptions, RivalName
 from mcsp.store import Store, StoreWriter, read_table
@@ -33,6 +33,13 @@ def name(request) -> str:
         except McspError as error:
             pytest.skip(str(error))
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Fewer trees and rounds."""
+    for module, name, value in ((networks, "ROUNDS", 25), (trees, "TREES", 60), (trees, "BOOSTS", 30)):
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +118,7 @@ def test_changed_test_subjects_leave_the_fitted_rival_bit_identical(name, study,
     assert fitted(changed["train"], trained) != before  # the comparison sees a change of training data
 
 
-def test_a_rival_finds_what_is_planted(name, study, monkeypatch):
-    monkeypatch.setattr(networks, "ROUNDS", 30)
+def test_a_rival_finds_what_is_planted(name, study):
     people, y, inside = learners(study)
     if name == "phenotype":
         assert _area(name, study, people, y, inside) < 0.7  # nothing is planted there

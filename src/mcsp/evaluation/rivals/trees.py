@@ -6,6 +6,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+TREES, BOOSTS = 300, 100
+
 
 def _alone(classifier) -> Pipeline:
     """A pipeline whose first step does nothing: trees need no scaling."""
@@ -14,14 +16,19 @@ def _alone(classifier) -> Pipeline:
 
 def forest_steps(seed: int) -> Pipeline:
     """Random forest."""
-    return _alone(RandomForestClassifier(300, class_weight="balanced", random_state=seed))
+    return _alone(RandomForestClassifier(TREES, class_weight="balanced", random_state=seed))
 
 
 def boosting_steps(seed: int) -> Pipeline:
     """Histogram gradient boosting; each split sees a tenth of the features, as there are thousands."""
     return _alone(
         HistGradientBoostingClassifier(
-            learning_rate=0.1, max_iter=100, max_features=0.1, class_weight="balanced", early_stopping=False, random_state=seed
+            learning_rate=0.1,
+            max_iter=BOOSTS,
+            max_features=0.1,
+            class_weight="balanced",
+            early_stopping=False,
+            random_state=seed,
         )
     )
 
