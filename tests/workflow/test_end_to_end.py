@@ -75,7 +75,7 @@ def test_a_second_run_does_nothing(finished):
 @pytest.mark.parametrize(
     ("old", "new", "also"),
     [
-        ("tasks:\n", "tasks:\n  second: {case: [ASD]}\n", {"task_counts": 1, "evaluate_task": 1, "explain_task": 1}),
+        ("tasks:\n", "tasks:\n  second: {case: [ASD]}\n", {"task_counts": 1, "rival_task": 4, "evaluate_task": 1}),
         ("finetune: {epochs: 3,", "finetune: {seeds: [0, 1], epochs: 3,", {"evaluate_task": 1, "explain_task": 1}),
     ],
     ids=["task", "seed"],
@@ -87,6 +87,7 @@ def test_another_task_or_seed_trains_only_its_own_classifiers(finished, tmp_path
     planned = finished.planned(study=str(tmp_path / "more.yaml"))
     assert planned["finetune_fold"] == 2
     assert also.items() <= planned.items()
+    assert planned.get("rival_task") == also.get("rival_task")  # seeds are none of the rivals' business
     assert not {"simulate_dataset", "ingest_shard", "fmri_shard", "cohort", "splits", "pretrain_fold"} & set(planned)
 
 
