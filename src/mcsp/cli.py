@@ -469,6 +469,33 @@ def finetune(
 
 
 @app.command()
+def rival(
+    name: Annotated[str, typer.Argument(help="The rival, as evaluate.rivals names it; linear_combat: after ComBat.")],
+    stores: Stores,
+    cohort: Cohort,
+    splits: Splits,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    modality: Annotated[list[str], typer.Option(help="A modality that the study's models see; may be given again.")],
+    out: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
+    seed: Annotated[int, typer.Option(help="Of forests and networks.")] = 0,
+) -> None:
+    """Probabilities of the test subjects by one rival, fitted on the same folds."""
+    from mcsp.evaluation.rivals.stage import run
+    from mcsp.options.tasks import Task
+
+    run(
+        rival=name,
+        stores=stores,
+        cohort=cohort,
+        splits=splits,
+        task=_parse(Task, task),
+        modalities=modality,
+        seed=seed,
+        out=out,
+    )
+
+
+@app.command()
 def evaluate(
     name: str,
     models: Annotated[list[Path], typer.Argument(help="Directories of the classifiers, over folds and seeds.")],
@@ -477,6 +504,7 @@ def evaluate(
     splits: Splits,
     task: Annotated[str, typer.Option(help="The task as JSON.")],
     options: Json,
+    rival: Annotated[list[Path], typer.Option(help="Predictions of a rival; may be given again.")],
     predictions: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
     metrics: Annotated[Path, typer.Option(help="Metrics to write (TSV).")],
     comparisons: Annotated[Path, typer.Option(help="Paired comparisons to write (TSV).")],
@@ -497,6 +525,7 @@ def evaluate(
         task_name=name,
         task=_parse(Task, task),
         models=models,
+        rivals=rival,
         options=_parse(EvaluateOptions, options),
         predictions=predictions,
         metrics=metrics,

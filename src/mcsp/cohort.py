@@ -27,6 +27,13 @@ def store_path(root: str | Path, dataset: str, modality: str, domain: str, shard
     return Path(root) / dataset / modality / domain / f"shard-{shard:03d}.arrow"
 
 
+def of_modalities(cohort: pd.DataFrame, modalities: set[str]) -> pd.DataFrame:
+    """The cohort as a model of these modalities sees it, so that rivals read the same recordings of the same subjects."""
+    hidden = {f"has_{m}": False for m in MODALITIES if m not in modalities}
+    seen = cohort.assign(**hidden)
+    return seen[seen[[f"has_{m}" for m in MODALITIES]].any(axis=1)].reset_index(drop=True)
+
+
 def _values(cohort: pd.DataFrame, task: Task) -> pd.Series:
     """What each subject has of the task's column, as a set; empty where it is not known."""
     if task.column == "labels":

@@ -36,6 +36,7 @@ ENTRIES = {
     "pretrain": "mcsp.training.pretrain",
     "embed": "mcsp.training.embed",
     "finetune": "mcsp.training.finetune",
+    "rival": "mcsp.evaluation.rivals.stage",
     "evaluate": "mcsp.evaluation.stage",
     "statistics": "mcsp.evaluation.statistics",
     "evaluate_other": "mcsp.evaluation.other_tasks",
@@ -356,6 +357,11 @@ class Plan:
         """Directories of a task's classifiers."""
         seeds = self.study.finetune.seeds
         return [self.root / "finetune" / task / f"fold-{fold}_seed-{seed}" for fold in self.folds for seed in seeds]
+
+    def rivals(self, task: str) -> list[Path]:
+        """Predictions of a task's rivals."""
+        names = self.study.evaluate.rivals_of([m for m in self.study.pretrain.model.modalities if self.modality_shards(m)])
+        return [self.root / "evaluate" / task / "rivals" / f"{name}.parquet" for name in names]
 
     def applied(self) -> list[Path]:
         """Directories of the trained models that the study applies. Raises McspError when it names none."""

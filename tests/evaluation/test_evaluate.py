@@ -20,16 +20,19 @@ from mcsp.evaluation import splits as frozen_folds
 from mcsp.evaluation import stage, statistics, summary
 from mcsp.evaluation.calibration import temperatures
 from mcsp.evaluation.comparisons import over_subjects
+from mcsp.evaluation.rivals import predictions as rival_module
+from mcsp.evaluation.rivals import stage as rival_stage
+from mcsp.evaluation.rivals.phenotype import Phenotype
 from mcsp.model.mcsp import Classifier
 from mcsp.options.results import EvaluateOptions
 from mcsp.options.tasks import Task
 from mcsp.options.training import SplitOptions
-from mcsp.store import read_table, read_tsv
+from mcsp.store import read_table, read_tsv, write_table
 from mcsp.training.data import Subjects, study_keys
 from tests.training.test_pretrain import disturb
 
 TASK = Task(case=["ASD"])
-OPTIONS = EvaluateOptions(n_bootstrap=40, n_permutations=40, n_dropout=4)
+OPTIONS = EvaluateOptions(rivals=["phenotype", "linear"], n_bootstrap=40, n_permutations=40, n_dropout=4)
 SIZES = {"width": 8, "depth": 1, "heads": 2, "dim": 8, "patch": 12, "segment_features": 2, "density": 0.5, "dropout": 0.1}
 
 
@@ -44,10 +47,17 @@ class Ready:
     def run(
         self, out: Path, models: list[Path] | None = None, task: Task = TASK, options: EvaluateOptions = OPTIONS
     ) -> pd.DataFrame:
-        """Run the stage into `out`; its metrics."""
+        """Run the stage into `out`, after its rivals; its metrics."""
+        rivals = [self.study.root / "rivals" / f"{name}.parquet" for name in options.rivals_of(["fmri", "eeg"])]
+        for path in rivals:
+            if not path.is_file():
+                rival_stage.run(
+                    rival=path.stem, stores=self.study.stores, cohort=self.study.cohort, splits=self.splits, task=TASK,
+                    modalities=["fmri", "eeg"], seed=options.seed, out=path,
+                )  # fmt: skip
         stage.run(
             stores=self.study.stores, cohort=self.study.cohort, splits=self.splits, task_name="asd", task=task,
-            models=models or self.models, options=options, predictions=out / "predictions.parquet",
+            models=models or self.models, rivals=rivals, options=options, predictions=out / "predictions.parquet",
             metrics=out / "metrics.tsv", comparisons=out / "comparisons.tsv", threads=1,
             harmonisation=out / "harmonisation.tsv", validation=out / "validation.parquet", dropout=out / "dropout.parquet",
         )  # fmt: skip
@@ -289,9 +299,44 @@ def test_a_site_without_anybody_of_the_task_is_passed_over(stored_study, tmp_pat
     options = SplitOptions(protocol="leave-one-site-out", n_folds=6)
     folds = frozen_folds.make_splits(cohort, options)
     y = task_labels(cohort, TASK)
-    rows, _ = stage.rival_predictions(stored_study.stores, cohort, folds, y)
-    assert set(rows.loc[rows["method"] == "phenotype", "uid"]) == set(y.index)
+    rows = rival_module.rival_predictions("phenotype", stored_study.stores, cohort, folds, y)
+    assert sorted(rows["uid"]) == sorted(y.index)
     assert rows["fold"].nunique() == 5
+
+
+def test_predictions_of_a_training_subject_or_a_stranger_to_the_task_are_refused(ready, tmp_path):
+    """A leak is planted: a rival's table says something of somebody whom its fold trained on."""
+    ready.run(tmp_path / "out")
+    path = ready.study.root / "rivals" / "linear.parquet"
+    rows, folds = read_table(path), frozen_folds.load_splits(ready.splits)
+    trained = frozen_folds.part(folds, 0, "train")[0]
+    write_table(pd.concat([rows, rows[:1].assign(uid=trained, fold=0)]), path)
+    with pytest.raises(McspError, match=f"{trained} is train, where only test may be: leakage"):
+        ready.run(tmp_path / "again")
+    cohort = read_table(ready.study.cohort)
+    y = task_labels(cohort, TASK).drop(rows["uid"].iloc[0])
+    write_table(rows, path)
+    with pytest.raises(McspError, match="is not in the task"):
+        stage.read_rivals([path], folds, y)
+
+
+def test_every_rival_is_fitted_on_the_training_part_and_nobody_else(stored_study, monkeypatch):
+    """Whom a rival is given, fold by fold; validation subjects are marked."""
+    cohort = read_table(stored_study.cohort)
+    folds = frozen_folds.make_splits(cohort, SplitOptions(n_folds=2))
+    seen = []
+
+    class Spy(Phenotype):
+        def fit(self, people, y):
+            seen.append((people, y))
+            return super().fit(people, y)
+
+    monkeypatch.setattr(rival_module, "rival_maker", lambda *a: Spy)
+    rival_module.rival_predictions("spy", stored_study.stores, cohort, folds, task_labels(cohort, TASK))
+    for fold, (people, y) in enumerate(seen):
+        assert sorted(people["uid"]) == frozen_folds.part(folds, fold, "train", "val")
+        assert sorted(people.loc[people["part"] == "val", "uid"]) == frozen_folds.part(folds, fold, "val")
+        assert (y == (people["labels"] == "ASD")).all()
 
 
 def test_harmonised_rivals_stand_beside_the_others_on_the_same_folds(ready, tmp_path):
@@ -327,7 +372,7 @@ def test_left_out_sites_are_unseen_and_the_table_says_so(stored_study):
     cohort = read_table(stored_study.cohort)
     folds = frozen_folds.make_splits(cohort, SplitOptions(protocol="leave-one-site-out", n_folds=6))
     y = task_labels(cohort, TASK)
-    _, sites = stage.rival_predictions(stored_study.stores, cohort, folds, y, "combat")
+    sites = stage.harmonised_sites(cohort, folds, y)
     tested = sites["n_test"] > 0
     assert (sites.loc[tested, "state"] == "unseen").all()
     assert (sites.loc[tested, "n_train"] == 0).all()

@@ -42,6 +42,12 @@ def test_every_stage_is_a_target_of_its_name(stage, checkout):
     assert checkout.planned(stage)
 
 
+def test_each_rival_is_a_job_of_its_own(checkout):
+    planned = checkout.planned("evaluate")
+    assert planned["rival_task"] == 4  # three, and linear after ComBat
+    assert checkout.planned("evaluate", "--config", "evaluate={rivals: all}")["rival_task"] == 15
+
+
 def test_dry_run_says_why(checkout):
     assert "Missing output files" in checkout.snakemake("-n", "ingest")
 

@@ -79,7 +79,7 @@ def test_a_second_run_does_nothing(finished):
         (
             "tasks:\n",
             "tasks:\n  second: {case: [ASD]}\n",
-            {"finetune_fold": 2, "task_counts": 1, "evaluate_task": 1, "explain_task": 1},
+            {"finetune_fold": 2, "task_counts": 1, "rival_task": 4, "evaluate_task": 1, "explain_task": 1},
         ),
         (
             "finetune: {epochs: 3,",
@@ -95,6 +95,7 @@ def test_another_task_or_seed_trains_only_its_own_classifiers(finished, tmp_path
     (tmp_path / "more.yaml").write_text(text.replace(old, new))
     planned = finished.planned(study=str(tmp_path / "more.yaml"))
     assert also.items() <= planned.items()
+    assert planned.get("rival_task") == also.get("rival_task")  # seeds are none of the rivals' business
     assert not {"simulate_dataset", "ingest_shard", "fmri_shard", "cohort", "splits", "pretrain_fold"} & set(planned)
 
 
@@ -149,6 +150,12 @@ def test_predictions_cover_every_subject_once_per_method_from_its_test_fold(fini
     assert predictions["p"].between(0, 1).all()
     assert (predictions["uid"].map(fold_of) == predictions["fold"]).all()
     assert not predictions.duplicated(["method", "seed", "uid"]).any()
+
+
+def test_a_new_rival_leaves_the_others_as_they_are(finished):
+    planned = finished.planned("evaluate", "--config", "evaluate={rivals: [phenotype, linear, svm, random_forest]}")
+    assert planned == {"rival_task": 1, "evaluate_task": 1, "evaluate": 1}
+    assert finished.planned("evaluate", "--config", "evaluate={n_bootstrap: 50}") == {"evaluate_task": 1, "evaluate": 1}
 
 
 def test_harmonised_rivals_name_their_sites(finished):

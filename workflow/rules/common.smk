@@ -37,7 +37,8 @@ wildcard_constraints:
     modality="fmri|eeg",
     domain="temporal|spatial|spectral",
     control=r"(permuted|random)-\d+",
-    variant="[a-z]+-[a-z0-9]+|scratch",
+    variant="[a-z]+-[a-z0-9]+|scratch|tfc",
+    rival="[a-z_]+",
 
 
 def figure(name, category, caption, **labels):

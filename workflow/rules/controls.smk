@@ -84,7 +84,7 @@ rule control_predict:
     threads: 1
     resources:
         mem_mb=grow(6000),
-        runtime=grow(120),
+        runtime=grow(480),
     params:
         stores=above("stores", 4),
         code=PLAN.code("control_predictions"),

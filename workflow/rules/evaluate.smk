@@ -1,9 +1,42 @@
+rule rival_task:
+    """One rival on the same folds."""
+    input:
+        stores=PLAN.stores(),
+        cohort=rules.cohort.output.cohort,
+        splits=rules.splits.output,
+        counts=rules.task_counts.output,
+    output:
+        R / "evaluate/{task}/rivals/{rival}.parquet",
+    log:
+        R / "logs/evaluate/{task}_{rival}.log",
+    benchmark:
+        R / "benchmarks/evaluate/{task}_{rival}.tsv"
+    conda:
+        ENVS / "torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(6000),
+        runtime=grow(240),
+    params:
+        stores=above("stores", 4),
+        code=PLAN.code("rival"),
+        task=lambda wildcards: PLAN.task_options(wildcards.task),
+        modalities=[f"--modality {modality}" for modality in STUDY.pretrain.model.modalities],
+        seed=STUDY.evaluate.seed,
+    message:
+        "Rival {wildcards.rival} for {wildcards.task}"
+    shell:
+        "mcsp rival {wildcards.rival} --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} "
+        "--task {params.task:q} {params.modalities} --seed {params.seed} --out {output:q} > {log:q} 2>&1"
+
+
 rule evaluate_task:
     """Open the test subjects once: frozen classifiers and rivals on the same folds."""
     input:
         stores=PLAN.stores(),
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
+        rivals=lambda wildcards: PLAN.rivals(wildcards.task),
         models=lambda wildcards: [model / "model.safetensors" for model in PLAN.finetuned(wildcards.task)],
     output:
         predictions=R / "evaluate/{task}/predictions.parquet",
@@ -38,6 +71,7 @@ rule evaluate_task:
         options=PLAN.options("evaluate"),
         task=lambda wildcards: PLAN.task_options(wildcards.task),
         models=lambda wildcards: PLAN.finetuned(wildcards.task),
+        rivals=lambda wildcards: [f"--rival={path}" for path in PLAN.rivals(wildcards.task)],
     message:
         "Evaluating {wildcards.task} on test subjects, beside its rivals"
     shell:
@@ -45,7 +79,7 @@ rule evaluate_task:
         "--task {params.task:q} --options {params.options:q} --predictions {output.predictions:q} --metrics {output.metrics:q} "
         "--comparisons {output.comparisons:q} --harmonisation {output.harmonisation:q} "
         "--validation {output.validation:q} --dropout {output.dropout:q} --threads {threads} "
-        "{params.models:q} > {log:q} 2>&1"
+        "{params.rivals:q} {params.models:q} > {log:q} 2>&1"
 
 
 rule statistics_task:

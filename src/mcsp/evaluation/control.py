@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from mcsp.cohort import task_labels, without_answer
-from mcsp.evaluation.frozen import check_models, check_unseen, mcsp_predictions, of_modalities
+from mcsp.cohort import of_modalities, task_labels, without_answer
+from mcsp.evaluation.frozen import check_models, check_unseen, mcsp_predictions
+from mcsp.evaluation.rivals.predictions import rival_predictions
 from mcsp.evaluation.splits import load_splits, part, read_record
-from mcsp.evaluation.stage import rival_predictions
 from mcsp.model.mcsp import Classifier
 from mcsp.options.results import EvaluateOptions
 from mcsp.options.tasks import Task
@@ -19,19 +19,26 @@ from mcsp.store import read_table, write_table
 
 
 def fold_predictions(
-    model: Classifier, stores: Path, table: pd.DataFrame, true: pd.DataFrame, splits: pd.DataFrame, task: Task, harmonise: str
+    model: Classifier,
+    stores: Path,
+    table: pd.DataFrame,
+    true: pd.DataFrame,
+    splits: pd.DataFrame,
+    task: Task,
+    options: EvaluateOptions,
 ) -> pd.DataFrame:
     """method, uid, site, y, p and changed (share of the training labels that are not the true ones) of one fold's test
-    subjects. `table`: cohort with the control's labels; `true`: the study's.
+    subjects, by MCSP and all rivals of `options`. `table`: cohort with the control's labels; `true`: the study's.
     """
-    fold = model.config["fold"]
-    seen = of_modalities(table, {m for m, _ in model.backbone.keys})
+    fold, modalities = model.config["fold"], {m for m, _ in model.backbone.keys}
+    seen = of_modalities(table, modalities)
     y, own = task_labels(seen, task), splits[splits["fold"] == fold]
     ours = mcsp_predictions([model], stores, seen, own, y).assign(method="mcsp")
-    rivals, _ = rival_predictions(stores, without_answer(seen, task), own, y, harmonise)
+    asked, names = without_answer(seen, task), options.rivals_of(modalities)
+    rivals = [rival_predictions(name, stores, asked, own, y, options.seed) for name in names]
     people, learnt = seen.set_index("uid"), [uid for uid in part(own, fold, "train", "val") if uid in y.index]
     site, answers = people["dataset"] + "/" + people["site"], true.set_index("uid")[task.column]
-    rows = pd.concat([ours, rivals], ignore_index=True)
+    rows = pd.concat([ours, *rivals], ignore_index=True)
     rows = rows.assign(fold=fold, site=rows["uid"].map(site), y=rows["uid"].map(y))
     rows["changed"] = float((people.loc[learnt, task.column] != answers.loc[learnt]).mean())
     return rows[["method", "fold", "uid", "site", "y", "p", "changed"]]
@@ -62,7 +69,7 @@ def run(
     parts = []
     for model in classifiers:
         table = read_table(labels / f"cohort_fold-{model.config['fold']}.parquet")
-        parts.append(fold_predictions(model, stores, table, true, folds, task, options.harmonise))
+        parts.append(fold_predictions(model, stores, table, true, folds, task, options))
     rows = pd.concat(parts, ignore_index=True).sort_values(["method", "fold", "uid"])
     write_table(rows, out)
     print(f"{rows['uid'].nunique()} test subjects, {rows['method'].nunique()} methods: {out}")

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from rich.progress import track
 
-from mcsp.cohort import MODALITIES, task_labels
+from mcsp.cohort import of_modalities, task_labels
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import guard, load_splits, part, read_record
 from mcsp.evaluation.uncertainty import entropy
@@ -22,13 +22,6 @@ from mcsp.options.tasks import Task
 from mcsp.store import read_table
 from mcsp.training.data import Subjects
 from mcsp.training.record import traces
-
-
-def of_modalities(cohort: pd.DataFrame, modalities: set[str]) -> pd.DataFrame:
-    """The cohort as a model of these modalities sees it, so that rivals read the same recordings of the same subjects."""
-    hidden = {f"has_{m}": False for m in MODALITIES if m not in modalities}
-    seen = cohort.assign(**hidden)
-    return seen[seen[[f"has_{m}" for m in MODALITIES]].any(axis=1)].reset_index(drop=True)
 
 
 def check_models(configs: Sequence[dict], splits: pd.DataFrame, sha256: str, task: Task) -> None:

@@ -24,11 +24,12 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from mcsp.cohort import domain_meta, read_domain, task_labels, without_answer
+from mcsp.cohort import of_modalities, task_labels, without_answer
 from mcsp.errors import McspError
-from mcsp.evaluation.frozen import check_models, check_unseen, of_modalities
+from mcsp.evaluation.frozen import check_models, check_unseen
 from mcsp.evaluation.metrics import auroc
-from mcsp.evaluation.rivals import band_power, edge_features, site_of
+from mcsp.evaluation.rivals import site_of
+from mcsp.evaluation.rivals.features import WORDS, Features, vectors
 from mcsp.evaluation.splits import guard, load_splits, part, protocol_text, read_record
 from mcsp.model.mcsp import Classifier
 from mcsp.options.results import EvaluateOptions
@@ -195,12 +196,12 @@ def phenotype_answers(train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame, ta
 
 
 def linear_answers(
-    features: dict[str, dict[str, np.ndarray]], train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame, task: Task
+    features: dict[str, Features], train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame, task: Task
 ) -> np.ndarray:
     """By a linear model of each modality, the mean over those that a subject has; NaN without any that could be fitted."""
     total, count = np.zeros((len(test), len(answer_columns(task)))), np.zeros((len(test), 1))
     for own in features.values():
-        learns, asked = (people["uid"].isin(own).to_numpy() for people in (train, test))
+        learns, asked = (people["uid"].isin(set(own)).to_numpy() for people in (train, test))
         if not asked.any() or len(set(y[learns])) < max(2, len(task.classes)):
             continue
         x = np.stack([own[uid] for uid in train.loc[learns, "uid"]])
@@ -211,22 +212,11 @@ def linear_answers(
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 
-def linear_features(stores: Path, cohort: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
-    """modality -> uid -> edges, or band power."""
-    features = {}
-    if cohort["has_fmri"].any():
-        features["fmri"] = read_domain(stores, cohort, "fmri", "spatial", edge_features)
-    if cohort["has_eeg"].any():
-        freqs = np.array(domain_meta(stores, cohort, "eeg", "spectral")["freqs"])
-        features["eeg"] = read_domain(stores, cohort, "eeg", "spectral", lambda row: band_power(row, freqs))
-    return features
-
-
 def rival_answers(stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series, task: Task) -> pd.DataFrame:
     """Answers of the rivals for every fold's test subjects: method, fold, uid, columns of the answers."""
     people = without_answer(cohort, task).set_index("uid", drop=False)
-    features = linear_features(stores, cohort)
-    linear = "linear " + " + ".join({"fmri": "FC", "eeg": "band power"}[m] for m in features)
+    features = vectors(stores, cohort)
+    linear = "linear " + " + ".join(WORDS[modality] for modality in features)
     tables = []
     for fold in sorted(set(splits["fold"])):
         train, test = ([uid for uid in part(splits, fold, *parts) if uid in y.index] for parts in (("train", "val"), ("test",)))

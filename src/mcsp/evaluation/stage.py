@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from rich.progress import track
 from scipy import stats
 
-from mcsp.cohort import MODALITIES, without_answer
+from mcsp.cohort import MODALITIES
+from mcsp.errors import McspError
+from mcsp.evaluation.combat import Combat
 from mcsp.evaluation.comparisons import (
     OVER_FOLDS,
     by_subject,
@@ -24,11 +26,11 @@ from mcsp.evaluation.comparisons import (
 )
 from mcsp.evaluation.frozen import dropout_predictions, mcsp_predictions, open_test_part
 from mcsp.evaluation.metrics import METRICS, bootstrap, delong, paired_permutation, per_fold
-from mcsp.evaluation.rivals import COMBAT, Linear, make_rivals
+from mcsp.evaluation.rivals import COMBAT, site_of
 from mcsp.evaluation.splits import guard, part, protocol_text
 from mcsp.options.results import EvaluateOptions
 from mcsp.options.tasks import Task
-from mcsp.store import write_table, write_tsv
+from mcsp.store import read_table, write_table, write_tsv
 
 METRIC_COLUMNS = {
     "task": "Task of the study",
@@ -77,30 +79,31 @@ HARMONISATION_COLUMNS = {
 }
 
 
-def rival_predictions(
-    stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series, harmonise: str = "none"
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Probabilities of the rivals, fitted on each fold's training and validation subjects: method, fold, uid, p; and what
-    ComBat knew of the sites, as HARMONISATION_COLUMNS has it (empty without).
-
-    A fold that tests nobody of the task is passed over, and so is a subject without any modality that a rival reads.
+def read_rivals(paths: Sequence[Path], splits: pd.DataFrame, y: pd.Series) -> pd.DataFrame:
+    """Probabilities of all rivals: method, fold, uid, p. Raises McspError where one predicts somebody whom its fold does not
+    test, or who is not in the task.
     """
-    people = cohort.set_index("uid", drop=False)
-    rows, sites = [], []
-    for make in make_rivals(stores, cohort, harmonise):
-        for fold in track(sorted(set(splits["fold"])), description="rival"):
-            train = [uid for uid in part(splits, fold, "train", "val") if uid in y.index]
-            test = [uid for uid in part(splits, fold, "test") if uid in y.index]
-            guard(splits, fold, train, "train", "val")
-            if not test:
-                continue
-            rival = make().fit(people.loc[train], y.loc[train].to_numpy())
-            for one in (rival, *(rival.parts() if isinstance(rival, Linear) else [])):
-                rows += [(one.name, fold, uid, float(p)) for uid, p in zip(test, one.predict(people.loc[test]))]
-            if isinstance(rival, Linear) and rival.combat:
-                sites.append(rival.harmonised(people.loc[test]).assign(fold=fold))
-    known = pd.concat(sites, ignore_index=True) if sites else pd.DataFrame(columns=list(HARMONISATION_COLUMNS))
-    return pd.DataFrame(rows, columns=["method", "fold", "uid", "p"]).dropna(subset="p"), known
+    rows = pd.concat([read_table(path) for path in paths], ignore_index=True)
+    for fold, own in rows.groupby("fold"):
+        guard(splits, fold, own["uid"], "test")
+    strange = rows.loc[~rows["uid"].isin(y.index), "uid"]
+    if len(strange):
+        raise McspError(f"{paths[0].parent}: {strange.iloc[0]} is not in the task: delete the directory and rerun `evaluate`")
+    return rows
+
+
+def harmonised_sites(cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series) -> pd.DataFrame:
+    """What ComBat knows of each site in each fold, as HARMONISATION_COLUMNS has it; folds that test nobody are left out."""
+    people, rows = cohort.set_index("uid", drop=False), []
+    for fold, modality in product(sorted(set(splits["fold"])), MODALITIES):
+        known = {p: [uid for uid in part(splits, fold, *p.split("+")) if uid in y.index] for p in ("train+val", "test")}
+        if not known["test"]:
+            continue
+        train, test = (site_of(own[own[f"has_{modality}"]]) for own in (people.loc[uids] for uids in known.values()))
+        combat, tested = Combat().count(train.to_numpy(str)), test.value_counts()
+        for site in sorted({*train, *test}):
+            rows.append((fold, modality, site, combat.n_train.get(site, 0), int(tested.get(site, 0)), combat.state(site)))
+    return pd.DataFrame(rows, columns=list(HARMONISATION_COLUMNS))
 
 
 def repeat_sd(own: pd.DataFrame, metric: str, n_folds: int) -> float:
@@ -219,6 +222,7 @@ def run(
     task_name: str,
     task: Task,
     models: Sequence[Path],
+    rivals: Sequence[Path],
     options: EvaluateOptions,
     predictions: Path,
     metrics: Path,
@@ -228,17 +232,19 @@ def run(
     dropout: Path,
     threads: int,
 ) -> None:
-    """Predict the test subjects of all folds with the frozen classifiers and with the rivals; write predictions
-    (method, fold, seed, uid, modalities, y, p), metrics, comparisons, and the sites that were harmonised; of the frozen
-    classifiers also probabilities of validation subjects (fold, seed, uid, y, p) and of test subjects in passes with dropout.
+    """Predict the test subjects of all folds with the frozen classifiers, put the `rivals`' predictions beside theirs; write
+    predictions (method, fold, seed, uid, modalities, y, p), metrics, comparisons, and the sites that were harmonised; of the
+    frozen classifiers also probabilities of validation subjects (fold, seed, uid, y, p) and of test subjects in passes with
+    dropout.
 
-    Raises McspError for classifiers of other folds or another task, and for a task with one class.
+    Raises McspError for classifiers or rivals of other folds or another task, and for a task with one class.
     """
     torch.set_num_threads(threads)
     test = open_test_part(models, stores, cohort, splits, task)
     name = "mcsp (transductive)" if test.transductive else "mcsp"
-    rivals, sites = rival_predictions(stores, without_answer(test.cohort, task), test.splits, test.y, options.harmonise)
-    rows = pd.concat([test.rows.assign(method=name), rivals.assign(seed=0)], ignore_index=True)
+    rows = pd.concat([test.rows.assign(method=name), read_rivals(rivals, test.splits, test.y).assign(seed=0)])
+    sites = harmonised_sites(test.cohort, test.splits, test.y)
+    sites = sites if options.harmonise == "combat" else sites[:0]
     methods = list(dict.fromkeys(rows["method"]))
     rows["y"] = rows["uid"].map(test.y)
     rows["modalities"] = rows["uid"].map(modalities_of(test.cohort))
