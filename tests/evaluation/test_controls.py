@@ -18,6 +18,7 @@ from mcsp.evaluation.rivals.phenotype import Phenotype
 from mcsp.evaluation.splits import load_splits, part
 from mcsp.options.controls import RANDOM_LABELS
 from mcsp.options.results import EvaluateOptions
+from mcsp.options.tasks import Task
 from mcsp.store import read_table, read_tsv
 from tests.evaluation.test_evaluate import TASK, ready  # noqa: F401
 
@@ -43,6 +44,16 @@ def test_shuffled_labels_leave_test_subjects_strata_and_other_diagnoses_alone(la
     columns = ["dataset", "site", "labels"]
     assert table[columns].value_counts().sort_index().equals(cohort[columns].value_counts().sort_index())
     pd.testing.assert_frame_equal(table.drop(columns="labels"), cohort.drop(columns="labels"))
+
+
+def test_what_the_task_asks_for_is_shuffled(labelled):
+    """A control of sex with the true sexes would teach what it must not."""
+    cohort, folds = labelled
+    table = permuted(cohort, folds, 0, Task(column="sex", case=["F"], control=["M"]), np.random.default_rng(0))
+    changed = set(table.loc[table["sex"] != cohort["sex"], "uid"])
+    assert len(changed) > 5
+    assert changed <= set(part(folds, 0, "train", "val"))
+    pd.testing.assert_frame_equal(table.drop(columns="sex"), cohort.drop(columns="sex"))
 
 
 def test_sites_of_one_class_are_shuffled_with_each_other():

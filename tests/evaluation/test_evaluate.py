@@ -339,6 +339,24 @@ def test_every_rival_is_fitted_on_the_training_part_and_nobody_else(stored_study
         assert (y == (people["labels"] == "ASD")).all()
 
 
+def test_a_rival_never_reads_the_column_that_is_asked_for(ready, tmp_path, monkeypatch):
+    """Sex predicted from sex would be a perfect phenotype."""
+    seen = []
+
+    class Spy(Phenotype):
+        def fit(self, people, y):
+            seen.append(people["sex"])
+            return super().fit(people, y)
+
+    monkeypatch.setattr(rival_module, "rival_maker", lambda *a: Spy)
+    rival_stage.run(
+        rival="phenotype", stores=ready.study.stores, cohort=ready.study.cohort, splits=ready.splits, seed=0,
+        task=Task(column="sex", case=["F"], control=["M"]), modalities=["fmri", "eeg"], out=tmp_path / "phenotype.parquet",
+    )  # fmt: skip
+    assert len(seen) == 2
+    assert all(sex.isna().all() for sex in seen)
+
+
 def test_harmonised_rivals_stand_beside_the_others_on_the_same_folds(ready, tmp_path):
     metrics = ready.run(tmp_path / "out", options=OPTIONS.model_copy(update={"harmonise": "combat"}))
     plain = ready.run(tmp_path / "plain")

@@ -65,6 +65,7 @@ def test_summary_opens_in_a_browser_without_errors_or_network(finished, tmp_path
     for words in ("SIMULATED DATA: duo, mri", "The question", "The answer", "AUROC [", "tiny.yaml", "Verdicts on the methods"):
         assert words in document
     assert document.count("<img ") == 9
+    assert "age in years" in document  # the other tasks have a section of their own
     assert "The controls (permuted and random labels) did not run" in document
     assert 'src="data:image/png;base64,' in document
 
