@@ -115,6 +115,10 @@ class Plan:
         """The options of fine-tuning without the list of seeds: one more seed is no reason to train the others again."""
         return json.dumps(self.study.finetune.model_dump(mode="json", exclude={"seeds"}), sort_keys=True)
 
+    def evaluate_options(self) -> str:
+        """The options of evaluation without its rivals, for rules that don't ask them: one more is no reason to run these again."""
+        return json.dumps(self.study.evaluate.model_dump(mode="json", exclude={"rivals"}), sort_keys=True)
+
     def figure_options(self) -> str:
         """The options of figures as JSON; their note names simulated data and transductive pre-training, so that no picture
         goes without it."""

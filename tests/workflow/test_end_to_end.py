@@ -155,8 +155,9 @@ def test_predictions_cover_every_subject_once_per_method_from_its_test_fold(fini
 
 def test_a_new_rival_leaves_the_others_as_they_are(finished):
     planned = finished.planned("evaluate", "--config", "evaluate={rivals: [phenotype, linear, svm, random_forest]}")
-    assert planned == {"rival_task": 1, "evaluate_task": 1, "evaluate": 1}
-    assert finished.planned("evaluate", "--config", "evaluate={n_bootstrap: 50}") == {"evaluate_task": 1, "evaluate": 1}
+    assert planned == {"rival_task": 1, "evaluate_task": 1, "statistics_task": 1, "evaluate": 1}
+    planned = finished.planned("evaluate", "--config", "evaluate={n_bootstrap: 50}")
+    assert planned == {"evaluate_task": 1, "statistics_task": 1, "evaluate_other": 1, "evaluate": 1}
 
 
 def test_harmonised_rivals_name_their_sites(finished):

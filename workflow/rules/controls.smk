@@ -118,7 +118,7 @@ rule controls_table:
         runtime=grow(20),
     params:
         code=PLAN.code("controls_table"),
-        options=PLAN.options("evaluate"),
+        options=PLAN.evaluate_options(),
     message:
         "Controls: {output}"
     shell:

@@ -68,7 +68,7 @@ rule evaluate_task:
     params:
         stores=above("stores", 4),
         code=PLAN.code("evaluate"),
-        options=PLAN.options("evaluate"),
+        options=PLAN.evaluate_options(),
         task=lambda wildcards: PLAN.task_options(wildcards.task),
         models=lambda wildcards: PLAN.finetuned(wildcards.task),
         rivals=lambda wildcards: [f"--rival={path}" for path in PLAN.rivals(wildcards.task)],
@@ -118,7 +118,7 @@ rule statistics_task:
         runtime=grow(120),
     params:
         code=PLAN.code("statistics"),
-        options=PLAN.options("evaluate"),
+        options=PLAN.evaluate_options(),
         out=subpath(output.calibration, parent=True),
     message:
         "Calibration, uncertainty and subgroups of {wildcards.task}"
@@ -162,7 +162,7 @@ rule evaluate_other:
     params:
         stores=above("stores", 4),
         code=PLAN.code("evaluate_other"),
-        options=PLAN.options("evaluate"),
+        options=PLAN.evaluate_options(),
         task=lambda wildcards: PLAN.task_options(wildcards.task),
         models=lambda wildcards: PLAN.finetuned(wildcards.task),
     message:
