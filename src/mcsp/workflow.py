@@ -116,7 +116,7 @@ class Plan:
         return json.dumps(self.study.finetune.model_dump(mode="json", exclude={"seeds"}), sort_keys=True)
 
     def evaluate_options(self) -> str:
-        """The options of evaluation without its rivals, for rules that don't ask them: one more is no reason to run these again."""
+        """The options of evaluation without its rivals: one more is no reason to run again what asks none."""
         return json.dumps(self.study.evaluate.model_dump(mode="json", exclude={"rivals"}), sort_keys=True)
 
     def figure_options(self) -> str:
