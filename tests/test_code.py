@@ -55,8 +55,6 @@ def test_stages_import_neither_the_study_nor_other_stages(entry):
     assert not {"mcsp.study", "mcsp.cli", "mcsp.workflow"} & set(modules)
     stages = {other for other in ENTRIES.values() if other != entry}
     allowed = {"mcsp.atlas", "mcsp.evaluation.splits"}  # their readers are used by later stages
-    if entry == "mcsp.evaluation.control":
-        allowed.add("mcsp.evaluation.stage")  # its rivals are the controls' too
     assert not (stages - allowed) & set(modules)
 
 

@@ -42,7 +42,10 @@ def problems(change):
         ({"tasks": {"asd": {"control": ["ASD"]}}}, "ASD stands on both sides"),
         ({"study": "a b"}, "use letters, digits and '-'"),
         ({"datasets": {"a;rm": GOOD["datasets"]["a"]}}, "use letters, digits and '-' in names"),
-        ({"splits": {"n_folds": 1}}, "splits.n_folds = 1 is not allowed: input should be greater than or equal to 2"),
+        (
+            {"splits": {"n_folds": 1}},
+            "splits.n_folds = 1 is not allowed: input should be greater than or equal to 2",
+        ),
         ({"eeg": {"low_pass": float("inf")}}, "eeg.low_pass"),
     ],
 )

@@ -25,6 +25,21 @@ def difference(a, b, path=""):
     return [] if a == b else [path.rstrip(".")]
 
 
+def test_tfc_is_what_its_name_says():
+    """Two domains that agree with their views and with each other; it stands beside `scratch` as a rival."""
+    base = study()
+    found = variants(base)
+    assert found["tfc"].kind == found["scratch"].kind == "pre-training"
+    own = parse_study(overlay(base.model_dump(mode="json"), found["tfc"].changes)).pretrain
+    assert own.model.domains == ["temporal", "spectral"]
+    assert own.loss.model_dump() == {**base.pretrain.loss.model_dump(), "im": 0, "cm": 0, "kd": 0}
+    assert own.loss.id > 0 < own.loss.cd
+    assert own.model.modalities == base.pretrain.model.modalities
+    alike = {"model": {"domains": ["temporal", "spectral"]}, "loss": {"im": 0, "cm": 0, "kd": 0}}
+    for changes in (alike, {"model": {"domains": ["spatial", "temporal"]}}, {"epochs": 0}, {"loss": {"id": 0, "cd": 0}}):
+        assert "tfc" not in variants(study(pretrain=changes))
+
+
 def test_each_variant_changes_one_thing():
     whole = study(sweep={"segment_samples": [50, 100, 200, 400]})
     base = whole.model_dump(mode="json")
@@ -33,6 +48,8 @@ def test_each_variant_changes_one_thing():
         name: difference(base, parse_study(overlay(base, v.changes)).model_dump(mode="json")) for name, v in found.items()
     }
     assert changed["scratch"] == ["pretrain.epochs"]
+    assert changed["scope-transductive"] == ["pretrain.scope"]
+    assert changed["tfc"] == ["pretrain.loss.cm", "pretrain.loss.im", "pretrain.loss.kd", "pretrain.model.domains"]
     assert changed["no-cm"] == ["pretrain.loss.cm"]
     assert changed["only-eeg"] == ["pretrain.model.modalities"]
     assert changed["no-spatial"] == changed["only-spatial"] == ["pretrain.model.domains"]
@@ -52,10 +69,14 @@ def test_what_a_study_does_not_have_is_not_left_out():
     assert not [name for name in names if name.startswith("segment") or name in ("only-eeg", "only-fmri")]
     alone = variants(study(pretrain={"model": {"domains": ["spatial"]}}))
     assert not [name for name in alone if name.endswith("spatial")]
+    assert variants(study(pretrain={"scope": "transductive"}))["scope-inductive"].changes == {
+        "pretrain": {"scope": "inductive"}
+    }
     untrained = variants(study(pretrain={"epochs": 0}))
-    assert not [name for name in untrained if name == "scratch" or name.startswith(("no-id", "subjects"))]
+    assert not [name for name in untrained if name == "scratch" or name.startswith(("no-id", "subjects", "scope"))]
     assert variants(study(sweep={
-        "scratch": False, "losses": False, "domains": False, "modalities": False, "subject_shares": [], "segment_samples": [],
+        "scratch": False, "scope": False, "tfc": False,
+        "losses": False, "domains": False, "modalities": False, "subject_shares": [], "segment_samples": [],
     })) == {}  # fmt: skip
 
 

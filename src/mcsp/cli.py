@@ -152,6 +152,17 @@ def ingest(
 
 
 @app.command()
+def duplicates(
+    spatial: Annotated[list[Path], typer.Argument(help="All spatial stores; the temporal ones lie beside them.")],
+    out: Annotated[Path, typer.Option(help="Pairs of subjects with one recording to write (TSV).")],
+) -> None:
+    """Find recordings that stand in the study twice under different names, by their signals."""
+    from mcsp.evaluation.duplicates import run
+
+    run(spatial=spatial, out=out)
+
+
+@app.command()
 def cohort(
     ingest: Annotated[Path, typer.Option(help="Directory of ingest's tables.")],
     shards: Annotated[str, typer.Option(help='Number of shards of each dataset as JSON, e.g. {"abide": 4}.')],
@@ -159,6 +170,7 @@ def cohort(
     exclusions: Annotated[Path, typer.Option(help="Table of exclusions to write (TSV).")],
     status: Annotated[Path | None, typer.Option(help="Directory of the stages' status tables.")] = None,
     stage: Annotated[list[str] | None, typer.Option(help="Stage whose status counts; once for each.")] = None,
+    duplicates: Annotated[Path | None, typer.Option(help="Pairs of subjects with one recording (TSV).")] = None,
 ) -> None:
     """Merge the shards into one cohort table, with exclusions and their reasons."""
     from mcsp.bids.cohort import run
@@ -174,6 +186,7 @@ def cohort(
         recordings=[stem.with_name(f"{stem.name}.recordings.parquet") for stem in stems],
         status=[stem.with_name(f"{stem.name}.status.tsv") for stem in stems] + later,
         runs=used,
+        duplicates=duplicates,
         out=out,
         exclusions=exclusions,
     )
@@ -364,12 +377,17 @@ def spectra(
 
 
 @app.command()
-def splits(cohort: Cohort, options: Json, out: Annotated[Path, typer.Option(help="Folds to write (TSV).")]) -> None:
+def splits(
+    cohort: Cohort,
+    options: Json,
+    out: Annotated[Path, typer.Option(help="Folds to write (TSV).")],
+    exclusions: Annotated[Path | None, typer.Option(help="Exclusions (TSV): whom a file of folds may name too.")] = None,
+) -> None:
     """Freeze the folds."""
     from mcsp.evaluation.splits import run
     from mcsp.options.training import SplitOptions
 
-    run(cohort=cohort, options=_parse(SplitOptions, options), out=out)
+    run(cohort=cohort, options=_parse(SplitOptions, options), out=out, exclusions=exclusions)
 
 
 @app.command()
@@ -451,6 +469,33 @@ def finetune(
 
 
 @app.command()
+def rival(
+    name: Annotated[str, typer.Argument(help="The rival, as evaluate.rivals names it; linear_combat: after ComBat.")],
+    stores: Stores,
+    cohort: Cohort,
+    splits: Splits,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    modality: Annotated[list[str], typer.Option(help="A modality that the study's models see; may be given again.")],
+    out: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
+    seed: Annotated[int, typer.Option(help="Of forests and networks.")] = 0,
+) -> None:
+    """Probabilities of the test subjects by one rival, fitted on the same folds."""
+    from mcsp.evaluation.rivals.stage import run
+    from mcsp.options.tasks import Task
+
+    run(
+        rival=name,
+        stores=stores,
+        cohort=cohort,
+        splits=splits,
+        task=_parse(Task, task),
+        modalities=modality,
+        seed=seed,
+        out=out,
+    )
+
+
+@app.command()
 def evaluate(
     name: str,
     models: Annotated[list[Path], typer.Argument(help="Directories of the classifiers, over folds and seeds.")],
@@ -459,6 +504,7 @@ def evaluate(
     splits: Splits,
     task: Annotated[str, typer.Option(help="The task as JSON.")],
     options: Json,
+    rival: Annotated[list[Path], typer.Option(help="Predictions of a rival; may be given again.")],
     predictions: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
     metrics: Annotated[Path, typer.Option(help="Metrics to write (TSV).")],
     comparisons: Annotated[Path, typer.Option(help="Paired comparisons to write (TSV).")],
@@ -479,6 +525,7 @@ def evaluate(
         task_name=name,
         task=_parse(Task, task),
         models=models,
+        rivals=rival,
         options=_parse(EvaluateOptions, options),
         predictions=predictions,
         metrics=metrics,
@@ -512,6 +559,42 @@ def statistics(
         task_name=name,
         options=_parse(EvaluateOptions, options),
         out=out,
+    )
+
+
+@app.command()
+def evaluate_other(
+    name: str,
+    models: Annotated[list[Path], typer.Argument(help="Directories of the models, over folds and seeds.")],
+    stores: Stores,
+    cohort: Cohort,
+    splits: Splits,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    options: Json,
+    predictions: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
+    metrics: Annotated[Path, typer.Option(help="Metrics to write (TSV).")],
+    comparisons: Annotated[Path, typer.Option(help="Paired comparisons to write (TSV).")],
+    confusion: Annotated[Path, typer.Option(help="Truth against answers to write (TSV).")],
+    threads: Threads = 1,
+) -> None:
+    """Open the test subjects once for a task with several classes or a number."""
+    from mcsp.evaluation.other_tasks import run
+    from mcsp.options.results import EvaluateOptions
+    from mcsp.options.tasks import Task
+
+    run(
+        stores=stores,
+        cohort=cohort,
+        splits=splits,
+        task_name=name,
+        task=_parse(Task, task),
+        models=models,
+        options=_parse(EvaluateOptions, options),
+        predictions=predictions,
+        metrics=metrics,
+        comparisons=comparisons,
+        confusion=confusion,
+        threads=threads,
     )
 
 
@@ -886,6 +969,7 @@ def page(
         verdicts=[results / "explain" / task / "verdicts.tsv" for task in tasks],
         figures=figures,
         statistics=[results / "evaluate" / task for task in tasks],
+        others=[results / "other" / task / "metrics.tsv" for task in values["other_tasks"]],
         controls=controls,
         benchmarks=results / "benchmarks",
         out=out,

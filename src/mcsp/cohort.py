@@ -27,20 +27,58 @@ def store_path(root: str | Path, dataset: str, modality: str, domain: str, shard
     return Path(root) / dataset / modality / domain / f"shard-{shard:03d}.arrow"
 
 
-def task_labels(cohort: pd.DataFrame, task: Task) -> pd.Series:
-    """1 for cases, 0 for controls, indexed by uid; subjects that are neither are left out.
+def of_modalities(cohort: pd.DataFrame, modalities: set[str]) -> pd.DataFrame:
+    """The cohort as a model of these modalities sees it, so that rivals read the same recordings of the same subjects."""
+    hidden = {f"has_{m}": False for m in MODALITIES if m not in modalities}
+    seen = cohort.assign(**hidden)
+    return seen[seen[[f"has_{m}" for m in MODALITIES]].any(axis=1)].reset_index(drop=True)
 
-    A comorbid subject with any label of `case` is a case, also when it has a label of `control` beside it.
-    Raises McspError when one side is empty.
+
+def _values(cohort: pd.DataFrame, task: Task) -> pd.Series:
+    """What each subject has of the task's column, as a set; empty where it is not known."""
+    if task.column == "labels":
+        return cohort["labels"].str.split(";").map(lambda own: set(own) - {""})
+    return cohort[task.column].map(lambda value: set() if pd.isna(value) else {value})
+
+
+def task_labels(cohort: pd.DataFrame, task: Task) -> pd.Series:
+    """The answer of each subject, indexed by uid: 1 for cases, 0 for controls; the number of the class in `task.classes`; the
+    value in regression. Subjects without one are left out.
+
+    A comorbid subject with any label of `case` is a case, also when it has a label of `control` beside it; one of two
+    `classes` is left out; with `comorbid: exclude`, so is whoever has a label beside those of one side. Raises McspError when a
+    side is empty, or the value the same for everybody.
     """
-    labels = cohort["labels"].str.split(";")
-    case = labels.map(lambda own: bool(set(own) & set(task.case)))
-    control = labels.map(lambda own: bool(set(own) & set(task.control))) & ~case
-    if not case.any() or not control.any():
-        side, names = ("case", task.case) if not case.any() else ("control", task.control)
-        raise McspError(f"task has one class only: no subject left with {side} label(s) {', '.join(names)}: see exclusions.tsv")
-    chosen = case | control
-    return pd.Series(case[chosen].astype(int).to_numpy(), index=cohort.loc[chosen, "uid"].to_numpy(), name="y")
+    if task.kind == "regression":
+        known = cohort.set_index("uid")[task.column].astype(float).dropna().rename("y")
+        if known.nunique() < 2:
+            raise McspError(f"task has nothing to predict: {task.column} is known of {len(known)} subjects, and does not vary")
+        return known
+    own, sides = _values(cohort, task), task.sides()
+    if task.comorbid == "exclude":
+        inside = {name: own.map(lambda values, side=side: bool(values) and values <= side) for name, side in sides.items()}
+    else:
+        inside = {name: own.map(lambda values, side=side: bool(values & side)) for name, side in sides.items()}
+    if task.kind == "binary":
+        inside["control"] &= ~inside["case"]
+    table = pd.DataFrame(inside)
+    table = table[table.sum(axis=1) == 1]
+    empty = [name for name in sides if not table[name].any()]
+    if empty:
+        name, what = empty[-1], "label(s)" if task.column == "labels" else task.column
+        alone = " and no other label (comorbid: exclude)" if task.comorbid == "exclude" else ""
+        kind = "one class only" if task.kind == "binary" else "an empty class"
+        raise McspError(
+            f"task has {kind}: no subject left with {name} {what} {', '.join(sorted(sides[name]))}{alone}: see exclusions.tsv"
+        )
+    number = table.to_numpy().argmax(axis=1)
+    return pd.Series(number, index=cohort.loc[table.index, "uid"].to_numpy(), name="y")
+
+
+def without_answer(cohort: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """The cohort without the column that the task asks for, so that no rival reads the answer in the phenotype."""
+    hidden = {"sex": {"sex": None}, "age": {"age": float("nan")}}.get(task.column)
+    return cohort.assign(**hidden) if hidden else cohort
 
 
 def read_domain(

@@ -35,7 +35,10 @@ class Study(Options):
     study: str = Field(description="Name of the study: results go to results/<study>")
     title: str = Field("", description="One line for the report's first page")
     datasets: dict[str, Dataset] = Field(min_length=1)
-    tasks: dict[str, Task] = Field({}, description="Questions to answer; a study that applies a trained model has none")
+    tasks: dict[str, Task] = Field({}, description="Binary questions to answer; a study that applies a trained model has none")
+    other_tasks: dict[str, Task] = Field(
+        {}, description="Questions with several classes or a number: answered on the same folds, in tables of their own"
+    )
     atlas: AtlasOptions = AtlasOptions()
     preprocess: Literal["none", "embedded", "fmriprep"] = Field(
         "none",
@@ -66,7 +69,7 @@ class Study(Options):
             raise ValueError("use letters, digits and '-'")
         return value
 
-    @field_validator("datasets", "tasks")
+    @field_validator("datasets", "tasks", "other_tasks")
     @classmethod
     def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
         bad = [name for name in value if not NAME.fullmatch(name)]
@@ -80,10 +83,16 @@ class Study(Options):
             raise ValueError("tasks is missing: give it a value (or predict.model, to apply a trained model)")
         if self.tasks and self.predict.model:
             raise ValueError("predict.model applies a trained model, tasks train new ones: leave out one of them")
+        for section, name, binary in (("tasks", "other_tasks", True), ("other_tasks", "tasks", False)):
+            wrong = [own for own, task in getattr(self, section).items() if (task.kind == "binary") != binary]
+            if wrong:
+                raise ValueError(f"{section}.{wrong[0]} is {getattr(self, section)[wrong[0]].kind}: put it under {name}")
+        if self.tasks.keys() & self.other_tasks.keys() or (self.other_tasks and not self.tasks):
+            raise ValueError("other_tasks: use names that are not in tasks, and give one of these too: the report is of them")
         known = self.known_labels()
-        for name, task in self.tasks.items():
-            unknown = sorted({*task.case, *task.control} - known)
-            if unknown:
+        for name, task in {**self.tasks, **self.other_tasks}.items():
+            unknown = sorted(set().union(*task.sides().values()) - known)
+            if unknown and task.column == "labels":
                 raise ValueError(
                     f"tasks.{name}: no dataset gives the label(s) {', '.join(unknown)} "
                     f"(known: {', '.join(sorted(known)) or 'none'})"
@@ -123,6 +132,7 @@ class Study(Options):
             if dataset.kind != "simulate" and dataset.phenotype.table:
                 found.append((f"datasets.{name}.phenotype.table", dataset.phenotype.table))
         found += [("predict.model", self.predict.model)] if self.predict.model else []
+        found += [("splits.file", self.splits.file)] if self.splits.file else []
         found += [(f"atlas.{key}", value) for key in ("image", "table") if (value := getattr(self.atlas, key))]
         return [(field, Path(path)) for field, path in found]
 
@@ -214,7 +224,7 @@ def options_json(options: Options) -> str:
 
 def default_config() -> str:
     """Text of config/config.yaml: every option that has a default."""
-    skip = {"study", "title", "datasets", "tasks"}
+    skip = {"study", "title", "datasets", "tasks", "other_tasks"}
     values = {
         name: (field.default.model_dump(mode="json") if isinstance(field.default, Options) else field.default)
         for name, field in Study.model_fields.items()

@@ -22,12 +22,30 @@ def _model(**changes: Any) -> dict:
     return {"pretrain": {"model": changes}}
 
 
+def _tfc(study: Study) -> dict:
+    """Changes that leave what Time-Frequency Consistency has (Zhang et al. 2022, NeurIPS 35): the temporal and the spectral
+    domain, each agreeing with its view and with the other, no term between modalities and no teacher. None where the study
+    lacks one of these domains, learns nothing from them, or is that already.
+    """
+    model, loss = study.pretrain.model, study.pretrain.loss
+    ours = {"model": {"domains": ["temporal", "spectral"]}, "loss": {"im": 0.0, "cm": 0.0, "kd": 0.0}}
+    possible = {"temporal", "spectral"} <= set(model.domains) and (loss.id or loss.cd) and study.pretrain.epochs
+    same = len(model.domains) == 2 and not (loss.im or loss.cm or loss.kd)
+    return {"pretrain": ours} if possible and not same else {}
+
+
 def variants(study: Study) -> dict[str, Variant]:
     """Name -> variant of the study's `sweep`, without those that would change nothing or leave nothing."""
     sweep, pretrain, model = study.sweep, study.pretrain, study.pretrain.model
     found: dict[str, Variant] = {}
     if sweep.scratch and pretrain.epochs:
         found["scratch"] = Variant("pre-training", "none", {"pretrain": {"epochs": 0}})
+    if sweep.scope and pretrain.epochs:
+        other = "inductive" if pretrain.scope == "transductive" else "transductive"
+        found[f"scope-{other}"] = Variant("pre-training scope", other, {"pretrain": {"scope": other}})
+    tfc = _tfc(study)
+    if sweep.tfc and tfc:
+        found["tfc"] = Variant("pre-training", "TF-C-like", tfc)
     if sweep.losses and pretrain.epochs:
         weights = pretrain.loss.model_dump()
         terms = [term for term in LOSSES if weights[term]]

@@ -24,6 +24,7 @@ ENTRIES = {
     "check": "mcsp.bids.check",
     "prefetch": "mcsp.fetch.prefetch",
     "ingest": "mcsp.bids.ingest",
+    "duplicates": "mcsp.evaluation.duplicates",
     "cohort": "mcsp.bids.cohort",
     "tasks": "mcsp.bids.tasks",
     "preprocess": "mcsp.preprocess.stage",
@@ -35,8 +36,10 @@ ENTRIES = {
     "pretrain": "mcsp.training.pretrain",
     "embed": "mcsp.training.embed",
     "finetune": "mcsp.training.finetune",
+    "rival": "mcsp.evaluation.rivals.stage",
     "evaluate": "mcsp.evaluation.stage",
     "statistics": "mcsp.evaluation.statistics",
+    "evaluate_other": "mcsp.evaluation.other_tasks",
     "summary": "mcsp.evaluation.summary",
     "explain": "mcsp.explain.stage",
     "variant_predictions": "mcsp.evaluation.variant",
@@ -112,6 +115,10 @@ class Plan:
         """The options of fine-tuning without the list of seeds: one more seed is no reason to train the others again."""
         return json.dumps(self.study.finetune.model_dump(mode="json", exclude={"seeds"}), sort_keys=True)
 
+    def evaluate_options(self) -> str:
+        """The options of evaluation without its rivals: one more is no reason to run again what asks none."""
+        return json.dumps(self.study.evaluate.model_dump(mode="json", exclude={"rivals"}), sort_keys=True)
+
     def figure_options(self) -> str:
         """The options of figures as JSON; their note names simulated data and transductive pre-training, so that no picture
         goes without it."""
@@ -178,7 +185,7 @@ class Plan:
 
     def task_options(self, name: str) -> str:
         """A task's options as JSON."""
-        return options_json(self.study.tasks[name])
+        return options_json({**self.study.tasks, **self.study.other_tasks}[name])
 
     def shard_counts(self) -> str:
         """Number of shards of each dataset, as JSON."""
@@ -337,10 +344,14 @@ class Plan:
             for name, shard in self.modality_shards(modality)
         ]
 
+    def split_file(self) -> list[Path]:
+        """The table that fixes the folds, in a list; empty without one."""
+        return [Path(self.study.splits.file)] if self.study.splits.file else []
+
     @property
     def folds(self) -> list[int]:
-        """Numbers of the folds."""
-        return list(range(self.study.splits.n_folds))
+        """Numbers of the folds, over all repeats."""
+        return list(range(self.study.splits.n_folds * self.study.splits.repeats))
 
     def pretrained(self, fold: int | str) -> Path:
         """Directory of a fold's pre-trained model."""
@@ -350,6 +361,11 @@ class Plan:
         """Directories of a task's classifiers."""
         seeds = self.study.finetune.seeds
         return [self.root / "finetune" / task / f"fold-{fold}_seed-{seed}" for fold in self.folds for seed in seeds]
+
+    def rivals(self, task: str) -> list[Path]:
+        """Predictions of a task's rivals."""
+        names = self.study.evaluate.rivals_of([m for m in self.study.pretrain.model.modalities if self.modality_shards(m)])
+        return [self.root / "evaluate" / task / "rivals" / f"{name}.parquet" for name in names]
 
     def applied(self) -> list[Path]:
         """Directories of the trained models that the study applies. Raises McspError when it names none."""

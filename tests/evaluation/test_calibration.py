@@ -129,3 +129,19 @@ def test_tables_show_mcsp_before_and_after_and_rivals_as_they_are():
     assert calibration_tables("t", again, heat, OPTIONS)[0].sort_values(["method", "state", "metric"])["value"].tolist() == (
         scores.sort_values(["method", "state", "metric"])["value"].tolist()
     )
+
+
+def test_repeats_are_scaled_fold_by_fold_and_then_every_subject_counts_once():
+    y, p = overconfident(240)
+    uid = [f"d/{i:03d}" for i in range(240)]
+    again = np.clip(p + 0.1, 0, 1)
+    tests = [(np.arange(240) % 2, p), (2 + np.arange(240) // 120, again)]
+    means = pd.concat([pd.DataFrame({"method": "mcsp", "fold": fold, "uid": uid, "y": y, "p": q}) for fold, q in tests])
+    heat = pd.DataFrame({"fold": range(4), "temperature": [3.0, 2.0, 1.5, 4.0]})
+    scores, points = calibration_tables("t", means, heat, OPTIONS)
+    values = scores.set_index(["state", "metric"])["value"]
+    assert set(scores["n"]) == {240}
+    assert (points.groupby("state")["n"].sum() == 240).all()
+    assert values[PLAIN, "brier"] == pytest.approx(np.mean(((p + again) / 2 - y) ** 2))
+    warm = [scaled(q, heat["temperature"].to_numpy()[fold]) for fold, q in tests]
+    assert values[SCALED, "brier"] == pytest.approx(np.mean((np.mean(warm, axis=0) - y) ** 2))

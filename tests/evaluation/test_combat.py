@@ -258,3 +258,12 @@ def test_bad_input_is_one_clear_line():
     x[4, 7] = np.nan
     with pytest.raises(McspError, match="not finite"):
         Combat().fit(x, sites, covariates)
+
+
+def test_counting_sites_knows_what_fitting_knows():
+    rng = np.random.default_rng(0)
+    for sites in (list("aaabbc"), list("aaaaab"), list("abcdef")):
+        fitted = Combat().fit(rng.normal(size=(6, 4)), np.array(sites), rng.normal(size=(6, 1)))
+        counted = Combat().count(np.array(sites))
+        assert counted.n_train == fitted.n_train
+        assert [counted.state(site) for site in "abcdefg"] == [fitted.state(site) for site in "abcdefg"]

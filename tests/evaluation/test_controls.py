@@ -9,18 +9,20 @@ from scipy import stats
 
 from mcsp.cohort import task_labels
 from mcsp.errors import McspError
-from mcsp.evaluation import control, control_labels, controls, stage
+from mcsp.evaluation import control, control_labels, controls
 from mcsp.evaluation.control_labels import permuted, random_labels, shuffle_strata
 from mcsp.evaluation.controls import COLUMNS, against_chance, auroc_within, control_rows
 from mcsp.evaluation.metrics import auroc
-from mcsp.evaluation.rivals import Phenotype
+from mcsp.evaluation.rivals import predictions
+from mcsp.evaluation.rivals.phenotype import Phenotype
 from mcsp.evaluation.splits import load_splits, part
 from mcsp.options.controls import RANDOM_LABELS
 from mcsp.options.results import EvaluateOptions
+from mcsp.options.tasks import Task
 from mcsp.store import read_table, read_tsv
 from tests.evaluation.test_evaluate import TASK, ready  # noqa: F401
 
-OPTIONS = EvaluateOptions(n_bootstrap=10, n_permutations=10)
+OPTIONS = EvaluateOptions(rivals=["phenotype", "linear", "svm"], n_bootstrap=10, n_permutations=10)
 
 
 @pytest.fixture
@@ -42,6 +44,16 @@ def test_shuffled_labels_leave_test_subjects_strata_and_other_diagnoses_alone(la
     columns = ["dataset", "site", "labels"]
     assert table[columns].value_counts().sort_index().equals(cohort[columns].value_counts().sort_index())
     pd.testing.assert_frame_equal(table.drop(columns="labels"), cohort.drop(columns="labels"))
+
+
+def test_what_the_task_asks_for_is_shuffled(labelled):
+    """A control of sex with the true sexes would teach what it must not."""
+    cohort, folds = labelled
+    table = permuted(cohort, folds, 0, Task(column="sex", case=["F"], control=["M"]), np.random.default_rng(0))
+    changed = set(table.loc[table["sex"] != cohort["sex"], "uid"])
+    assert len(changed) > 5
+    assert changed <= set(part(folds, 0, "train", "val"))
+    pd.testing.assert_frame_equal(table.drop(columns="sex"), cohort.drop(columns="sex"))
 
 
 def test_sites_of_one_class_are_shuffled_with_each_other():
@@ -115,7 +127,7 @@ def test_directions_of_noise_in_data_with_a_real_effect_fail_no_more_often_than_
 class Leaky:
     """A rival into whose features the labels of the table leaked, for training and test subjects."""
 
-    name = "leaky"
+    name, parts = "leaky", tuple
 
     def fit(self, people, y):
         return self
@@ -127,7 +139,7 @@ class Leaky:
 class Nearest:
     """A rival that says of each subject what its nearest training subject was, by age and head motion."""
 
-    name = "nearest"
+    name, parts = "nearest", tuple
 
     def fit(self, people, y):
         self.x, self.y = people[["age", "mean_fd"]].to_numpy(), y
@@ -159,7 +171,8 @@ def run_controls(ready, folder, draws=3):  # noqa: F811
 
 
 def test_leaked_labels_fail_and_honest_methods_pass(ready, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(stage, "make_rivals", lambda *_: [Phenotype, Nearest, Leaky])
+    made = {"phenotype": Phenotype, "linear": Nearest, "svm": Leaky}
+    monkeypatch.setattr(predictions, "rival_maker", lambda name, *_: made[name])
     table = run_controls(ready, tmp_path)
     for name in ("permuted labels", "random label"):
         for method in ("mcsp", "phenotype", "nearest"):
@@ -173,11 +186,12 @@ def test_training_on_test_subjects_fails_and_is_refused_before(ready, tmp_path, 
     def everybody(splits, fold, *parts):
         return part(splits, fold, *parts, *(["test"] if "train" in parts else []))
 
-    monkeypatch.setattr(stage, "make_rivals", lambda *_: [Phenotype, Nearest])
-    monkeypatch.setattr(stage, "part", everybody)
+    made = {"phenotype": Phenotype, "linear": Nearest}
+    monkeypatch.setattr(predictions, "rival_maker", lambda name, *_: made.get(name))
+    monkeypatch.setattr(predictions, "part", everybody)
     with pytest.raises(McspError, match="leakage"):  # the guard stands before the control
         run_controls(ready, tmp_path / "guarded")
-    monkeypatch.setattr(stage, "guard", lambda *_: None)
+    monkeypatch.setattr(predictions, "guard", lambda *_: None)
     table = run_controls(ready, tmp_path / "open")
     for name in ("permuted labels", "random label"):
         assert table.loc[(name, "nearest"), "verdict"] == "FAILED: above chance"

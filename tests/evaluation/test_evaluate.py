@@ -20,16 +20,19 @@ from mcsp.evaluation import splits as frozen_folds
 from mcsp.evaluation import stage, statistics, summary
 from mcsp.evaluation.calibration import temperatures
 from mcsp.evaluation.comparisons import over_subjects
+from mcsp.evaluation.rivals import predictions as rival_module
+from mcsp.evaluation.rivals import stage as rival_stage
+from mcsp.evaluation.rivals.phenotype import Phenotype
 from mcsp.model.mcsp import Classifier
 from mcsp.options.results import EvaluateOptions
 from mcsp.options.tasks import Task
 from mcsp.options.training import SplitOptions
-from mcsp.store import read_table, read_tsv
+from mcsp.store import read_table, read_tsv, write_table
 from mcsp.training.data import Subjects, study_keys
 from tests.training.test_pretrain import disturb
 
 TASK = Task(case=["ASD"])
-OPTIONS = EvaluateOptions(n_bootstrap=40, n_permutations=40, n_dropout=4)
+OPTIONS = EvaluateOptions(rivals=["phenotype", "linear"], n_bootstrap=40, n_permutations=40, n_dropout=4)
 SIZES = {"width": 8, "depth": 1, "heads": 2, "dim": 8, "patch": 12, "segment_features": 2, "density": 0.5, "dropout": 0.1}
 
 
@@ -44,10 +47,17 @@ class Ready:
     def run(
         self, out: Path, models: list[Path] | None = None, task: Task = TASK, options: EvaluateOptions = OPTIONS
     ) -> pd.DataFrame:
-        """Run the stage into `out`; its metrics."""
+        """Run the stage into `out`, after its rivals; its metrics."""
+        rivals = [self.study.root / "rivals" / f"{name}.parquet" for name in options.rivals_of(["fmri", "eeg"])]
+        for path in rivals:
+            if not path.is_file():
+                rival_stage.run(
+                    rival=path.stem, stores=self.study.stores, cohort=self.study.cohort, splits=self.splits, task=TASK,
+                    modalities=["fmri", "eeg"], seed=options.seed, out=path,
+                )  # fmt: skip
         stage.run(
             stores=self.study.stores, cohort=self.study.cohort, splits=self.splits, task_name="asd", task=task,
-            models=models or self.models, options=options, predictions=out / "predictions.parquet",
+            models=models or self.models, rivals=rivals, options=options, predictions=out / "predictions.parquet",
             metrics=out / "metrics.tsv", comparisons=out / "comparisons.tsv", threads=1,
             harmonisation=out / "harmonisation.tsv", validation=out / "validation.parquet", dropout=out / "dropout.parquet",
         )  # fmt: skip
@@ -232,6 +242,42 @@ def test_a_perfect_method_is_not_called_no_better(monkeypatch):
     assert row["difference"] == 0.5
 
 
+def test_repeats_count_every_subject_once_and_show_their_spread():
+    """Three repeats of two folds: a subject's probability is the mean over its three tests."""
+    rng = np.random.default_rng(0)
+    y, uid = np.arange(80) % 2, [f"a/sub-{i:02d}" for i in range(80)]
+    frames = []
+    for repeat in range(3):
+        fold = 2 * repeat + rng.permutation(80) % 2
+        for method, strength in (("mcsp", 0.4), ("phenotype", 0.1)):
+            p = np.clip(strength * y + rng.random(80) * 0.6, 0, 1)
+            frames.append(pd.DataFrame({"method": method, "fold": fold, "uid": uid, "y": y, "p": p}))
+    means = pd.concat(frames, ignore_index=True)
+    protocols = {"mcsp": "kfold, 2 folds, 3 repeats", "phenotype": "kfold, 2 folds, 3 repeats"}
+    rows = stage.metric_rows("t", means, protocols, OPTIONS, n_folds=2).set_index(["method", "metric"])
+    own = means[means["method"] == "mcsp"]
+    row = rows.loc["mcsp", "auroc"]
+    mean = own.groupby("uid")[["y", "p"]].mean()
+    assert row["n"] == 80
+    assert row["n_case"] == 40
+    assert row["value"] == pytest.approx(roc_auc_score(mean["y"], mean["p"]))
+    within = [roc_auc_score(o["y"], o["p"]) for _, o in own.groupby("fold")]
+    assert row["fold_mean"] == pytest.approx(np.mean(within))
+    repeats = [roc_auc_score(o["y"], o["p"]) for _, o in own.groupby(own["fold"] // 2)]
+    assert row["repeat_sd"] == pytest.approx(np.std(repeats, ddof=1))
+    table = stage.comparison_rows("t", means, "mcsp", OPTIONS, 0.5)
+    pair = table.iloc[0]
+    assert pair["n"] == 80
+    other = means[means["method"] == "phenotype"].groupby("uid")["p"].mean()
+    assert pair["difference"] == pytest.approx(roc_auc_score(mean["y"], mean["p"]) - roc_auc_score(mean["y"], other))
+    over_folds = table[(table["test"] == "nadeau-bengio") & (table["metric"] == "auroc")].iloc[0]
+    assert over_folds["df"] == 5  # six folds
+    without = [roc_auc_score(o["y"], o["p"]) for _, o in means[means["method"] == "phenotype"].groupby("fold")]
+    assert over_folds["difference"] == pytest.approx(np.mean(within) - np.mean(without))
+    one = stage.metric_rows("t", means[means["fold"] < 2], protocols, OPTIONS, n_folds=2)
+    assert one["repeat_sd"].isna().all()
+
+
 def test_the_interval_of_a_difference_follows_the_confidence():
     rng = np.random.default_rng(0)
     y = np.arange(60) % 2
@@ -253,9 +299,62 @@ def test_a_site_without_anybody_of_the_task_is_passed_over(stored_study, tmp_pat
     options = SplitOptions(protocol="leave-one-site-out", n_folds=6)
     folds = frozen_folds.make_splits(cohort, options)
     y = task_labels(cohort, TASK)
-    rows, _ = stage.rival_predictions(stored_study.stores, cohort, folds, y)
-    assert set(rows.loc[rows["method"] == "phenotype", "uid"]) == set(y.index)
+    rows = rival_module.rival_predictions("phenotype", stored_study.stores, cohort, folds, y)
+    assert sorted(rows["uid"]) == sorted(y.index)
     assert rows["fold"].nunique() == 5
+
+
+def test_predictions_of_a_training_subject_or_a_stranger_to_the_task_are_refused(ready, tmp_path):
+    """A leak is planted: a rival's table says something of somebody whom its fold trained on."""
+    ready.run(tmp_path / "out")
+    path = ready.study.root / "rivals" / "linear.parquet"
+    rows, folds = read_table(path), frozen_folds.load_splits(ready.splits)
+    trained = frozen_folds.part(folds, 0, "train")[0]
+    write_table(pd.concat([rows, rows[:1].assign(uid=trained, fold=0)]), path)
+    with pytest.raises(McspError, match=f"{trained} is train, where only test may be: leakage"):
+        ready.run(tmp_path / "again")
+    cohort = read_table(ready.study.cohort)
+    y = task_labels(cohort, TASK).drop(rows["uid"].iloc[0])
+    write_table(rows, path)
+    with pytest.raises(McspError, match="is not in the task"):
+        stage.read_rivals([path], folds, y)
+
+
+def test_every_rival_is_fitted_on_the_training_part_and_nobody_else(stored_study, monkeypatch):
+    """Whom a rival is given, fold by fold; validation subjects are marked."""
+    cohort = read_table(stored_study.cohort)
+    folds = frozen_folds.make_splits(cohort, SplitOptions(n_folds=2))
+    seen = []
+
+    class Spy(Phenotype):
+        def fit(self, people, y):
+            seen.append((people, y))
+            return super().fit(people, y)
+
+    monkeypatch.setattr(rival_module, "rival_maker", lambda *a: Spy)
+    rival_module.rival_predictions("spy", stored_study.stores, cohort, folds, task_labels(cohort, TASK))
+    for fold, (people, y) in enumerate(seen):
+        assert sorted(people["uid"]) == frozen_folds.part(folds, fold, "train", "val")
+        assert sorted(people.loc[people["part"] == "val", "uid"]) == frozen_folds.part(folds, fold, "val")
+        assert (y == (people["labels"] == "ASD")).all()
+
+
+def test_a_rival_never_reads_the_column_that_is_asked_for(ready, tmp_path, monkeypatch):
+    """Sex predicted from sex would be a perfect phenotype."""
+    seen = []
+
+    class Spy(Phenotype):
+        def fit(self, people, y):
+            seen.append(people["sex"])
+            return super().fit(people, y)
+
+    monkeypatch.setattr(rival_module, "rival_maker", lambda *a: Spy)
+    rival_stage.run(
+        rival="phenotype", stores=ready.study.stores, cohort=ready.study.cohort, splits=ready.splits, seed=0,
+        task=Task(column="sex", case=["F"], control=["M"]), modalities=["fmri", "eeg"], out=tmp_path / "phenotype.parquet",
+    )  # fmt: skip
+    assert len(seen) == 2
+    assert all(sex.isna().all() for sex in seen)
 
 
 def test_harmonised_rivals_stand_beside_the_others_on_the_same_folds(ready, tmp_path):
@@ -291,7 +390,7 @@ def test_left_out_sites_are_unseen_and_the_table_says_so(stored_study):
     cohort = read_table(stored_study.cohort)
     folds = frozen_folds.make_splits(cohort, SplitOptions(protocol="leave-one-site-out", n_folds=6))
     y = task_labels(cohort, TASK)
-    _, sites = stage.rival_predictions(stored_study.stores, cohort, folds, y, "combat")
+    sites = stage.harmonised_sites(cohort, folds, y)
     tested = sites["n_test"] > 0
     assert (sites.loc[tested, "state"] == "unseen").all()
     assert (sites.loc[tested, "n_train"] == 0).all()

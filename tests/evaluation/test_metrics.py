@@ -154,3 +154,17 @@ def test_folds_with_one_class_are_left_out_of_the_average():
     low, high = bootstrap(y, p, 50, 0, 0.95, ("auroc",), fold)["auroc"]
     assert low <= per_fold(y, p, fold, "auroc")[0] <= high
     assert np.isnan(bootstrap(y, p, 5, 0, 0.95, ("auroc",), y)["auroc"]).all()
+
+
+def test_a_subject_that_two_repeats_test_is_drawn_as_one():
+    """The same numbers twice, as of two equal repeats, tell no more than once: the interval of the folds' mean stays."""
+    rng = np.random.default_rng(0)
+    y, fold = np.arange(60) % 2, np.arange(60) // 20
+    p = np.clip(0.3 * y + rng.random(60) * 0.7, 0, 1)
+    once = bootstrap(y, p, 60, 1, 0.95, ("auroc", "brier"), fold=fold)
+    two = [np.tile(a, 2) for a in (y, p)]
+    again = np.concatenate([fold, fold + 3])
+    subject = np.tile([f"s{i:02d}" for i in range(60)], 2)
+    assert bootstrap(*two, 60, 1, 0.95, ("auroc", "brier"), fold=again, subject=subject) == once
+    independent = bootstrap(*two, 60, 1, 0.95, ("auroc",), fold=again)["auroc"]
+    assert np.diff(independent) < np.diff(once["auroc"])  # which is why rows must not be drawn one by one

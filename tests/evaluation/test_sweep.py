@@ -13,7 +13,7 @@ from mcsp.store import read_tsv, write_table
 OPTIONS = EvaluateOptions(n_bootstrap=100)
 
 
-def predictions(strength, n=80, seed=0, seeds=(0,), method=None):
+def predictions(strength, n=80, seed=0, seeds=(0,), method=None, scope="inductive"):
     rng = np.random.default_rng([seed, int(10 * strength)])
     y = np.arange(n) % 2
     rows = [
@@ -21,8 +21,8 @@ def predictions(strength, n=80, seed=0, seeds=(0,), method=None):
         for s in seeds
         for i in range(n)
     ]
-    table = pd.DataFrame(rows, columns=["fold", "seed", "uid", "y", "p"])
-    return table.assign(method=method) if method else table
+    table = pd.DataFrame(rows, columns=["fold", "seed", "uid", "y", "p"]).assign(scope=scope)
+    return table.assign(method=method).drop(columns="scope") if method else table
 
 
 def test_the_whole_against_itself_differs_by_nothing():
@@ -56,3 +56,15 @@ def test_the_table_reads_what_the_rules_write(tmp_path):
     table = read_tsv(tmp_path / "sweep.tsv")
     assert table["variant"].tolist() == ["as it is", "without CM"]
     assert table["n"].tolist() == [80, 80]  # rivals do not count
+    assert table["scope"].tolist() == ["inductive", "inductive"]
+
+
+def test_inductive_and_transductive_stand_side_by_side_and_are_told_apart(tmp_path):
+    write_table(predictions(1.0, method="mcsp"), tmp_path / "evaluate/t/predictions.parquet")
+    write_table(predictions(2.0, scope="transductive"), tmp_path / "sweep/scope-transductive/predictions/t.parquet")
+    named = {"scope-transductive": ("pre-training scope", "transductive")}
+    run(results=tmp_path, tasks=["t"], variants=named, options=OPTIONS, out=tmp_path / "sweep.tsv")
+    assert read_tsv(tmp_path / "sweep.tsv")["scope"].tolist() == ["inductive", "transductive"]
+    write_table(predictions(1.0, method="mcsp (transductive)"), tmp_path / "evaluate/t/predictions.parquet")
+    run(results=tmp_path, tasks=["t"], variants={}, options=OPTIONS, out=tmp_path / "sweep.tsv")
+    assert read_tsv(tmp_path / "sweep.tsv")["scope"].tolist() == ["transductive"]

@@ -123,18 +123,29 @@ def verdicts(folder, told=(("smoothgrad", "fmri", "spatial", "pass"), ("integrat
 def sweep(folder):
     """A table of variants: two tasks, one variant that speaks of fewer subjects."""
     rows = [
-        (task, kind, variant, n, 0.7 - 0.05 * i, 0.6 - 0.05 * i, 0.8 - 0.05 * i, p)
+        (
+            task,
+            kind,
+            variant,
+            "transductive" if variant == "transductive" else "inductive",
+            n,
+            0.7 - 0.05 * i,
+            0.6 - 0.05 * i,
+            0.8 - 0.05 * i,
+            p,
+        )
         for task in ("asd", "mdd")
         for i, (kind, variant, n, p) in enumerate(
             [
                 ("whole", "as it is", 60, np.nan),
+                ("pre-training scope", "transductive", 60, 0.2),
                 ("loss", "without CM", 60, 0.4),
                 ("modality", "EEG only", 40, 0.01),
                 ("samples per segment", "50", 60, 1.0),
             ]
         )
     ]
-    columns = ["task", "kind", "variant", "n", "auroc", "auroc_low", "auroc_high", "p_holm"]
+    columns = ["task", "kind", "variant", "scope", "n", "auroc", "auroc_low", "auroc_high", "p_holm"]
     return tsv(pd.DataFrame(rows, columns=columns), folder / "sweep.tsv")
 
 

@@ -281,6 +281,17 @@ def test_a_subject_does_not_depend_on_the_others(tmp_path, atlas_table):
     assert one.coupling != draw_traits(OPTIONS, atlas, "sim/sub-2", "ASD").coupling
 
 
+def test_a_network_s_strength_is_one_trait_of_both_modalities(atlas_table):
+    """The same factor, of the stated spread, on its coupling in BOLD and on its sources' rhythms in EEG."""
+    atlas = load_atlas(atlas_table)
+    people = [draw_traits(OPTIONS, atlas, f"sim/sub-{i}", "control") for i in range(300)]
+    for one in people[:5]:
+        np.testing.assert_allclose(one.networks, 0.9 * np.exp(0.25 * one.coupling) * one.rhythms)
+    spread = np.log([one.rhythms for one in people])
+    assert abs(spread.std() / OPTIONS.network_sd - 1) < 0.07  # four relative SDs of 1800 draws
+    assert abs(np.corrcoef(spread.T)[np.triu_indices(spread.shape[1], 1)]).max() < 0.25
+
+
 def test_one_modality_only_and_old_dataset_replaced(tmp_path, atlas_table):
     plain = SMALL.model_copy(
         update={"modalities": ["eeg"], "defects": DATASET.defects.model_copy(update={"truncated_bold": 0})}

@@ -72,7 +72,7 @@ NETWORKS = ["a", "a", "b", "cerebellum"]
 
 def test_alpha_lowers_cortex_raises_thalamus_and_spares_the_cerebellum():
     alpha = np.tile(signals.band_noise(rng(5), (4000,), DT, signals.WAXING), (3, 1))
-    traits = Traits(0.0, np.full(3, 0.5), np.zeros(0))
+    traits = Traits(0.0, np.full(3, 0.5), np.ones(3), np.zeros(0))
     activity = signals.slow_activity(rng(6), NAMES, NETWORKS, traits, [], alpha, coupling=1.0)
     bold = signals.convolve_hrf(activity, DT)
     driven = signals.convolve_hrf(alpha[0], DT)
@@ -88,7 +88,7 @@ def test_alpha_lowers_cortex_raises_thalamus_and_spares_the_cerebellum():
 
 def test_without_coupling_alpha_is_not_in_bold():
     alpha = np.tile(signals.band_noise(rng(5), (4000,), DT, signals.WAXING), (3, 1))
-    traits = Traits(0.0, np.full(3, 0.5), np.zeros(0))
+    traits = Traits(0.0, np.full(3, 0.5), np.ones(3), np.zeros(0))
     activity = signals.slow_activity(rng(6), NAMES, NETWORKS, traits, [], alpha, coupling=0.0)
     assert abs(np.corrcoef(activity[0], alpha[0])[0, 1]) < 0.1
 
@@ -101,10 +101,12 @@ def test_effects_touch_only_who_has_them():
     ]
     alpha = signals.alpha_envelopes(rng(), 3, 800)
     args = (NAMES, NETWORKS)
-    plain = signals.slow_activity(rng(1), *args, Traits(0, np.ones(3), np.zeros(0)), [], alpha, 0.5)
-    healthy = signals.slow_activity(rng(1), *args, Traits(0, np.ones(3), np.zeros(3)), effects, alpha, 0.5)
-    band = signals.slow_activity(rng(1), *args, Traits(0, np.ones(3), np.array([0, 0, 1.0])), effects, alpha, 0.5)
-    amplitude = signals.slow_activity(rng(1), *args, Traits(0, np.ones(3), np.array([0, 1.0, 0])), effects, alpha, 0.5)
+    plain = signals.slow_activity(rng(1), *args, Traits(0, np.ones(3), np.ones(3), np.zeros(0)), [], alpha, 0.5)
+    healthy = signals.slow_activity(rng(1), *args, Traits(0, np.ones(3), np.ones(3), np.zeros(3)), effects, alpha, 0.5)
+    band = signals.slow_activity(rng(1), *args, Traits(0, np.ones(3), np.ones(3), np.array([0, 0, 1.0])), effects, alpha, 0.5)
+    amplitude = signals.slow_activity(
+        rng(1), *args, Traits(0, np.ones(3), np.ones(3), np.array([0, 1.0, 0])), effects, alpha, 0.5
+    )
     np.testing.assert_array_equal(plain, healthy)
     np.testing.assert_array_equal(plain, band)
     np.testing.assert_array_equal(plain[2:], amplitude[2:])
@@ -169,8 +171,17 @@ def test_eeg_amplitude_and_line_noise(atlas_table):
     alpha = signals.alpha_envelopes(rng(), 6, 200)
     for line in (50, 60):
         site = SimulatedSite(name="s", sfreq=250, line_freq=line)
+        plain = Traits(0.0, np.ones(6), np.ones(6), np.zeros(0))
         data = simulate_eeg(
-            rng(1), atlas, Traits(0.0, np.ones(6), np.zeros(0)), [], site, alpha, duration=60, n_channels=19, snr=1.0
+            rng(1),
+            atlas,
+            Traits(0.0, np.ones(6), np.ones(6), np.zeros(0)),
+            [],
+            site,
+            alpha,
+            duration=60,
+            n_channels=19,
+            snr=1.0,
         )
         assert data.shape == (19, 15000)
         freqs, power = welch(data, 250, nperseg=500)

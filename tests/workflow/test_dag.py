@@ -42,6 +42,12 @@ def test_every_stage_is_a_target_of_its_name(stage, checkout):
     assert checkout.planned(stage)
 
 
+def test_each_rival_is_a_job_of_its_own(checkout):
+    planned = checkout.planned("evaluate")
+    assert planned["rival_task"] == 4  # three, and linear after ComBat
+    assert checkout.planned("evaluate", "--config", "evaluate={rivals: all}")["rival_task"] == 15
+
+
 def test_dry_run_says_why(checkout):
     assert "Missing output files" in checkout.snakemake("-n", "ingest")
 
@@ -173,3 +179,12 @@ def test_a_new_subject_changes_one_shard(tmp_path):
         file.write("sub-40\t0\n")
     after = [Plan(parse_study(study)).listing("a", f"{i:03d}") for i in range(8)]
     assert sum(a != b for a, b in zip(before, after)) == 1
+
+
+def test_repeats_add_folds_and_a_file_of_folds_is_an_input(tmp_path):
+    study = bids_study(1, 2).model_dump()
+    assert Plan(parse_study({**study, "splits": {"n_folds": 3, "repeats": 2}})).folds == [0, 1, 2, 3, 4, 5]
+    fixed = parse_study({**study, "splits": {"protocol": "file", "file": str(tmp_path / "x.tsv"), "n_folds": 1}})
+    assert Plan(fixed).split_file() == [tmp_path / "x.tsv"]
+    assert Plan(fixed).folds == [0]
+    assert ("splits.file", tmp_path / "x.tsv") in fixed.paths()

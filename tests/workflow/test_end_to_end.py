@@ -65,6 +65,7 @@ def test_summary_opens_in_a_browser_without_errors_or_network(finished, tmp_path
     for words in ("SIMULATED DATA: duo, mri", "The question", "The answer", "AUROC [", "tiny.yaml", "Verdicts on the methods"):
         assert words in document
     assert document.count("<img ") == 9
+    assert "age in years" in document  # the other tasks have a section of their own
     assert "The controls (permuted and random labels) did not run" in document
     assert 'src="data:image/png;base64,' in document
 
@@ -76,8 +77,16 @@ def test_a_second_run_does_nothing(finished):
 @pytest.mark.parametrize(
     ("old", "new", "also"),
     [
-        ("tasks:\n", "tasks:\n  second: {case: [ASD]}\n", {"task_counts": 1, "evaluate_task": 1, "explain_task": 1}),
-        ("finetune: {epochs: 3,", "finetune: {seeds: [0, 1], epochs: 3,", {"evaluate_task": 1, "explain_task": 1}),
+        (
+            "tasks:\n",
+            "tasks:\n  second: {case: [ASD]}\n",
+            {"finetune_fold": 2, "task_counts": 1, "rival_task": 4, "evaluate_task": 1, "explain_task": 1},
+        ),
+        (
+            "finetune: {epochs: 3,",
+            "finetune: {seeds: [0, 1], epochs: 3,",
+            {"finetune_fold": 4, "evaluate_task": 1, "explain_task": 1, "evaluate_other": 1},
+        ),
     ],
     ids=["task", "seed"],
 )
@@ -86,8 +95,8 @@ def test_another_task_or_seed_trains_only_its_own_classifiers(finished, tmp_path
     assert old in text
     (tmp_path / "more.yaml").write_text(text.replace(old, new))
     planned = finished.planned(study=str(tmp_path / "more.yaml"))
-    assert planned["finetune_fold"] == 2
     assert also.items() <= planned.items()
+    assert planned.get("rival_task") == also.get("rival_task")  # seeds are none of the rivals' business
     assert not {"simulate_dataset", "ingest_shard", "fmri_shard", "cohort", "splits", "pretrain_fold"} & set(planned)
 
 
@@ -98,6 +107,20 @@ def test_every_figure_has_vector_bitmap_source_and_caption(finished):
     for stem in stems:
         for suffix in (".png", ".tsv", ".json", ".caption.txt"):
             assert (finished.results / f"figures/{stem}{suffix}").stat().st_size > 0
+
+
+def test_a_number_is_predicted_and_held_against_simple_rivals(finished):
+    table = read_tsv(finished.results / "other/age/metrics.tsv")
+    assert set(table["method"]) == {"mcsp", "knows nothing", "phenotype", "linear FC + band power"}
+    assert set(table["n"]) == {32}
+    assert (finished.results / "other/age/confusion.tsv").is_file()
+    assert not (finished.results / "explain/age").exists()
+
+
+def test_no_two_simulated_subjects_have_one_recording(finished):
+    table = read_tsv(finished.results / "cohort/duplicates.tsv")
+    assert set(table["modality"]) <= {"fmri", "eeg"}
+    assert (table["state"] == "different").all()
 
 
 def test_damaged_recordings_are_excluded_with_their_reason(finished):
@@ -128,6 +151,13 @@ def test_predictions_cover_every_subject_once_per_method_from_its_test_fold(fini
     assert predictions["p"].between(0, 1).all()
     assert (predictions["uid"].map(fold_of) == predictions["fold"]).all()
     assert not predictions.duplicated(["method", "seed", "uid"]).any()
+
+
+def test_a_new_rival_leaves_the_others_as_they_are(finished):
+    planned = finished.planned("evaluate", "--config", "evaluate={rivals: [phenotype, linear, svm, random_forest]}")
+    assert planned == {"rival_task": 1, "evaluate_task": 1, "statistics_task": 1, "evaluate": 1}
+    planned = finished.planned("evaluate", "--config", "evaluate={n_bootstrap: 50}")
+    assert planned == {"evaluate_task": 1, "statistics_task": 1, "evaluate_other": 1, "evaluate": 1}
 
 
 def test_harmonised_rivals_name_their_sites(finished):

@@ -85,7 +85,16 @@ def third_party(entry):
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.split(".")[0])
-    return {IMPORTS.get(n, n) for n in found if n not in sys.stdlib_module_names and n != "mcsp"}
+    return {IMPORTS.get(n, n) for n in found if n not in sys.stdlib_module_names and n != "mcsp"} - extras()
+
+
+def extras():
+    """Packages that users install where they want them: what needs one says so."""
+    import tomllib
+
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    wanted = [text for name, texts in project["optional-dependencies"].items() if name != "test" for text in texts]
+    return {Requirement(text).name for text in wanted}
 
 
 def environments():

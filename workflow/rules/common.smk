@@ -30,14 +30,15 @@ def above(name, levels):
 
 wildcard_constraints:
     dataset="|".join(STUDY.datasets),
-    task="|".join(STUDY.tasks) or "none",
+    task="|".join([*STUDY.tasks, *STUDY.other_tasks]) or "none",
     shard=r"\d{3}",
     fold=r"\d+",
     seed=r"\d+",
     modality="fmri|eeg",
     domain="temporal|spatial|spectral",
     control=r"(permuted|random)-\d+",
-    variant="[a-z]+-[a-z0-9]+|scratch",
+    variant="[a-z]+-[a-z0-9]+|scratch|tfc",
+    rival="[a-z_]+",
 
 
 def figure(name, category, caption, **labels):

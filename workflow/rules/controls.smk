@@ -84,7 +84,7 @@ rule control_predict:
     threads: 1
     resources:
         mem_mb=grow(6000),
-        runtime=grow(120),
+        runtime=grow(480),
     params:
         stores=above("stores", 4),
         code=PLAN.code("control_predictions"),
@@ -118,7 +118,7 @@ rule controls_table:
         runtime=grow(20),
     params:
         code=PLAN.code("controls_table"),
-        options=PLAN.options("evaluate"),
+        options=PLAN.evaluate_options(),
     message:
         "Controls: {output}"
     shell:

@@ -1,9 +1,42 @@
+rule rival_task:
+    """One rival on the same folds."""
+    input:
+        stores=PLAN.stores(),
+        cohort=rules.cohort.output.cohort,
+        splits=rules.splits.output,
+        counts=rules.task_counts.output,
+    output:
+        R / "evaluate/{task}/rivals/{rival}.parquet",
+    log:
+        R / "logs/evaluate/{task}_{rival}.log",
+    benchmark:
+        R / "benchmarks/evaluate/{task}_{rival}.tsv"
+    conda:
+        ENVS / "torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(6000),
+        runtime=grow(240),
+    params:
+        stores=above("stores", 4),
+        code=PLAN.code("rival"),
+        task=lambda wildcards: PLAN.task_options(wildcards.task),
+        modalities=[f"--modality {modality}" for modality in STUDY.pretrain.model.modalities],
+        seed=STUDY.evaluate.seed,
+    message:
+        "Rival {wildcards.rival} for {wildcards.task}"
+    shell:
+        "mcsp rival {wildcards.rival} --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} "
+        "--task {params.task:q} {params.modalities} --seed {params.seed} --out {output:q} > {log:q} 2>&1"
+
+
 rule evaluate_task:
     """Open the test subjects once: frozen classifiers and rivals on the same folds."""
     input:
         stores=PLAN.stores(),
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
+        rivals=lambda wildcards: PLAN.rivals(wildcards.task),
         models=lambda wildcards: [model / "model.safetensors" for model in PLAN.finetuned(wildcards.task)],
     output:
         predictions=R / "evaluate/{task}/predictions.parquet",
@@ -35,9 +68,10 @@ rule evaluate_task:
     params:
         stores=above("stores", 4),
         code=PLAN.code("evaluate"),
-        options=PLAN.options("evaluate"),
+        options=PLAN.evaluate_options(),
         task=lambda wildcards: PLAN.task_options(wildcards.task),
         models=lambda wildcards: PLAN.finetuned(wildcards.task),
+        rivals=lambda wildcards: [f"--rival={path}" for path in PLAN.rivals(wildcards.task)],
     message:
         "Evaluating {wildcards.task} on test subjects, beside its rivals"
     shell:
@@ -45,7 +79,7 @@ rule evaluate_task:
         "--task {params.task:q} --options {params.options:q} --predictions {output.predictions:q} --metrics {output.metrics:q} "
         "--comparisons {output.comparisons:q} --harmonisation {output.harmonisation:q} "
         "--validation {output.validation:q} --dropout {output.dropout:q} --threads {threads} "
-        "{params.models:q} > {log:q} 2>&1"
+        "{params.rivals:q} {params.models:q} > {log:q} 2>&1"
 
 
 rule statistics_task:
@@ -84,7 +118,7 @@ rule statistics_task:
         runtime=grow(120),
     params:
         code=PLAN.code("statistics"),
-        options=PLAN.options("evaluate"),
+        options=PLAN.evaluate_options(),
         out=subpath(output.calibration, parent=True),
     message:
         "Calibration, uncertainty and subgroups of {wildcards.task}"
@@ -93,9 +127,56 @@ rule statistics_task:
         "--dropout {input.dropout:q} --cohort {input.cohort:q} --options {params.options:q} --out {params.out:q} > {log:q} 2>&1"
 
 
-rule evaluate:
-    """Target: metrics of all tasks in one table."""
+rule evaluate_other:
+    """Open the test subjects once for a task with several classes or a number, a sanity check."""
     input:
+        stores=PLAN.stores(),
+        cohort=rules.cohort.output.cohort,
+        splits=rules.splits.output,
+        models=lambda wildcards: [model / "model.safetensors" for model in PLAN.finetuned(wildcards.task)],
+    output:
+        predictions=R / "other/{task}/predictions.parquet",
+        metrics=report(
+            R / "other/{task}/metrics.tsv",
+            category="Performance",
+            labels={"task": "{task}", "table": "metrics with intervals"},
+            caption="../report/other_metrics.rst",
+        ),
+        comparisons=R / "other/{task}/comparisons.tsv",
+        confusion=report(
+            R / "other/{task}/confusion.tsv",
+            category="Performance",
+            labels={"task": "{task}", "table": "truth and answers"},
+            caption="../report/other_confusion.rst",
+        ),
+    log:
+        R / "logs/other/{task}.log",
+    benchmark:
+        R / "benchmarks/other/{task}.tsv"
+    conda:
+        ENVS / "torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(6000),
+        runtime=grow(120),
+    params:
+        stores=above("stores", 4),
+        code=PLAN.code("evaluate_other"),
+        options=PLAN.evaluate_options(),
+        task=lambda wildcards: PLAN.task_options(wildcards.task),
+        models=lambda wildcards: PLAN.finetuned(wildcards.task),
+    message:
+        "Evaluating {wildcards.task} on test subjects, beside its rivals"
+    shell:
+        "mcsp evaluate-other {wildcards.task} --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} "
+        "--task {params.task:q} --options {params.options:q} --predictions {output.predictions:q} --metrics {output.metrics:q} "
+        "--comparisons {output.comparisons:q} --confusion {output.confusion:q} --threads {threads} {params.models:q} > {log:q} 2>&1"
+
+
+rule evaluate:
+    """Target: metrics of all tasks in one table; those of other tasks in theirs."""
+    input:
+        others=[R / f"other/{task}/metrics.tsv" for task in STUDY.other_tasks],
         metrics=[R / f"evaluate/{task}/metrics.tsv" for task in STUDY.tasks],
         comparisons=[R / f"evaluate/{task}/comparisons.tsv" for task in STUDY.tasks],
         statistics=[R / f"evaluate/{task}/calibration.tsv" for task in STUDY.tasks],

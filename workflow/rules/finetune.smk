@@ -40,4 +40,4 @@ rule finetune_fold:
 rule finetune:
     """Target: the frozen classifiers of all tasks, folds and seeds."""
     input:
-        [model / "model.safetensors" for task in STUDY.tasks for model in PLAN.finetuned(task)],
+        [model / "model.safetensors" for task in [*STUDY.tasks, *STUDY.other_tasks] for model in PLAN.finetuned(task)],

@@ -7,6 +7,7 @@ rule page:
         metrics=rules.evaluate.input.metrics,
         comparisons=rules.evaluate.input.comparisons,
         statistics=rules.evaluate.input.statistics,
+        others=rules.evaluate.input.others,
         verdicts=rules.explain.input,
         figures=rules.figures.input,
         tables=rules.tables.output,

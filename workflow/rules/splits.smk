@@ -1,3 +1,28 @@
+rule duplicates:
+    """Recordings that stand in the study twice under different names: a twin in training is a leak."""
+    input:
+        spatial=PLAN.stores("spatial"),
+        temporal=PLAN.stores("temporal"),
+    output:
+        R / "cohort/duplicates.tsv",
+    log:
+        R / "logs/cohort/duplicates.log",
+    benchmark:
+        R / "benchmarks/cohort/duplicates.tsv"
+    conda:
+        ENVS / "core.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(2000),
+        runtime=grow(60),
+    params:
+        code=PLAN.code("duplicates"),
+    message:
+        "Recordings that stand twice, by their signals: {output}"
+    shell:
+        "mcsp duplicates --out {output:q} {input.spatial:q} > {log:q} 2>&1"
+
+
 rule cohort:
     """Who is in the study after all exclusions, with which modalities."""
     input:
@@ -7,6 +32,7 @@ rule cohort:
         status=PLAN.statuses(),
         runs=PLAN.runs(),
         stores=PLAN.stores(),
+        duplicates=rules.duplicates.output,
         early=rules.ingest.output,
     output:
         cohort=R / "cohort/subjects.parquet",
@@ -32,7 +58,7 @@ rule cohort:
         "Cohort after all exclusions"
     shell:
         "mcsp cohort --shards {params.shards:q} --ingest {params.ingest:q} --status {params.statuses:q} {params.stages} "
-        "--out {output.cohort:q} --exclusions {output.exclusions:q} > {log:q} 2>&1"
+        "--duplicates {input.duplicates:q} --out {output.cohort:q} --exclusions {output.exclusions:q} > {log:q} 2>&1"
 
 
 rule task_counts:
@@ -65,6 +91,8 @@ rule splits:
     """Target: the frozen folds."""
     input:
         cohort=rules.cohort.output.cohort,
+        exclusions=rules.cohort.output.exclusions,
+        file=PLAN.split_file(),
     output:
         splits=R / "splits/splits.tsv",
         record=R / "splits/splits.json",
@@ -80,8 +108,9 @@ rule splits:
         runtime=grow(20),
     params:
         code=PLAN.code("splits"),
-        options=PLAN.options("splits"),
+        options=lambda wildcards: PLAN.options("splits"),
     message:
         "Folds: {STUDY.splits.protocol}"
     shell:
-        "mcsp splits --cohort {input.cohort:q} --options {params.options:q} --out {output.splits:q} > {log:q} 2>&1"
+        "mcsp splits --cohort {input.cohort:q} --exclusions {input.exclusions:q} --options {params.options:q} "
+        "--out {output.splits:q} > {log:q} 2>&1"

@@ -171,7 +171,7 @@ rule sweep_table:
     params:
         results=above("whole", 3),
         code=PLAN.code("sweep_table"),
-        options=PLAN.options("evaluate"),
+        options=PLAN.evaluate_options(),
         names=lambda wildcards: PLAN.variant_names(),
         tasks=list(STUDY.tasks),
     message:

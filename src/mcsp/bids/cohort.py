@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,22 +59,49 @@ def modality_flags(subjects: pd.DataFrame, recordings: pd.DataFrame, status: pd.
     return subjects
 
 
-def doubles(subjects: pd.DataFrame, recordings: pd.DataFrame) -> list[tuple]:
-    """Status lines of subjects that share a recording (equal fingerprint) with another one, in any dataset.
-
-    One with labels stays, else the first by uid.
+def shared_recordings(subjects: pd.DataFrame, recordings: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """uid -> other subject with the same recording -> how that is known: equal files, or by `pairs` of equal signals
+    (columns modality, uid, other, r).
     """
-    prints = recordings[recordings["uid"].isin(subjects["uid"])].groupby("uid")["fingerprint"].agg(set)
-    order = subjects.assign(unlabelled=subjects["labels"] == "").sort_values(["unlabelled", "uid"])["uid"]
-    owner: dict[str, str] = {}
-    lines = []
-    for uid in order:
-        own = prints.get(uid, set())
-        other = next((owner[value] for value in sorted(own) if value in owner), None)
-        if other is None:
-            owner.update(dict.fromkeys(own, uid))
+    uids, found = set(subjects["uid"]), defaultdict(dict)
+    for modality, a, b, r in pairs[["modality", "uid", "other", "r"]].itertuples(index=False):
+        if a in uids and b in uids:
+            how = f"equal signal: {modality} series, r = {r:.2f}"
+            found[a][b] = found[b][a] = how
+    own = recordings[recordings["uid"].isin(uids)].drop_duplicates(["fingerprint", "uid"])
+    for _, alike in own[own["fingerprint"].duplicated(keep=False)].groupby("fingerprint")["uid"]:
+        for a, b in itertools.permutations(alike, 2):
+            found[a][b] = "equal file"
+    return found
+
+
+def doubles(subjects: pd.DataFrame, recordings: pd.DataFrame, pairs: pd.DataFrame) -> list[tuple]:
+    """Status lines of subjects that share a recording with another one, in any dataset; `pairs`: of equal signals.
+
+    Of those who share, one with labels stays, else one with more modalities, else the first by uid. Where their labels differ
+    nobody stays: whose recording it is can't be known.
+    """
+    shared, labels = shared_recordings(subjects, recordings, pairs), subjects.set_index("uid")["labels"]
+    modalities = subjects[[f"has_{m}" for m in MODALITIES]].sum(axis=1)
+    order = subjects.assign(unlabelled=subjects["labels"] == "", fewer=-modalities)
+    lines, seen = [], set()
+    for first in order.sort_values(["unlabelled", "fewer", "uid"])["uid"]:
+        if first in seen or first not in shared:
+            continue
+        group, waiting = {first: ""}, [first]
+        while waiting:
+            near = waiting.pop()
+            new = {uid: how for uid, how in shared[near].items() if uid not in group}
+            group |= {uid: f"same recording as {near} ({how})" for uid, how in new.items()}
+            waiting += new
+        seen |= group.keys()
+        told = sorted({labels[uid] for uid in group} - {""})
+        if len(told) > 1:
+            others = {uid: ", ".join(sorted(group.keys() - {uid})[:3]) for uid in group}
+            why = f"but their labels differ ({' and '.join(told)}): whose it is can't be known"
+            lines += [_line(uid, f"same recording as {others[uid]}, {why}") for uid in sorted(group)]
         else:
-            lines.append(_line(uid, f"same recording as {other} (equal file): a double"))
+            lines += [_line(uid, f"{reason}: a double") for uid, reason in group.items() if uid != first]
     return lines
 
 
@@ -138,14 +167,15 @@ def run(
     recordings: Sequence[Path],
     status: Sequence[Path],
     runs: Sequence[Path] = (),
+    duplicates: Path | None = None,
     out: Path,
     exclusions: Path,
 ) -> None:
     """Merge tables of shards (paths `<dataset>/shard-NNN...`) into the cohort table at `out`, its TSV beside it, and the
     table of exclusions, which also lists what can't be used of subjects that stay.
 
-    `status`: of ingestion, and of the stages that have run; `runs`: which runs the stages used. Raises McspError when a
-    dataset is empty.
+    `status`: of ingestion, and of the stages that have run; `runs`: which runs the stages used; `duplicates`: pairs of equal
+    signals, as `mcsp duplicates` finds them. Raises McspError when a dataset is empty.
     """
     people = pd.concat([read_table(path) for path in subjects], ignore_index=True)
     files = pd.concat([read_table(path) for path in recordings], ignore_index=True)
@@ -157,7 +187,8 @@ def run(
     people = as_recorded(people, files, used)
     kept = modality_flags(people, files, lines)
     kept = kept[kept["has_fmri"] | kept["has_eeg"]]
-    twice = doubles(kept, files)
+    alike = read_tsv(duplicates) if duplicates else pd.DataFrame(columns=["modality", "uid", "other", "r", "state"])
+    twice = doubles(kept, files, alike[alike["state"] == "double"])
     kept = kept[~kept["uid"].isin({line[0] for line in twice})].sort_values("uid").reset_index(drop=True)
     left_out = pd.concat([lines[lines["state"] != "done"], pd.DataFrame(twice, columns=list(STATUS_COLUMNS))])
     lost = pd.DataFrame(unexplained(people, kept, left_out), columns=list(STATUS_COLUMNS))

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
+from mcsp.evaluation.comparisons import by_subject
 from mcsp.evaluation.metrics import brier, calibration_error
 from mcsp.evaluation.resampling import interval, resamples
 from mcsp.options.results import EvaluateOptions
@@ -155,16 +156,16 @@ def calibration_tables(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(scores, reliability) of all methods; MCSP, which has validation subjects of its own, also after scaling.
 
-    `means`: method, fold, uid, y, p of test subjects; `heat`: temperatures by fold, as `temperatures` gives them.
+    `means`: method, fold, uid, y, p of test subjects, as `pooled` gives them; `heat`: temperatures by fold, as `temperatures`
+    gives them. A fold's temperature scales its own probabilities, before the mean over repeats.
     """
-    of_fold = heat.set_index("fold")["temperature"]
+    warm = means.assign(p=scaled(means["p"].to_numpy(), means["fold"].map(heat.set_index("fold")["temperature"]).to_numpy()))
+    plain, warm = by_subject(means), by_subject(warm)
     scores, points = [], []
-    for method, own in means.groupby("method", sort=False):
-        own = own.sort_values("uid")
-        y, p = own["y"].to_numpy(), own["p"].to_numpy()
-        states = {PLAIN: p}
+    for method, own in plain.groupby("method", sort=False):
+        y, states = own["y"].to_numpy(), {PLAIN: own["p"].to_numpy()}
         if method.startswith("mcsp"):
-            states[SCALED] = scaled(p, own["fold"].map(of_fold).to_numpy())
+            states[SCALED] = warm.loc[own.index, "p"].to_numpy()
         scores += calibration_rows(task, method, y, states, options)
         points += [
             reliability(y, q, options.confidence).assign(task=task, method=method, state=state) for state, q in states.items()

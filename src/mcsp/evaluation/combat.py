@@ -83,16 +83,21 @@ class Combat:
         Raises McspError for features that are not finite, ValueError for arrays of different lengths.
         """
         sites, covariates = self._checked(x, sites, covariates)
-        names, counts = np.unique(sites, return_counts=True)
-        self.n_train = dict(zip(names.tolist(), counts.tolist()))
+        self.count(sites)
         known = [own[np.isfinite(own)] for own in covariates.T]
         self.median = np.array([np.median(own) if len(own) else 0.0 for own in known])
-        enough = names[counts >= FEWEST]
-        self.sites = enough if len(enough) > 1 else enough[:0]
         if not len(self.sites):
             return self
         rows = np.flatnonzero(np.isin(sites, self.sites))
         self._estimate(x, rows, np.searchsorted(self.sites, sites[rows]), self._filled(covariates)[rows])
+        return self
+
+    def count(self, sites: np.ndarray) -> Combat:
+        """Take note of training subjects' sites (N,) only: enough to ask for `state`."""
+        names, counts = np.unique(np.asarray(sites), return_counts=True)
+        self.n_train = dict(zip(names.tolist(), counts.tolist()))
+        enough = names[counts >= FEWEST]
+        self.sites = enough if len(enough) > 1 else enough[:0]
         return self
 
     def _estimate(self, x: np.ndarray, rows: np.ndarray, code: np.ndarray, covariates: np.ndarray) -> None:

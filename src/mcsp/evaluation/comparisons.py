@@ -28,8 +28,21 @@ PAIR_COLUMNS = {
 
 
 def pooled(predictions: pd.DataFrame) -> pd.DataFrame:
-    """One probability per method and subject: the mean over seeds. Columns method, fold, uid, y, p."""
+    """One probability per method, fold and subject: the mean over seeds. Columns method, fold, uid, y, p."""
     return predictions.groupby(["method", "fold", "uid", "y"], as_index=False)["p"].mean()
+
+
+def by_subject(means: pd.DataFrame) -> pd.DataFrame:
+    """One probability per method and subject: the mean over the folds that test it, one in each repeat. `means`: as `pooled`
+    gives them. Columns method, uid, y, p, and fold: the first that tests the subject.
+    """
+    found = means.groupby(["method", "uid", "y"], as_index=False)["p"].mean()
+    return found.assign(fold=found["uid"].map(means.groupby("uid")["fold"].min()))
+
+
+def paired_table(means: pd.DataFrame) -> pd.DataFrame:
+    """Columns uid, fold, y, and one of probabilities per method. `means` as `pooled` or `by_subject` give them."""
+    return means.pivot(index=["uid", "fold", "y"], columns="method", values="p").reset_index()
 
 
 def holm_of_known(p: Iterable[float]) -> list[float]:
@@ -89,7 +102,8 @@ def fold_row(
 
 def chance_p(y: np.ndarray, p: np.ndarray, fold: np.ndarray, n: int, seed: int) -> float:
     """p of an AUROC this high or higher over pooled subjects, were labels unrelated to probabilities within folds: labels
-    are permuted within each fold (N), whose model has a scale of its own. NaN with one class.
+    are permuted within each fold (N), whose model has a scale of its own; of repeats, within the folds of the first. NaN with
+    one class.
     """
     if not 0 < y.mean() < 1:
         return float("nan")
@@ -101,12 +115,10 @@ def chance_p(y: np.ndarray, p: np.ndarray, fold: np.ndarray, n: int, seed: int) 
 
 def all_pairs(task: str, means: pd.DataFrame, options: EvaluateOptions) -> pd.DataFrame:
     """AUROC of each method against each other on the subjects that both predicted (PAIR_COLUMNS). `means` as `pooled`."""
-    wide = means.pivot_table(index="uid", columns="method", values="p").sort_index()
-    y_of = means.drop_duplicates("uid").set_index("uid")["y"]
-    rows = []
-    for a, b in combinations(wide, 2):
-        both = wide[[a, b]].dropna()
-        y, first, second = y_of.loc[both.index].to_numpy(), both[a].to_numpy(), both[b].to_numpy()
+    wide, rows = paired_table(by_subject(means)), []
+    for a, b in combinations(sorted(set(means["method"])), 2):
+        both = wide.dropna(subset=[a, b])
+        y, first, second = (both[column].to_numpy() for column in ("y", a, b))
         difference, _, p = delong(y, first, second) if 0 < y.mean() < 1 else (np.nan, np.nan, np.nan)
         if np.isnan(p) and not np.isnan(difference):
             p = paired_permutation(y, first, second, "auroc", options.n_permutations, options.seed)

@@ -27,13 +27,13 @@ def shuffle_strata(people: pd.DataFrame, y: pd.Series) -> pd.Series:
 
 
 def permuted(cohort: pd.DataFrame, splits: pd.DataFrame, fold: int, task: Task, rng: np.random.Generator) -> pd.DataFrame:
-    """The cohort with the labels of the fold's training and validation subjects of the task shuffled; those of test subjects
-    stay. Relatives are in one part, so no label crosses over to a test subject's family.
+    """The cohort with the labels (or what else the task asks for) of the fold's training and validation subjects of the task
+    shuffled; those of test subjects stay. Relatives are in one part, so no label crosses over to a test subject's family.
     """
     table, y = cohort.set_index("uid", drop=False), task_labels(cohort, task)
     own = [uid for uid in part(splits, fold, "train", "val") if uid in y.index]
     strata = shuffle_strata(table.loc[own], y.loc[own])
-    table.loc[own, "labels"] = shuffled(table.loc[own, "labels"].to_numpy(), strata.to_numpy(), rng)
+    table.loc[own, task.column] = shuffled(table.loc[own, task.column].to_numpy(), strata.to_numpy(), rng)
     return table.reset_index(drop=True)
 
 

@@ -54,8 +54,8 @@ def run_scores(predictions: pd.DataFrame) -> pd.DataFrame:
     for key, own in predictions.groupby(["kind", "task", "method", "draw", "fold"], sort=False):
         y, p = own["y"].to_numpy(), own["p"].to_numpy()
         strata = own["site"].to_numpy() if key[0] == "permuted" else np.zeros(len(own))
-        rows.append((*key, len(own), own["changed"].iloc[0], auroc(y, p), auroc_within(y, p, strata)))
-    return pd.DataFrame(rows, columns=["kind", "task", "method", "draw", "fold", "n", "changed", "auroc_all", "auroc"])
+        rows.append((*key, own["changed"].iloc[0], auroc(y, p), auroc_within(y, p, strata)))
+    return pd.DataFrame(rows, columns=["kind", "task", "method", "draw", "fold", "changed", "auroc_all", "auroc"])
 
 
 def against_chance(values: np.ndarray, confidence: float) -> tuple[float, float, float]:
@@ -82,12 +82,13 @@ def _verdict(value: float, p: float) -> str:
 
 def control_rows(predictions: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """The table COLUMNS of all controls, tasks and methods."""
-    rows = []
-    for (kind, task, method), own in run_scores(predictions).groupby(["kind", "task", "method"], sort=False):
+    rows, key = [], ["kind", "task", "method"]
+    counts = predictions.groupby(key)["uid"].nunique()
+    for (kind, task, method), own in run_scores(predictions).groupby(key, sort=False):
         known = own.dropna(subset="auroc")
         low, high, p = against_chance(known["auroc"].to_numpy(), confidence)
         means = known[["changed", "auroc_all", "auroc"]].mean()
-        n = int(own.groupby("draw")["n"].sum().max())
+        n = int(counts[kind, task, method])
         rows.append([KINDS[kind], task, method, n, len(known), *means, low, high, p])
     table = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in ("p_holm", "verdict")])
     table["p_holm"] = holm_of_known(table["p"])

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from rich.progress import track
 
-from mcsp.cohort import MODALITIES, task_labels
+from mcsp.cohort import of_modalities, task_labels
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import guard, load_splits, part, read_record
 from mcsp.evaluation.uncertainty import entropy
@@ -21,13 +21,7 @@ from mcsp.model.mcsp import Classifier
 from mcsp.options.tasks import Task
 from mcsp.store import read_table
 from mcsp.training.data import Subjects
-
-
-def of_modalities(cohort: pd.DataFrame, modalities: set[str]) -> pd.DataFrame:
-    """The cohort as a model of these modalities sees it, so that rivals read the same recordings of the same subjects."""
-    hidden = {f"has_{m}": False for m in MODALITIES if m not in modalities}
-    seen = cohort.assign(**hidden)
-    return seen[seen[[f"has_{m}" for m in MODALITIES]].any(axis=1)].reset_index(drop=True)
+from mcsp.training.record import traces
 
 
 def check_models(configs: Sequence[dict], splits: pd.DataFrame, sha256: str, task: Task) -> None:
@@ -45,6 +39,21 @@ def check_models(configs: Sequence[dict], splits: pd.DataFrame, sha256: str, tas
         folds = sorted(config["fold"] for config in configs if config["seed"] == seed)
         if folds != wanted:
             raise McspError(f"classifiers of seed {seed} are of folds {folds}, not of {[int(k) for k in wanted]}, once each")
+
+
+def check_unseen(configs: Sequence[dict], cohort: pd.DataFrame, splits: pd.DataFrame) -> None:
+    """Raises McspError when a classifier's record lists a test subject of its fold, or a recording of one, among those that it
+    was trained on. Transductive pre-training lists them, and is marked so.
+    """
+    for config in configs:
+        if config["scope"] == "transductive":
+            continue
+        tested = cohort[cohort["uid"].isin(part(splits, config["fold"], "test"))]
+        known = set(config.get("seen", []))
+        for uid, own in traces(tested, config["splits"]["sha256"]).items():
+            if own & known:
+                name = f"classifier of fold {config['fold']}, seed {config['seed']}"
+                raise McspError(f"{name}: {uid}, whom it is tested on, or a recording of theirs was in its training: leakage")
 
 
 def mcsp_predictions(
@@ -118,12 +127,14 @@ class TestPart:
 def open_test_part(models: Sequence[Path], stores: Path, cohort: Path, splits: Path, task: Task) -> TestPart:
     """Predict the test subjects of all folds with the classifiers in the directories `models`.
 
-    Raises McspError for classifiers of other folds or another task, and for a task with one class.
+    Raises McspError for classifiers of other folds or another task, for those that saw their test subjects in training, and for
+    a task with one class.
     """
     table, folds, record = read_table(cohort), load_splits(splits), read_record(splits)
     classifiers = [Classifier.from_pretrained(folder) for folder in models]
     seen = of_modalities(table, {m for model in classifiers for m, _ in model.backbone.keys})
     y = task_labels(seen, task)
     check_models([model.config for model in classifiers], folds, record["sha256"], task)
+    check_unseen([model.config for model in classifiers], seen, folds)
     rows = mcsp_predictions(classifiers, stores, seen, folds, y)
     return TestPart(rows, seen, y, folds, record, classifiers[0].config["scope"] == "transductive", classifiers)

@@ -103,19 +103,23 @@ def bootstrap(
     confidence: float,
     names: Sequence[str] = tuple(METRICS),
     fold: np.ndarray | None = None,
+    subject: np.ndarray | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of the named metrics over subjects, resampled within each class; with `fold` (N), of their mean
-    over folds, resampled within each class of a fold.
+    over folds, resampled within each class of a fold. With `subject` (N), rows that share it are drawn together (in the class
+    of the fold of their first row): a subject that several repeats test is one subject.
 
     `y` (N) 0 or 1, `p` (N) probabilities. The draws depend on the seed, N and the folds only, so methods are resampled
     alike. NaN where no sample has a value.
     """
     rng = np.random.default_rng(seed)
     strata = y if fold is None else 2 * np.unique(fold, return_inverse=True)[1] + y
-    groups = [np.flatnonzero(strata == value) for value in np.unique(strata)]
+    first, rows = _together(np.arange(len(y)) if subject is None else subject)
+    groups = [np.flatnonzero(strata[first] == value) for value in np.unique(strata[first])]
     draws = {name: np.empty(n) for name in names}
     for i in range(n):
-        index = np.concatenate([rng.choice(group, len(group)) for group in groups])
+        drawn = np.concatenate([rng.choice(group, len(group)) for group in groups])
+        index = drawn if subject is None else np.concatenate([rows[unit] for unit in drawn])
         for name in names:
             if fold is None:
                 draws[name][i] = METRICS[name](y[index], p[index])
@@ -123,6 +127,14 @@ def bootstrap(
                 draws[name][i] = _mean(per_fold(y[index], p[index], fold[index], name))
     tail = (1 - confidence) / 2
     return {name: _quantiles(values, tail) for name, values in draws.items()}
+
+
+def _together(subject: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """(first row of each subject, in the order of these; all rows of each)."""
+    _, first, code = np.unique(subject, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rows = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1])
+    return first[order], [rows[i] for i in order]
 
 
 def _quantiles(values: np.ndarray, tail: float) -> tuple[float, float]:

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from rich.progress import track
 from scipy import stats
 
 from mcsp.cohort import MODALITIES
-from mcsp.evaluation.comparisons import OVER_FOLDS, chance_p, fold_row, holm_of_known, pooled, share_tested
+from mcsp.errors import McspError
+from mcsp.evaluation.combat import Combat
+from mcsp.evaluation.comparisons import (
+    OVER_FOLDS,
+    by_subject,
+    chance_p,
+    fold_row,
+    holm_of_known,
+    paired_table,
+    pooled,
+    share_tested,
+)
 from mcsp.evaluation.frozen import dropout_predictions, mcsp_predictions, open_test_part
 from mcsp.evaluation.metrics import METRICS, bootstrap, delong, paired_permutation, per_fold
-from mcsp.evaluation.rivals import COMBAT, Linear, make_rivals
-from mcsp.evaluation.splits import guard, part
+from mcsp.evaluation.rivals import COMBAT, site_of
+from mcsp.evaluation.splits import guard, part, protocol_text
 from mcsp.options.results import EvaluateOptions
 from mcsp.options.tasks import Task
-from mcsp.store import write_table, write_tsv
+from mcsp.store import read_table, write_table, write_tsv
 
 METRIC_COLUMNS = {
     "task": "Task of the study",
@@ -28,7 +39,7 @@ METRIC_COLUMNS = {
     "n": "Test subjects, over all folds",
     "n_case": "Cases among them",
     "metric": "Metric at subject level, from probabilities; decisions at 0.5",
-    "value": "Over the pooled test subjects of all folds",
+    "value": "Over the pooled test subjects of all folds; with repeats, of each subject's mean probability over these",
     "low": "Lower end of the bootstrap interval over subjects",
     "high": "Upper end of the bootstrap interval over subjects",
     "chance": "Value of a method that knows the classes' sizes only; n/a where that depends on its threshold",
@@ -38,6 +49,7 @@ METRIC_COLUMNS = {
     "fold_low": "Lower end of its bootstrap interval over subjects",
     "fold_high": "Upper end of its bootstrap interval over subjects",
     "fold_sd": "Standard deviation over folds",
+    "repeat_sd": "Standard deviation over repeats of the value over one repeat's pooled test subjects; n/a with one repeat",
 }
 COMPARISON_COLUMNS = {
     "task": "Task of the study",
@@ -67,30 +79,37 @@ HARMONISATION_COLUMNS = {
 }
 
 
-def rival_predictions(
-    stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series, harmonise: str = "none"
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Probabilities of the rivals, fitted on each fold's training and validation subjects: method, fold, uid, p; and what
-    ComBat knew of the sites, as HARMONISATION_COLUMNS has it (empty without).
-
-    A fold that tests nobody of the task is passed over, and so is a subject without any modality that a rival reads.
+def read_rivals(paths: Sequence[Path], splits: pd.DataFrame, y: pd.Series) -> pd.DataFrame:
+    """Probabilities of all rivals: method, fold, uid, p. Raises McspError where one predicts somebody whom its fold does not
+    test, or who is not in the task.
     """
-    people = cohort.set_index("uid", drop=False)
-    rows, sites = [], []
-    for make in make_rivals(stores, cohort, harmonise):
-        for fold in track(sorted(set(splits["fold"])), description="rival"):
-            train = [uid for uid in part(splits, fold, "train", "val") if uid in y.index]
-            test = [uid for uid in part(splits, fold, "test") if uid in y.index]
-            guard(splits, fold, train, "train", "val")
-            if not test:
-                continue
-            rival = make().fit(people.loc[train], y.loc[train].to_numpy())
-            for one in (rival, *(rival.parts() if isinstance(rival, Linear) else [])):
-                rows += [(one.name, fold, uid, float(p)) for uid, p in zip(test, one.predict(people.loc[test]))]
-            if isinstance(rival, Linear) and rival.combat:
-                sites.append(rival.harmonised(people.loc[test]).assign(fold=fold))
-    known = pd.concat(sites, ignore_index=True) if sites else pd.DataFrame(columns=list(HARMONISATION_COLUMNS))
-    return pd.DataFrame(rows, columns=["method", "fold", "uid", "p"]).dropna(subset="p"), known
+    rows = pd.concat([read_table(path) for path in paths], ignore_index=True)
+    for fold, own in rows.groupby("fold"):
+        guard(splits, fold, own["uid"], "test")
+    strange = rows.loc[~rows["uid"].isin(y.index), "uid"]
+    if len(strange):
+        raise McspError(f"{paths[0].parent}: {strange.iloc[0]} is not in the task: delete the directory and rerun `evaluate`")
+    return rows
+
+
+def harmonised_sites(cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series) -> pd.DataFrame:
+    """What ComBat knows of each site in each fold, as HARMONISATION_COLUMNS has it; folds that test nobody are left out."""
+    people, rows = cohort.set_index("uid", drop=False), []
+    for fold, modality in product(sorted(set(splits["fold"])), MODALITIES):
+        known = {p: [uid for uid in part(splits, fold, *p.split("+")) if uid in y.index] for p in ("train+val", "test")}
+        if not known["test"]:
+            continue
+        train, test = (site_of(own[own[f"has_{modality}"]]) for own in (people.loc[uids] for uids in known.values()))
+        combat, tested = Combat().count(train.to_numpy(str)), test.value_counts()
+        for site in sorted({*train, *test}):
+            rows.append((fold, modality, site, combat.n_train.get(site, 0), int(tested.get(site, 0)), combat.state(site)))
+    return pd.DataFrame(rows, columns=list(HARMONISATION_COLUMNS))
+
+
+def repeat_sd(own: pd.DataFrame, metric: str, n_folds: int) -> float:
+    """Standard deviation over repeats (of `n_folds` folds) of a metric of the repeat's pooled subjects; NaN with one repeat."""
+    values = [METRICS[metric](o["y"].to_numpy(), o["p"].to_numpy()) for _, o in own.groupby(own["fold"] // n_folds)]
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def chance_level(metric: str, y: np.ndarray) -> float:
@@ -100,20 +119,26 @@ def chance_level(metric: str, y: np.ndarray) -> float:
     return {**known, "brier": share * (1 - share), "calibration_error": 0.0}.get(metric, float("nan"))
 
 
-def metric_rows(task: str, means: pd.DataFrame, protocols: dict[str, str], options: EvaluateOptions) -> pd.DataFrame:
-    """All metrics of all methods."""
-    rows = []
+def metric_rows(
+    task: str, means: pd.DataFrame, protocols: dict[str, str], options: EvaluateOptions, n_folds: int | None = None
+) -> pd.DataFrame:
+    """All metrics of all methods. `means`: as `pooled` gives them; `n_folds`: folds of each repeat (all, without it)."""
+    rows, subjects = [], by_subject(means)
+    n_folds = n_folds or int(means["fold"].max()) + 1
     for method, protocol in protocols.items():
-        own = means[means["method"] == method].sort_values("uid")
-        y, p, fold = own["y"].to_numpy(), own["p"].to_numpy(), own["fold"].to_numpy()
-        draws = (y, p, options.n_bootstrap, options.seed, options.confidence)
-        pool, folds = bootstrap(*draws), bootstrap(*draws, fold=fold)
-        p_chance = chance_p(y, p, fold, options.n_permutations, options.seed)
+        own = means[means["method"] == method].sort_values(["uid", "fold"])
+        pool = subjects[subjects["method"] == method]
+        y, p, first = pool["y"].to_numpy(), pool["p"].to_numpy(), pool["fold"].to_numpy()
+        tested = tuple(own[column].to_numpy() for column in ("y", "p", "fold"))
+        settings = (options.n_bootstrap, options.seed, options.confidence)
+        again = own["uid"].to_numpy() if len(own) > len(pool) else None
+        ends, folds = bootstrap(y, p, *settings), bootstrap(*tested[:2], *settings, fold=tested[2], subject=again)
+        p_chance = chance_p(y, p, first, options.n_permutations, options.seed)
         for name, metric in METRICS.items():
-            within = per_fold(y, p, fold, name)
+            within = per_fold(*tested, name)
             row = {"task": task, "method": method, "protocol": protocol, "n": len(y), "n_case": int(y.sum()), "metric": name}
-            row |= {"value": metric(y, p), "low": pool[name][0], "high": pool[name][1], "chance": chance_level(name, y)}
-            row |= {"p_chance": p_chance if name == "auroc" else np.nan}
+            row |= {"value": metric(y, p), "low": ends[name][0], "high": ends[name][1], "chance": chance_level(name, y)}
+            row |= {"p_chance": p_chance if name == "auroc" else np.nan, "repeat_sd": repeat_sd(own, name, n_folds)}
             row |= {"fold_mean": np.mean(within) if within else np.nan, "fold_low": folds[name][0], "fold_high": folds[name][1]}
             rows.append(row | {"fold_sd": np.std(within, ddof=1) if len(within) > 1 else np.nan})
     table = pd.DataFrame(rows)
@@ -139,22 +164,23 @@ def _subject_row(y: np.ndarray, a: np.ndarray, b: np.ndarray, metric: str, optio
 
 def comparison_rows(task: str, means: pd.DataFrame, method: str, options: EvaluateOptions, share: float) -> pd.DataFrame:
     """Pairs of methods on the subjects that both predicted: `method` against each rival, imaging rivals against phenotype,
-    and with ComBat against without. `share`: of test subjects in those learnt from, as `share_tested` gives it.
+    and with ComBat against without. `means`: as `pooled` gives them; tests over subjects take each subject's mean over repeats,
+    those over folds take the folds of all repeats. `share`: of test subjects in those learnt from, as `share_tested` gives it.
     """
-    wide = means.pivot(index="uid", columns="method", values="p").sort_index()
-    y_of, fold_of = (means.drop_duplicates("uid").set_index("uid")[column] for column in ("y", "fold"))
-    pairs = [(method, rival) for rival in wide if rival != method]
-    pairs += [(rival, "phenotype") for rival in wide if rival not in (method, "phenotype")]
-    pairs += [(rival, rival.removesuffix(COMBAT)) for rival in wide if rival.endswith(COMBAT)]
+    each, inside = (paired_table(table) for table in (by_subject(means), means))
+    names = sorted(set(means["method"]))
+    pairs = [(method, rival) for rival in names if rival != method]
+    pairs += [(rival, "phenotype") for rival in names if rival not in (method, "phenotype")]
+    pairs += [(rival, rival.removesuffix(COMBAT)) for rival in names if rival.endswith(COMBAT)]
     rows = []
     for a, b in pairs:
-        both = wide[[a, b]].dropna()
-        y, first, second = y_of.loc[both.index].to_numpy(), both[a].to_numpy(), both[b].to_numpy()
-        fold = fold_of.loc[both.index].to_numpy()
-        head = {"task": task, "method": a, "rival": b, "n": len(both)}
+        own, tested = (table.dropna(subset=[a, b]) for table in (each, inside))
+        head = {"task": task, "method": a, "rival": b, "n": len(own)}
+        subjects = [own[column].to_numpy() for column in ("y", a, b)]
+        folds = [tested[column].to_numpy() for column in ("y", a, b, "fold")]
         for metric in ("auroc", "balanced_accuracy"):
-            over_folds = fold_row(y, first, second, fold, metric, share, options.confidence)
-            rows.append({**head, "metric": metric, **_subject_row(y, first, second, metric, options)})
+            over_folds = fold_row(*folds, metric, share, options.confidence)
+            rows.append({**head, "metric": metric, **_subject_row(*subjects, metric, options)})
             rows.append({**head, "metric": metric, **over_folds, "test": OVER_FOLDS})
     table = pd.DataFrame(rows, columns=[c for c in COMPARISON_COLUMNS if c not in ("p_holm", "verdict")])
     table["p_holm"] = table.groupby(table["test"] == OVER_FOLDS)["p"].transform(lambda p: holm_of_known(p))
@@ -180,13 +206,6 @@ def modalities_of(cohort: pd.DataFrame) -> pd.Series:
     return pd.Series(texts, index=cohort["uid"].to_numpy())
 
 
-def protocol_text(record: dict) -> str:
-    """How test subjects were set aside, in words."""
-    if record["protocol"] == "leave-one-site-out" and record["n_folds"] < record["n_sites"]:
-        return f"leave-sites-out, {record['n_folds']} groups of {record['n_sites']} sites"
-    return f"{record['protocol']}, {record['n_folds']} folds"
-
-
 def combat_text(sites: pd.DataFrame) -> str:
     """How many test recordings ComBat could correct, in words."""
     n = {state: int(own.sum()) for state, own in sites.groupby("state")["n_test"]}
@@ -203,6 +222,7 @@ def run(
     task_name: str,
     task: Task,
     models: Sequence[Path],
+    rivals: Sequence[Path],
     options: EvaluateOptions,
     predictions: Path,
     metrics: Path,
@@ -212,17 +232,19 @@ def run(
     dropout: Path,
     threads: int,
 ) -> None:
-    """Predict the test subjects of all folds with the frozen classifiers and with the rivals; write predictions
-    (method, fold, seed, uid, modalities, y, p), metrics, comparisons, and the sites that were harmonised; of the frozen
-    classifiers also probabilities of validation subjects (fold, seed, uid, y, p) and of test subjects in passes with dropout.
+    """Predict the test subjects of all folds with the frozen classifiers, put the `rivals`' predictions beside theirs; write
+    predictions (method, fold, seed, uid, modalities, y, p), metrics, comparisons, and the sites that were harmonised; of the
+    frozen classifiers also probabilities of validation subjects (fold, seed, uid, y, p) and of test subjects in passes with
+    dropout.
 
-    Raises McspError for classifiers of other folds or another task, and for a task with one class.
+    Raises McspError for classifiers or rivals of other folds or another task, and for a task with one class.
     """
     torch.set_num_threads(threads)
     test = open_test_part(models, stores, cohort, splits, task)
     name = "mcsp (transductive)" if test.transductive else "mcsp"
-    rivals, sites = rival_predictions(stores, test.cohort, test.splits, test.y, options.harmonise)
-    rows = pd.concat([test.rows.assign(method=name), rivals.assign(seed=0)], ignore_index=True)
+    rows = pd.concat([test.rows.assign(method=name), read_rivals(rivals, test.splits, test.y).assign(seed=0)])
+    sites = harmonised_sites(test.cohort, test.splits, test.y)
+    sites = sites if options.harmonise == "combat" else sites[:0]
     methods = list(dict.fromkeys(rows["method"]))
     rows["y"] = rows["uid"].map(test.y)
     rows["modalities"] = rows["uid"].map(modalities_of(test.cohort))
@@ -233,7 +255,7 @@ def run(
     protocols |= {m: f"{protocols[m]}, {combat_text(sites)}" for m in methods if m.endswith(COMBAT)}
     frozen = (test.models, stores, test.cohort, test.splits, test.y)
     write_table(rows, predictions)
-    results = metric_rows(task_name, means, protocols, options)
+    results = metric_rows(task_name, means, protocols, options, test.record["n_folds"])
     write_tsv(results, metrics, METRIC_COLUMNS)
     share = share_tested(test.splits, test.y.index)
     write_tsv(comparison_rows(task_name, means, name, options, share), comparisons, COMPARISON_COLUMNS)

@@ -14,7 +14,7 @@ from mcsp.evaluation.calibration import (
     calibration_tables,
     temperatures,
 )
-from mcsp.evaluation.comparisons import PAIR_COLUMNS, all_pairs, pooled
+from mcsp.evaluation.comparisons import PAIR_COLUMNS, all_pairs, by_subject, pooled
 from mcsp.evaluation.subgroups import GAP_COLUMNS, SUBGROUP_COLUMNS, subgroup_tables
 from mcsp.evaluation.uncertainty import SELECTIVE_COLUMNS, UNCERTAINTY_COLUMNS, selective_table, uncertainties
 from mcsp.options.results import EvaluateOptions
@@ -27,10 +27,11 @@ def run(
     """Write temperatures, calibration, reliability, uncertainty, selective, subgroups, gaps and pairs (.tsv, .json) of a task
     to the directory `out`, from what `evaluate` wrote of it.
     """
-    means = pooled(read_table(predictions))
+    folds = pooled(read_table(predictions))
+    means = by_subject(folds)
     ours = means[means["method"].str.startswith("mcsp")]
     heat = temperatures(task_name, read_table(validation))
-    scores, points = calibration_tables(task_name, means, heat, options)
+    scores, points = calibration_tables(task_name, folds, heat, options)
     known = uncertainties(task_name, ours, read_table(dropout))
     subgroups, gaps = subgroup_tables(task_name, means, read_table(cohort), options)
     selective = selective_table(task_name, means, known, options)

@@ -16,6 +16,7 @@ COLUMNS = {
     "task": "Task of the study",
     "kind": "What is varied; whole: the study as it is",
     "variant": "To what",
+    "scope": "inductive, or transductive: pre-training saw test subjects' recordings",
     "n": "Test subjects of all folds that the variant can speak of",
     "n_case": "Cases among them",
     **{
@@ -34,6 +35,10 @@ COLUMNS = {
 def _means(predictions: pd.DataFrame) -> pd.DataFrame:
     """One probability per subject, the mean over seeds: columns y, p; index uid."""
     return predictions.groupby("uid").agg(y=("y", "first"), p=("p", "mean")).sort_index()
+
+
+def _scope(predictions: pd.DataFrame) -> str:
+    return ", ".join(sorted(set(predictions["scope"])))
 
 
 def variant_row(own: pd.DataFrame, whole: pd.DataFrame | None, options: EvaluateOptions) -> dict:
@@ -58,9 +63,10 @@ def sweep_rows(
 ) -> pd.DataFrame:
     """The whole model, then its variants (name -> kind, value, predictions), with Holm's correction over these."""
     reference = _means(whole)
-    rows = [{"kind": "whole", "variant": "as it is", **variant_row(reference, None, options)}]
+    rows = [{"kind": "whole", "variant": "as it is", "scope": _scope(whole), **variant_row(reference, None, options)}]
     for kind, value, predictions in variants.values():
-        rows.append({"kind": kind, "variant": value, **variant_row(_means(predictions), reference, options)})
+        named = {"kind": kind, "variant": value, "scope": _scope(predictions)}
+        rows.append({**named, **variant_row(_means(predictions), reference, options)})
     known = [row for row in rows if row["p"] == row["p"]]
     for row, p in zip(known, holm([row["p"] for row in known]) if known else []):
         row["p_holm"] = p
@@ -75,6 +81,7 @@ def run(
     for task in tasks:
         whole = read_table(results / "evaluate" / task / "predictions.parquet")
         whole = whole[whole["method"].str.startswith("mcsp")]
+        whole = whole.assign(scope=whole["method"].str.contains("transductive").map({True: "transductive", False: "inductive"}))
         found = {
             name: (kind, value, read_table(results / "sweep" / name / "predictions" / f"{task}.parquet"))
             for name, (kind, value) in variants.items()
@@ -82,5 +89,5 @@ def run(
         tables.append(sweep_rows(task, whole, found, options))
     table = pd.concat(tables, ignore_index=True)
     write_tsv(table, out, COLUMNS)
-    shown = ["task", "kind", "variant", "n", "auroc", "auroc_low", "auroc_high", "difference", "p_holm"]
+    shown = ["task", "kind", "variant", "scope", "n", "auroc", "auroc_low", "auroc_high", "difference", "p_holm"]
     print(table[shown].to_string(index=False, float_format="%.3f"))

@@ -11,13 +11,13 @@ from mcsp.options.results import EvaluateOptions
 UNCERTAINTY_COLUMNS = {
     "task": "Task of the study",
     "uid": "Test subject",
-    "fold": "Fold that tests it",
+    "fold": "Fold that tests it; with repeats, the first",
     "y": "1: case, 0: control",
-    "p": "Probability of being a case without dropout, mean over seeds: what all other tables are of",
-    "p_dropout": "Mean probability over passes with dropout (and seeds)",
+    "p": "Probability of being a case without dropout, mean over seeds and repeats: what all other tables are of",
+    "p_dropout": "Mean probability over passes with dropout (and seeds and repeats)",
     "entropy": "Predictive entropy: of p_dropout, nats",
-    "mutual_information": "Entropy less the passes' mean entropy, nats: what passes and seeds disagree on",
-    "n_passes": "Passes with dropout, over all seeds",
+    "mutual_information": "Entropy less the passes' mean entropy, nats: what passes, seeds and repeats disagree on",
+    "n_passes": "Passes with dropout, over all seeds and repeats",
 }
 SELECTIVE_COLUMNS = {
     "task": "Task of the study",
@@ -47,7 +47,8 @@ def entropy(p: np.ndarray) -> np.ndarray:
 
 def uncertainties(task: str, means: pd.DataFrame, dropout: pd.DataFrame) -> pd.DataFrame:
     """UNCERTAINTY_COLUMNS of the test subjects. `means`: fold, uid, y, p without dropout; `dropout`: fold, seed, uid,
-    p (mean of a classifier's passes), mean_entropy (of its passes) and n_passes. Passes of all seeds count as one set.
+    p (mean of a classifier's passes), mean_entropy (of its passes) and n_passes. Passes of all seeds and repeats
+    count as one set.
     """
     grouped = dropout.groupby("uid")
     passes = grouped.agg(p_dropout=("p", "mean"), within=("mean_entropy", "mean"), n_passes=("n_passes", "sum"))

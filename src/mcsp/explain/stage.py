@@ -268,7 +268,7 @@ def run(
     y = task_labels(table, task)
     first = Classifier.from_pretrained(models[0])
     metas = {key: domain_meta(stores, table, *key) for key in first.backbone.keys}
-    effects = planted(truth, task.case)
+    effects = planted(truth, [*task.case, *task.control])  # against another disorder, its effects tell too
     parts: list[Part] = []
     resets: list[Part] = []
     for folder in track(models, description=f"explaining {task_name}"):

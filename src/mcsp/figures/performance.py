@@ -68,6 +68,6 @@ def run(*, metrics: Sequence[Path], out: Path, options: FigureOptions) -> None:
         "bootstrap interval over subjects; dotted: chance. Rivals: phenotype = age, sex, site and mean framewise "
         "displacement; linear = logistic "
         "regression on functional connectivity and band power; ComBat = after harmonising these over sites, fitted on training "
-        "subjects."
+        "subjects; other rivals by their model and what it reads (see Method)."
     )
     save(figure, out, rows, COLUMNS, caption, options)

@@ -16,6 +16,7 @@ COLUMNS = {
     "task": "Task",
     "kind": "What is varied",
     "variant": "To what",
+    "scope": "inductive, or transductive: pre-training saw test subjects' recordings",
     "n": "Test subjects of all folds that the variant can speak of",
     "auroc": "AUROC over pooled test subjects",
     "auroc_low": "Lower end of the bootstrap interval over subjects",
@@ -52,7 +53,10 @@ def run(*, table: Path, out: Path, options: FigureOptions) -> None:
     figure, axes = new_figure(options, 0.16 + 0.026 * len(order), ncols=len(tasks), sharey=True, squeeze=False)
     for panel, task in zip(axes[0], tasks):
         _panel(panel, rows[rows["task"] == task], order)
-    labels = ["whole model" if kind == "whole" else f"{kind}: {value}" for kind, value in order]
+    marked = rows[rows["scope"] == "transductive"]
+    seen = set(zip(marked["kind"], marked["variant"].astype(str)))
+    names = ["whole model" if kind == "whole" else f"{kind}: {value}" for kind, value in order]
+    labels = [f"{name} †" if pair in seen and "transductive" not in name else name for name, pair in zip(names, order)]
     axes[0][0].set_yticks(np.arange(len(order)), labels)
     axes[0][0].invert_yaxis()
     caption = (
@@ -60,6 +64,6 @@ def run(*, table: Path, out: Path, options: FigureOptions) -> None:
         "probability over seeds); bars: bootstrap intervals over subjects; orange line and band: the whole model; dotted: "
         "chance. * differs from the whole model on the subjects that both predict (DeLong, Holm-corrected per task, p < "
         "0.05). Variants of one modality speak of the subjects that have it; n is in the table. Nothing was chosen by this "
-        "figure."
+        f"figure.{' Transductive and †: pre-training saw the recordings of test subjects.' if seen else ''}"
     )
     save(figure, out, rows[list(COLUMNS)].astype({"variant": str}), COLUMNS, caption, options)

@@ -176,7 +176,8 @@ class Classifier(_Saved):
     """Encoders and a task's head: the mean of what the available modalities and domains say, linearly and through an MLP.
 
     The two are added; the MLP begins at zero, so that a head can start as a linear model (`training.probe`). A missing
-    modality is left out of the mean, not imputed. `config['head']`: hidden, dropout.
+    modality is left out of the mean, not imputed. `config['head']`: hidden, dropout; of several classes kind (multiclass) and
+    outputs; of a number kind (regression), and mean and sd of the training subjects' values.
     """
 
     def __init__(self, config: dict[str, Any]):
@@ -190,9 +191,11 @@ class Classifier(_Saved):
                 for key in self.backbone.keys
             }
         )
-        self.head = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
+        self.kind: str = config["head"].get("kind", "binary")
+        outputs = config["head"].get("outputs", 1)
+        self.head = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
         nn.init.zeros_(self.head[-1].weight)
-        self.direct = nn.Linear(len(self.backbone.keys) * width, 1)
+        self.direct = nn.Linear(len(self.backbone.keys) * width, outputs)
 
     def evidence(self, h: dict[Key, Tensor], present: dict[str, Tensor]) -> Tensor:
         """What the linear part reads (B, modalities and domains * width): normalised features, zero where a subject lacks the
@@ -203,16 +206,17 @@ class Classifier(_Saved):
         return torch.cat(parts, dim=1) / sum(seen).clamp_min(1)
 
     def read(self, h: dict[Key, Tensor], present: dict[str, Tensor]) -> Tensor:
-        """Logits (B,) from features."""
+        """Logits (B,) from features; (B, classes) of several classes; the standardised value (B,) in regression."""
         total, count = 0.0, 0.0
         for key, features in h.items():
             seen = present[key[0]].to(features.dtype)[:, None]
             total = total + seen * self.readers[_name(key)](features)
             count = count + seen
-        return (self.head(total / count.clamp_min(1)) + self.direct(self.evidence(h, present))).squeeze(1)
+        out = self.head(total / count.clamp_min(1)) + self.direct(self.evidence(h, present))
+        return out if self.kind == "multiclass" else out.squeeze(1)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits (B,)."""
+        """What `read` makes of a batch."""
         return self.read(self.backbone.encode(batch)[0], batch.present)
 
     def predict_proba(
@@ -224,9 +228,32 @@ class Classifier(_Saved):
         n_valid: Array | None = None,
         batch_size: int = 32,
     ) -> Tensor:
-        """Probability (B,) of being a case of `config["task"]`, on the CPU; arguments and conditions as in `MCSP.embed`.
+        """Probability (B,) of being a case of `config["task"]`, or (B, classes) of each of its classes, on the CPU; arguments
+        and conditions as in `MCSP.embed`.
 
-        It is the network's own, uncalibrated probability, from a training set in which classes had equal weight.
+        It is the network's own, uncalibrated probability, from a training set in which classes had equal weight. Raises
+        McspError for a model that answers with a number.
         """
+        if self.kind == "regression":
+            raise McspError("this model answers with a number, not with probabilities: call predict_value")
         batch = self.backbone.batch(fmri=fmri, eeg=eeg, n_valid=n_valid) if batch is None else batch
-        return torch.cat([torch.sigmoid(logits.float()).cpu() for logits in _in_pieces(self, self, batch, batch_size)])
+        logits = torch.cat([part.float() for part in _in_pieces(self, self, batch, batch_size)]).cpu()
+        return torch.softmax(logits, dim=1) if self.kind == "multiclass" else torch.sigmoid(logits)
+
+    def predict_value(
+        self,
+        batch: Batch | None = None,
+        *,
+        fmri: Given | None = None,
+        eeg: Given | None = None,
+        n_valid: Array | None = None,
+        batch_size: int = 32,
+    ) -> Tensor:
+        """Value (B,) of what `config["task"]` asks for, in its own units, on the CPU; arguments and conditions as in
+        `MCSP.embed`. Raises McspError for a model that answers with probabilities.
+        """
+        if self.kind != "regression":
+            raise McspError("this model answers with probabilities, not with a number: call predict_proba")
+        batch = self.backbone.batch(fmri=fmri, eeg=eeg, n_valid=n_valid) if batch is None else batch
+        values = torch.cat([part.float() for part in _in_pieces(self, self, batch, batch_size)]).cpu()
+        return values * self.config["head"]["sd"] + self.config["head"]["mean"]

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Collection
+from typing import Literal, get_args
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from mcsp.options import Options
 
+RivalName = Literal[
+    "phenotype", "linear", "svm", "tangent", "tangent_svm", "random_forest", "gradient_boosting", "mi_binned", "mi_kde", "mlp",
+    "fc_transformer", "eegnet", "shallow_fbcspnet", "eeg_conformer",
+]  # fmt: skip
+EEG_NETWORKS = ("eegnet", "shallow_fbcspnet", "eeg_conformer")
+FMRI_ONLY = ("tangent", "tangent_svm", "fc_transformer")
+
 
 class EvaluateOptions(Options):
+    rivals: Literal["all"] | list[RivalName] = Field(
+        ["phenotype", "linear", "tangent", "random_forest"],
+        description="Methods on the same folds: phenotype (always), linear, svm, tangent, tangent_svm, random_forest, "
+        "gradient_boosting, mi_binned, mi_kde, mlp, fc_transformer, eegnet, shallow_fbcspnet, eeg_conformer (these three need "
+        "braindecode); all: each that the study's modalities allow",
+    )
     n_bootstrap: PositiveInt = Field(2000, description="Bootstrap samples of subjects for the intervals")
     n_permutations: PositiveInt = Field(2000, description="Permutations of tests")
     n_dropout: PositiveInt = Field(30, description="Passes with dropout per classifier and test subject (uncertainty)")
@@ -18,6 +32,21 @@ class EvaluateOptions(Options):
         "none", description="combat: the linear rival also with its features harmonised over sites, as a method of its own"
     )
     seed: int = Field(0, ge=0)
+
+    @field_validator("rivals")
+    @classmethod
+    def _rivals(cls, value: str | list[str]) -> str | list[str]:
+        if value != "all" and ("phenotype" not in value or len(set(value)) < len(value)):
+            raise ValueError("name each rival once, and phenotype among them: imaging is held against it")
+        return value
+
+    def rivals_of(self, modalities: Collection[str]) -> list[str]:
+        """Rivals of a study with these modalities; with ComBat, the harmonised one too."""
+        other = [*(FMRI_ONLY if "fmri" not in modalities else ()), *(EEG_NETWORKS if "eeg" not in modalities else ())]
+        names = [name for name in get_args(RivalName) if name not in other] if self.rivals == "all" else list(self.rivals)
+        if self.harmonise == "combat" and "linear" in names:
+            names.insert(names.index("linear") + 1, "linear_combat")
+        return names
 
 
 class ExplainOptions(Options):

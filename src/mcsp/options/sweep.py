@@ -9,6 +9,8 @@ from mcsp.options import Options
 
 class SweepOptions(Options):
     scratch: bool = Field(True, description="No pre-training at all")
+    scope: bool = Field(True, description="Pre-training in the other scope: inductive and transductive side by side")
+    tfc: bool = Field(True, description="TF-C-like pre-training: temporal and spectral domain, nothing between modalities")
     losses: bool = Field(True, description="Each loss term left out")
     domains: bool = Field(True, description="Each domain left out, and alone")
     modalities: bool = Field(True, description="Each modality alone")

@@ -4,18 +4,50 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from mcsp.options import Options
 
 
 class SplitOptions(Options):
-    protocol: Literal["kfold", "leave-one-site-out"] = "kfold"
-    n_folds: int = Field(
-        5, ge=2, description="Folds; with leave-one-site-out, groups of whole sites (as many as sites: one each)"
+    protocol: Literal["kfold", "leave-one-site-out", "leave-one-dataset-out", "file"] = Field(
+        "kfold", description="How test subjects are set aside; file: as a table says, e.g. an official split"
+    )
+    n_folds: PositiveInt = Field(
+        5,
+        description="Folds; leaving sites or datasets out, groups of whole ones (as many as there are: one each); with "
+        "file, those of the file",
+    )
+    repeats: PositiveInt = Field(
+        1, description="How often everybody is tested, each time in other folds; every repeat adds n_folds folds"
+    )
+    file: str | None = Field(
+        None,
+        description="With protocol: file, a TSV or CSV that names subjects (uid, or subject and, where there are "
+        "several, dataset) and their part (train, val, test), or the fold that tests them, or both",
+    )
+    others: Literal["exclude", "train"] = Field(
+        "exclude",
+        description="With protocol: file, subjects that it does not name: left out of the folds, or trained on (those without "
+        "relatives among the validation and test subjects)",
     )
     val_share: float = Field(0.15, gt=0, lt=0.5, description="Share of the training part that chooses models")
     seed: int = Field(0, ge=0)
+
+    @field_validator("n_folds")
+    @classmethod
+    def _folds(cls, value: int, info: ValidationInfo) -> int:
+        if value < 2 and info.data.get("protocol") != "file":
+            raise ValueError("input should be greater than or equal to 2: with one fold nobody is left to train on")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> SplitOptions:
+        if (self.protocol == "file") != (self.file is not None):
+            raise ValueError("splits.file and splits.protocol: file go together: give both or neither")
+        if self.protocol == "file" and self.repeats > 1:
+            raise ValueError("splits.repeats draws other folds, a file's are fixed: leave repeats out")
+        return self
 
 
 class ModelOptions(Options):

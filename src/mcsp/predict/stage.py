@@ -43,8 +43,11 @@ TOLERANCE = 0.01  # as a share of the limit
 
 def load_model(folder: Path) -> MCSP | Classifier:
     """The model in a directory, of whichever kind. Raises McspError."""
-    kind = read_json(folder / "config.json").get("kind")
-    return (Classifier if kind == "Classifier" else MCSP).from_pretrained(folder)
+    config = read_json(folder / "config.json")
+    asked = config.get("task", {}).get("kind", "binary")
+    if asked != "binary":
+        raise McspError(f"{folder}: answers a {asked} task: predict applies classifiers of cases and controls, or encoders")
+    return (Classifier if config.get("kind") == "Classifier" else MCSP).from_pretrained(folder)
 
 
 def check_alike(configs: Sequence[dict]) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mcsp.evaluation.comparisons import over_subjects
 from mcsp.evaluation.splits import load_splits
+from mcsp.options.tasks import Task
 from mcsp.store import atomic_path, read_json, read_table, read_tsv
 
 SHOWN = ("auroc", "auprc", "balanced_accuracy", "sensitivity", "specificity", "brier", "calibration_error")
@@ -168,8 +169,7 @@ def run(
     performance, failed = metrics_text(read_tsv(metrics), read_tsv(comparisons)) if metrics and comparisons else ("", [])
     first = configs[0]
     if task:
-        question = f"cases: {', '.join(first['task']['case'])}; controls: {', '.join(first['task']['control'])}"
-        purpose = f"Classifiers of the task `{task}` ({question}), one per fold and seed."
+        purpose = f"Classifiers of the task `{task}` ({Task.model_validate(first['task']).question()}), one per fold and seed."
     else:
         purpose = "Encoders of fMRI and EEG, pre-trained without labels, one model per fold."
     versions = ", ".join(f"{name} {value}" for name, value in first["versions"].items())

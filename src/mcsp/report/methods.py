@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
+FOLDS = {
+    "kfold": "stratified by dataset, site and label, ",
+    "leave-one-site-out": "whole sites together, ",
+    "leave-one-dataset-out": "whole datasets together, ",
+    "file": "as fixed beforehand by a table, ",
+}
+
 
 def methods_text(study: dict, people: pd.DataFrame) -> str:
     """What a paper's methods section would say of this run."""
@@ -43,10 +50,11 @@ def methods_text(study: dict, people: pd.DataFrame) -> str:
             "orthogonalised envelope correlation."
         )
     p, m, s = study["pretrain"], study["pretrain"]["model"], study["splits"]
+    again = f"{s['repeats']} times with other folds, " if s["repeats"] > 1 else ""
     weights = ", ".join(f"{name.upper()} {p['loss'][name]:g}" for name in ("id", "cd", "im", "cm"))
     sentences.append(
-        f"Subjects were split into {s['n_folds']} folds ({s['protocol']}, seed {s['seed']}), "
-        f"{'stratified by dataset, site and label, ' if s['protocol'] == 'kfold' else 'whole sites together, '}"
+        f"Subjects were split into {s['n_folds']} fold(s) ({s['protocol']}, seed {s['seed']}), "
+        f"{FOLDS[s['protocol']]}{again}"
         "relatives together; "
         f"{s['val_share']:.0%} of each training part chose models. MCSP (width {m['width']}, {len(m['modalities'])} "
         "modalities, "

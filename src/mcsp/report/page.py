@@ -16,6 +16,7 @@ import yaml
 from mcsp import __version__
 from mcsp.bench import stage_costs
 from mcsp.evaluation.comparisons import over_subjects
+from mcsp.options.tasks import Task
 from mcsp.report.methods import methods_text
 from mcsp.store import atomic_path, read_json, read_table, read_tsv
 
@@ -25,6 +26,7 @@ SECTIONS = {
     "cohort": "Cohort",
     "training": "Training",
     "performance": "Performance",
+    "others": "Other tasks",
     "controls": "Controls",
     "biomarkers": "Biomarkers",
     "exclusions": "Exclusions",
@@ -177,13 +179,14 @@ def run(
     comparisons: Sequence[Path],
     verdicts: Sequence[Path],
     statistics: Sequence[Path],
+    others: Sequence[Path],
     controls: Path | None,
     figures: Sequence[Path],
     benchmarks: Path,
     out: Path,
 ) -> None:
     """Write the page. `study`: the whole study as plain values, with `source`, the name of its file; `statistics`: the
-    directories of the tasks' tables; `controls`: their table, once they ran.
+    directories of the tasks' tables; `others`: metrics of the other tasks; `controls`: their table, once they ran.
     """
     people, left_out = read_table(cohort), read_tsv(exclusions)
     tasks = [{"name": name, "title": task["title"] or name} for name, task in study["tasks"].items()]
@@ -205,6 +208,10 @@ def run(
             for t, folder in zip(tasks, statistics)
             for file, name in STATISTICS.items()
         ],
+        "others": [
+            _file_table(f"{task['title'] or name}: {Task.model_validate(task).question()}", path, drop=["task"])
+            for (name, task), path in zip(study["other_tasks"].items(), others)
+        ],
         "controls": [_file_table("All controls", controls, long=True)] if controls else [],
         "biomarkers": [_file_table(f"Verdicts on the methods: {t['title']}", v, long=True) for t, v in zip(tasks, verdicts)],
         "exclusions": [_file_table("Who or what was left out, and why", exclusions)],
@@ -212,6 +219,11 @@ def run(
     }
     texts = {
         "performance": "Tables for a paper, as TSV and LaTeX, lie in the study's results under tables/.",
+        "others": (
+            "Sanity checks, whose strength is known: several classes, or a number, on the same folds, beside rivals."
+            if others
+            else "None was asked for."
+        ),
         "controls": controls_text(read_tsv(controls) if controls else None),
         "methods": methods_text(study, people),
         "biomarkers": (

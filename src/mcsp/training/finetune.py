@@ -6,11 +6,9 @@ import copy
 from pathlib import Path
 
 import lightning as L
-import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from mcsp.code import code_version
@@ -25,14 +23,17 @@ from mcsp.store import read_table, write_tsv
 from mcsp.training.data import PairedSampler, Subjects
 from mcsp.training.engine import History, cosine_with_warmup, fingerprint, fit, step_seed
 from mcsp.training.feed import Feed
+from mcsp.training.objective import Objective, check_answers
 from mcsp.training.probe import start_at_linear_model
 
 COLUMNS = {
     "epoch": "Epoch, from 0; -1: the linear model that training starts from",
     "split": "train or val subjects",
     "lr": "Learning rate of the head at the epoch's end",
-    "loss": "Class-balanced cross entropy",
+    "loss": "Class-balanced cross entropy; in regression Huber's, in standard deviations",
     "auroc": "AUROC on validation subjects; n/a for training subjects, or with one class",
+    "balanced_accuracy": "Mean recall of the classes among validation subjects; n/a in other tasks",
+    "r": "Correlation with the true value over validation subjects; n/a in other tasks",
 }
 
 
@@ -63,28 +64,25 @@ def drop_modalities(batch: Batch, probability: float) -> Batch:
 
 
 class Finetuning(L.LightningModule):
-    """Class-balanced cross entropy; the state with the lowest validation loss is kept in `best`."""
+    """The loss of the task's objective, on training subjects and, at the end of each epoch, on validation subjects."""
 
-    def __init__(self, model: Classifier, options: FinetuneOptions, weights: Tensor, steps: int, seed: int, history: History):
+    def __init__(
+        self, model: Classifier, options: FinetuneOptions, objective: Objective, steps: int, seed: int, history: History
+    ):
         super().__init__()
         self.model, self.options, self.steps, self.seed, self.history = model, options, steps, seed, history
-        self.register_buffer("class_weight", weights)
+        self.objective = objective
         self.scores: list[tuple[Tensor, Tensor]] = []
 
     def transfer_batch_to_device(self, batch, device, dataloader_idx):
         """Lightning's hook."""
         return batch[0].to(device), batch[1].to(device)
 
-    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Cross entropy, each class with half of the weight."""
-        weight = self.class_weight[y.long()]
-        return torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), y, weight)
-
     def training_step(self, batch, index: int) -> Tensor:
         """One step."""
         torch.manual_seed(step_seed(self.seed, 1, self.global_step))
         x, y = batch
-        loss = self.loss(self.model(drop_modalities(x, self.options.modality_dropout)), y)
+        loss = self.objective(self.model(drop_modalities(x, self.options.modality_dropout)), y)
         self.history.add("train", {"loss": loss}, {"loss": len(y)})
         return loss
 
@@ -109,9 +107,7 @@ class Finetuning(L.LightningModule):
         """Write down what validation subjects gave."""
         logits, y = (torch.cat(parts) for parts in zip(*self.scores))
         self.scores.clear()
-        terms = {"loss": self.loss(logits, y)}
-        if 0 < y.mean() < 1:
-            terms["auroc"] = torch.tensor(roc_auc_score(y.cpu(), logits.float().cpu()))
+        terms = {"loss": self.objective(logits, y), **self.objective.scores(logits, y)}
         self.history.add("val", terms, dict.fromkeys(terms, len(y)))
         self.history.close(epoch, self.optimizers().param_groups[-1]["lr"])
 
@@ -169,16 +165,15 @@ class KeepBest(Callback):
 def labelled_parts(
     cohort: pd.DataFrame, splits: pd.DataFrame, fold: int, task: Task, modalities: list[str]
 ) -> dict[str, pd.Series]:
-    """Labels of the training and the validation subjects. Raises McspError when the training part has one class only."""
+    """Answers of the training and the validation subjects. Raises McspError when the training part lacks a class."""
     seen = cohort[cohort[[f"has_{m}" for m in modalities]].any(axis=1)]
     y = task_labels(seen, task)
     parts = {}
     for name in ("train", "val"):
-        uids = [uid for uid in part(splits, fold, name) if uid in y.index]
-        guard(splits, fold, uids, name)
-        parts[name] = y.loc[uids]
-    if parts["train"].nunique() < 2 or len(parts["val"]) == 0:
-        raise McspError(f"fold {fold}: too few subjects of the task in its training part: use fewer folds, or more subjects")
+        parts[name] = y.loc[[uid for uid in part(splits, fold, name) if uid in y.index]]
+    check_answers(parts["train"], task, fold)
+    if len(parts["val"]) == 0:
+        raise McspError(f"fold {fold}: no validation subject of the task: use a larger splits.val_share, or more subjects")
     if parts["val"].nunique() < 2:
         print(f"warning: fold {fold}: validation subjects are of one class: a larger splits.val_share chooses epochs better")
     return parts
@@ -209,10 +204,13 @@ def run(
     if base.config["splits"]["sha256"] != record["sha256"] or base.config["fold"] != fold:
         raise McspError(f"{pretrained}: pre-trained for other folds than {splits}: rerun `snakemake pretrain`")
     y = labelled_parts(table, folds, fold, task, sorted({m for m, _ in base.keys}))
-    subjects = {name: Labelled(stores, table, own, base.keys) for name, own in y.items()}
+    objective = Objective(task, y["train"])
+    subjects = {name: Labelled(stores, table, objective.encode(own), base.keys) for name, own in y.items()}
+    for name, own in subjects.items():
+        guard(folds, fold, own.uids, name)
     config = {
         **base.config,
-        "head": {"hidden": options.hidden, "dropout": options.dropout},
+        "head": {"hidden": options.hidden, "dropout": options.dropout, **objective.head},
         "task": task.model_dump(mode="json"),
         "seed": seed,
         "finetune": options.model_dump(mode="json", exclude={"seeds"}),
@@ -224,11 +222,9 @@ def run(
     model = Classifier(config)
     model.backbone.load_state_dict(base.state_dict())
     start_at_linear_model(model, subjects["train"], step_seed(seed, 2, fold))
-    counts = np.bincount(subjects["train"].y.int().numpy(), minlength=2)
-    weights = torch.tensor(counts.sum() / (2 * counts), dtype=torch.float32)
     kept, log = KeepBest(options.patience), History()
     sampler = PairedSampler(subjects["train"].has, options.batch_size, step_seed(seed, fold))
-    module = Finetuning(model, options, weights, options.epochs * len(sampler), step_seed(seed, 3, fold), log)
+    module = Finetuning(model, options, objective, options.epochs * len(sampler), step_seed(seed, 3, fold), log)
     val = Feed(subjects["val"], list(PairedSampler(subjects["val"].has, options.batch_size, 0)))
     fit(
         module, Feed(subjects["train"], sampler), val, epochs=options.epochs, folder=out / "checkpoints",

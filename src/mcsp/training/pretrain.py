@@ -164,9 +164,8 @@ def describe_history(table) -> dict[str, str]:
 
 
 def _validation(cohort, splits, fold: int, stores: Path, keys, options: PretrainOptions):
-    uids = part(splits, fold, "val")
-    guard(splits, fold, uids, "val")
-    subjects = Subjects(stores, cohort, uids, keys)
+    subjects = Subjects(stores, cohort, part(splits, fold, "val"), keys)
+    guard(splits, fold, subjects.uids, "val")
     return (
         make_feed(subjects, list(PairedSampler(subjects.has, options.batch_size, options.seed)), options)
         if len(subjects) > 3
@@ -208,13 +207,12 @@ def run(
     torch.set_num_threads(threads)
     table, folds = read_table(cohort), load_splits(splits)
     allowed = ("train", "test") if options.scope == "transductive" else ("train",)
-    uids = part(folds, fold, *allowed)
-    guard(folds, fold, uids, *allowed)
-    uids = drawn(uids, options.subject_share, step_seed(options.seed, 4, fold))
+    uids = drawn(part(folds, fold, *allowed), options.subject_share, step_seed(options.seed, 4, fold))
     keys = study_keys(table, options.model.modalities, options.model.domains)
     if not keys:
         raise McspError(f"pretrain.model.modalities: nobody in the cohort has {' or '.join(options.model.modalities)}")
     subjects = Subjects(stores, table, uids, keys)
+    guard(folds, fold, subjects.uids, *allowed)  # all that is fitted below is fitted on these
     shapes = {"/".join(key): list(subjects.shapes[key]) for key in keys}
     sizes = options.model.model_dump(exclude={"modalities", "domains"})
     code, frozen = code_version("mcsp.training.pretrain"), read_record(splits)
