@@ -433,7 +433,8 @@ def test_a_subject_that_takes_too_long_is_interrupted_and_excluded(dataset, tmp_
     dataset.stand_in(
         "apptainer",
         f"""
-import os
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background of a shell inherit that it is ignored
 try:
     time.sleep(60)
     pathlib.Path({str(tmp_path / "finished")!r}).touch()
