@@ -175,7 +175,7 @@ def test_eeg_amplitude_and_line_noise(atlas_table):
         data = simulate_eeg(
             rng(1),
             atlas,
-            Traits(0.0, np.ones(6), np.ones(6), np.zeros(0)),
+            plain,
             [],
             site,
             alpha,
