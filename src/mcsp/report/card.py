@@ -75,11 +75,14 @@ def folds_text(splits: pd.DataFrame, config: dict) -> str:
 
 
 def _last(history: pd.DataFrame, column: str, epoch: int | None) -> list[str]:
-    """Training and validation value of an epoch (the last one without a number)."""
+    """Training and validation value of an epoch (the last one without a number); n/a where it has none, as the training
+    subjects have none at the start (-1).
+    """
     texts = []
     for part in ("train", "val"):
         own = history[history["split"] == part].set_index("epoch")[column] if len(history) else pd.Series(dtype=float)
-        texts.append("n/a" if own.empty else f"{own.loc[own.index[-1] if epoch is None else epoch]:.4g}")
+        value = own.get(epoch) if epoch is not None else None if own.empty else own.iloc[-1]
+        texts.append("n/a" if value is None else f"{value:.4g}")
     return texts
 
 
@@ -90,7 +93,7 @@ def training_text(folders: Sequence[Path], configs: Sequence[dict]) -> str:
     for folder, config in zip(folders, configs):
         history, epoch = read_tsv(folder / "history.tsv"), config.get("best_epoch")
         epochs = int(history["epoch"].max()) + 1 if len(history) else 0
-        kept = "" if epoch is None else f" (kept: {epoch})"
+        kept = "" if epoch is None else f" (kept: {epoch})" if epoch >= 0 else " (kept: the linear start)"
         subjects = config.get("n_train", config["n_subjects"])
         rows.append(
             [folder.name, subjects, f"{epochs}{kept}", *_last(history, kind, epoch), f"`{config['weights_sha256'][:16]}`"]
