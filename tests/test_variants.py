@@ -32,10 +32,10 @@ def test_tfc_is_what_its_name_says():
     assert found["tfc"].kind == found["scratch"].kind == "pre-training"
     own = parse_study(overlay(base.model_dump(mode="json"), found["tfc"].changes)).pretrain
     assert own.model.domains == ["temporal", "spectral"]
-    assert own.loss.model_dump() == {**base.pretrain.loss.model_dump(), "im": 0, "cm": 0, "kd": 0}
+    assert own.loss.model_dump() == {**base.pretrain.loss.model_dump(), "im": 0, "cm": 0, "cf": 0, "kd": 0}
     assert own.loss.id > 0 < own.loss.cd
     assert own.model.modalities == base.pretrain.model.modalities
-    alike = {"model": {"domains": ["temporal", "spectral"]}, "loss": {"im": 0, "cm": 0, "kd": 0}}
+    alike = {"model": {"domains": ["temporal", "spectral"]}, "loss": {"im": 0, "cm": 0, "cf": 0, "kd": 0}}
     for changes in (alike, {"model": {"domains": ["spatial", "temporal"]}}, {"epochs": 0}, {"loss": {"id": 0, "cd": 0}}):
         assert "tfc" not in variants(study(pretrain=changes))
 
@@ -49,8 +49,9 @@ def test_each_variant_changes_one_thing():
     }
     assert changed["scratch"] == ["pretrain.epochs"]
     assert changed["scope-transductive"] == ["pretrain.scope"]
-    assert changed["tfc"] == ["pretrain.loss.cm", "pretrain.loss.im", "pretrain.loss.kd", "pretrain.model.domains"]
+    assert changed["tfc"] == [f"pretrain.{name}" for name in ("loss.cf", "loss.cm", "loss.im", "loss.kd", "model.domains")]
     assert changed["no-cm"] == ["pretrain.loss.cm"]
+    assert changed["no-cf"] == ["pretrain.loss.cf"]
     assert changed["only-eeg"] == ["pretrain.model.modalities"]
     assert changed["no-spatial"] == changed["only-spatial"] == ["pretrain.model.domains"]
     assert changed["subjects-25"] == ["pretrain.subject_share"]

@@ -131,7 +131,7 @@ class PlainDataset(torch.utils.data.Dataset):
         n_valid = {"fmri": torch.tensor(self.bench.fmri[1]), "eeg": torch.tensor(self.bench.eeg[0])}
         seed = int(torch.randint(2**31, ()))  # of the worker's own stream
         alone = Batch({key: value[None] for key, value in x.items()}, present, n_valid)
-        view = augmented(alone, self.strength, torch.Generator().manual_seed(seed))
+        view = augmented(alone, self.strength, torch.Generator().manual_seed(seed), {})
         return x, {key: value[0] for key, value in view.x.items()}, present, n_valid
 
 
@@ -163,7 +163,7 @@ def plain(folder: Path, bench: Bench, *, joint: bool) -> dict[str, float]:
     return {"seconds": (_now(device) - started) / bench.epochs, "cpu": (_cpu_s() - cpu) / bench.epochs}
 
 
-NONE = dict.fromkeys(("id", "cd", "im", "cm"), 0.0)
+NONE = dict.fromkeys(("id", "cd", "im", "cm", "cf"), 0.0)
 
 
 def _now(device: torch.device) -> float:

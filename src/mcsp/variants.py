@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mcsp.study import Study
 
-LOSSES = ("id", "cd", "im", "cm", "kd")
+LOSSES = ("id", "cd", "im", "cm", "cf", "kd")
 
 
 class Variant(NamedTuple):
@@ -28,9 +28,9 @@ def _tfc(study: Study) -> dict:
     lacks one of these domains, learns nothing from them, or is that already.
     """
     model, loss = study.pretrain.model, study.pretrain.loss
-    ours = {"model": {"domains": ["temporal", "spectral"]}, "loss": {"im": 0.0, "cm": 0.0, "kd": 0.0}}
+    ours = {"model": {"domains": ["temporal", "spectral"]}, "loss": {"im": 0.0, "cm": 0.0, "cf": 0.0, "kd": 0.0}}
     possible = {"temporal", "spectral"} <= set(model.domains) and (loss.id or loss.cd) and study.pretrain.epochs
-    same = len(model.domains) == 2 and not (loss.im or loss.cm or loss.kd)
+    same = len(model.domains) == 2 and not (loss.im or loss.cm or loss.cf or loss.kd)
     return {"pretrain": ours} if possible and not same else {}
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from pytorch_metric_learning.losses import NTXentLoss
@@ -107,7 +108,8 @@ def test_cross_modal_terms_need_both_modalities():
     z, present, teacher = study()
     view = {key: value.detach() for key, value in z.items()}
     terms = mcsp_losses(z, view, z, present, LossWeights(id=0, cd=0, kd=0), teacher)
-    assert set(terms) == {"total"} | {f"{kind}_{d}" for kind in ("im", "cm") for d in ("spatial", "temporal", "spectral")}
+    by_domain = {f"{kind}_{d}" for kind in ("im", "cm") for d in ("spatial", "temporal", "spectral")}
+    assert set(terms) == {"total", "cf_all"} | by_domain
     terms["total"].backward()
     both = present["fmri"] & present["eeg"]
     for value in z.values():
@@ -115,7 +117,7 @@ def test_cross_modal_terms_need_both_modalities():
         assert (value.grad[both] != 0).any()
 
 
-@pytest.mark.parametrize("term", ["id", "cd", "im", "cm", "kd"])
+@pytest.mark.parametrize("term", ["id", "cd", "im", "cm", "cf", "kd"])
 def test_terms_are_weighted_and_switched_off_alone(term):
     z, present, teacher = study()
     view = {key: value.flip(1) for key, value in z.items()}
@@ -126,6 +128,20 @@ def test_terms_are_weighted_and_switched_off_alone(term):
     torch.testing.assert_close(base["total"] - off["total"], own)
     twice = mcsp_losses(z, view, z, present, LossWeights(**{term: 2.0}), teacher)
     torch.testing.assert_close(twice["total"] - base["total"], own)
+
+
+def test_the_fused_term_compares_the_mean_directions_of_those_who_have_both():
+    z, present, teacher = study()
+    terms = mcsp_losses(z, z, z, present, LossWeights(), teacher)
+    both = (present["fmri"] & present["eeg"]).numpy()
+    whole = []
+    for modality in ("fmri", "eeg"):
+        parts = [value.detach().double().numpy()[both] for key, value in z.items() if key[0] == modality]
+        mean = sum(part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts)
+        whole.append(torch.from_numpy(mean))
+    assert terms["cf_all"].item() == pytest.approx(nt_xent(*whole, LossWeights().temperature).item(), rel=1e-5)
+    one = {key: value for key, value in z.items() if key[1] == "spatial"}
+    assert "cf_all" not in mcsp_losses(one, one, one, present, LossWeights(), teacher)  # it would be cm_spatial again
 
 
 def test_one_modality_alone_works():
@@ -172,7 +188,7 @@ def test_a_student_like_the_teacher_costs_nothing_and_the_teacher_gets_no_gradie
 
 def test_a_subject_with_one_modality_learns_from_the_teacher_and_stands_in_its_distribution():
     z, present, teacher = study()
-    weights = LossWeights(id=0, cd=0, im=0, cm=0)
+    weights = LossWeights(id=0, cd=0, im=0, cm=0, cf=0)
     mcsp_losses(z, z, z, present, weights, teacher)["total"].backward()
     for (modality, _), value in z.items():
         assert (value.grad[~present[modality]] == 0).all()

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from mcsp.errors import McspError
 from mcsp.model.augment import Augmentation, augmented
 from mcsp.model.batch import Batch
-from mcsp.model.encoders import Scaler, start_at_components, transformer
+from mcsp.model.encoders import Projector, Scaler, start_at_components, transformer
 from mcsp.model.mcsp import MCSP, Classifier
 
 SHAPES = {
@@ -146,7 +146,7 @@ def test_views_are_drawn_from_the_seed_and_keep_their_domain():
     batch, strength = make_batch(), Augmentation(node_drop=0.3, edge_drop=0.3)
 
     def draw(seed):
-        return augmented(batch, strength, torch.Generator().manual_seed(seed)).x
+        return augmented(batch, strength, torch.Generator().manual_seed(seed), {}).x
 
     first, same, other = draw(1), draw(1), draw(2)
     for key in batch.x:
@@ -156,15 +156,15 @@ def test_views_are_drawn_from_the_seed_and_keep_their_domain():
     for modality in ("fmri", "eeg"):
         torch.testing.assert_close(first[modality, "spatial"], first[modality, "spatial"].transpose(-1, -2))
         assert (first[modality, "spectral"] >= 0).all()
-        ceiling = 0.1 * batch.x[modality, "spectral"].flatten(1).amax(1)
-        rise = (first[modality, "spectral"] - batch.x[modality, "spectral"]).flatten(1).amax(1)
+        ceiling = 0.1 * batch.x[modality, "spectral"].amax(-1, keepdim=True)  # of each spectrum
+        rise = first[modality, "spectral"] - batch.x[modality, "spectral"]
         assert (rise <= ceiling + 1e-6).all()
 
 
 def test_views_without_strength_are_the_input():
     batch = make_batch()
     still = Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0))
-    views = augmented(batch, still, torch.Generator().manual_seed(0)).x
+    views = augmented(batch, still, torch.Generator().manual_seed(0), {}).x
     for key, value in batch.x.items():
         torch.testing.assert_close(views[key], value)
 
@@ -172,9 +172,40 @@ def test_views_without_strength_are_the_input():
 def test_share_of_removed_components_is_as_asked():
     x = {("eeg", "spectral"): torch.ones(200, 3, 2, 50)}
     batch = Batch(x, {"eeg": torch.ones(200, dtype=torch.bool)}, {"eeg": torch.full((200,), 3)})
-    view = augmented(batch, Augmentation(spectral_addition=0.0), torch.Generator().manual_seed(0)).x["eeg", "spectral"]
+    view = augmented(batch, Augmentation(spectral_addition=0.0), torch.Generator().manual_seed(0), {}).x["eeg", "spectral"]
     assert (view == 0).float().mean().item() == pytest.approx(0.1, abs=0.01)
     assert ((view == 0).all(dim=(1, 2)) | (view == 1).all(dim=(1, 2))).all()  # a component goes as a whole
+
+
+def test_what_a_view_leaves_out_is_what_everybody_has():
+    """Where a view without noise differs from its input, it is the centre, which the standardiser has in the inputs' units."""
+    batch = make_batch()
+    quiet = Augmentation(jitter=0.0, scale=0.0, time_mask=0.0, spectral_addition=0.0, node_drop=0.3, edge_drop=0.3)
+    keys = [(m, d) for m in ("fmri", "eeg") for d in ("spatial", "spectral")]
+    rng = torch.Generator().manual_seed(1)
+    centres = {key: torch.rand(batch.x[key].shape[2 if key == ("eeg", "spectral") else 1 :], generator=rng) for key in keys}
+    views = augmented(batch, quiet, torch.Generator().manual_seed(0), centres).x
+    for key in keys:
+        centre = centres[key].expand_as(views[key])
+        left = ~torch.isclose(views[key], batch.x[key], atol=1e-6)
+        assert 0 < left.float().mean() < 0.9
+        torch.testing.assert_close(views[key][left], centre[left])
+    scaler = Scaler((4,), amplitude=True)
+    scaler.mean.copy_(torch.tensor([0.1, 1, 2, 0]))
+    scaler.unit.fill_(0.3)
+    torch.testing.assert_close(scaler(scaler.centre()), torch.zeros(4), atol=1e-6, rtol=0)
+
+
+def test_the_projector_begins_with_the_mean_over_segments_and_can_tell_them_apart():
+    torch.manual_seed(0)
+    projector = Projector(8, 5, segments=6, segment_features=2)
+    h, segments = torch.randn(3, 8), torch.randn(3, 6, 8)
+    torch.testing.assert_close(projector(h, segments), projector(h, segments.flip(1)))
+    projector(h, segments).square().sum().backward()
+    assert projector.segments.weight.grad.abs().min() > 0
+    with torch.no_grad():
+        projector.segments.weight -= projector.segments.weight.grad
+    assert not torch.allclose(projector(h, segments), projector(h, segments.flip(1)))
 
 
 def test_standardisation_in_one_buffer_is_the_formula_and_leaves_its_input():

@@ -4,14 +4,14 @@ import mne
 import numpy as np
 import pytest
 from nilearn.glm.first_level import spm_hrf
-from scipy.signal import welch
+from scipy.signal import butter, hilbert, sosfiltfilt, welch
 from scipy.stats import skew, spearmanr
 
 from mcsp.atlas import load_atlas
 from mcsp.motion import framewise_displacement
 from mcsp.options.simulate import AmplitudeEffect, BandEffect, EdgeEffect, SimulatedSite
 from mcsp.simulate import forward, signals
-from mcsp.simulate.eeg import simulate_eeg
+from mcsp.simulate.eeg import shared_amplitude, simulate_eeg, source_activity
 from mcsp.simulate.signals import DT, Traits
 
 
@@ -26,6 +26,15 @@ def test_band_noise_stays_in_its_band():
     freqs = np.fft.rfftfreq(4000, DT)
     outside = (freqs < 0.02 - 1e-9) | (freqs > 0.06 + 1e-9)
     assert power[:, outside].max() < 1e-12 * power.max()
+
+
+def test_band_noise_has_the_stated_slope():
+    x = signals.band_noise(rng(), (50, 4000), DT, (0.01, 0.1), 1.0)
+    np.testing.assert_allclose(x.std(axis=1), 1)
+    freqs = np.fft.rfftfreq(4000, DT)
+    inside = (freqs >= 0.0105) & (freqs <= 0.0995)
+    power = (np.abs(np.fft.rfft(x)) ** 2).mean(axis=0)[inside]
+    assert np.polyfit(np.log(freqs[inside]), np.log(power), 1)[0] == pytest.approx(-1, abs=0.05)
 
 
 def test_haemodynamic_response_is_spms():
@@ -113,6 +122,20 @@ def test_effects_touch_only_who_has_them():
     assert not np.allclose(plain[:2], amplitude[:2])
 
 
+def test_strong_networks_share_more_of_their_amplitude():
+    """Envelope correlation (scipy's analytic signal) between two sources of a network rises with its strength; that between
+    networks stays near zero.
+    """
+    n, sfreq, bursts = 100_000, 250.0, rng(3)
+    shared = shared_amplitude(bursts, np.array([0.5, 1.5]), sfreq, n)[[0, 0, 1, 1]]
+    sources = source_activity(rng(4), {"alpha": np.full(4, 5.0)}, {"alpha": shared}, sfreq)
+    sos = butter(4, (8, 13), btype="bandpass", fs=sfreq, output="sos")
+    r = np.corrcoef(np.abs(hilbert(sosfiltfilt(sos, sources))))
+    assert r[0, 1] + 0.15 < r[2, 3] < 0.8
+    assert r[0, 1] > 0.05
+    assert np.abs(r[:2, 2:]).max() < 0.05
+
+
 def test_bold_response_has_the_runs_length():
     activity = signals.band_noise(rng(), (5, 600), DT, signals.SLOW)
     assert signals.bold_response(activity, 240.0, 2.0).shape == (5, 120)
@@ -195,5 +218,6 @@ def test_eeg_amplitude_and_line_noise(atlas_table):
         names = forward.channel_names(19)
         assert 5 < rms[names.index("O1")] < 60
         assert rms[names.index("O1")] > 1.5 * rms[names.index("Fz")]
-        front, back = (skew(mne.filter.filter_data(data[names.index(c)], 250, 0.5, 8, verbose=False)) for c in ("Fp1", "Pz"))
-        assert front > 0.7 > 0.3 > abs(back)  # blinks
+        slow = skew(mne.filter.filter_data(data, 250, 0.5, 8, verbose=False), axis=1)  # of blinks
+        behind = [names.index(name) for name in ("P3", "Pz", "P4", "O1", "O2")]
+        assert slow[names.index("Fp1")] > 0.7 > 0.3 > abs(slow[behind].mean())

@@ -205,4 +205,4 @@ def test_without_its_term_there_is_no_teacher(stored_study, frozen, options, tmp
 
 def test_the_teacher_alone_is_refused():
     with pytest.raises(ValueError, match="kd alone is content with one embedding for everybody"):
-        LossOptions(id=0, cd=0, cm=0)
+        LossOptions(id=0, cd=0, cm=0, cf=0)

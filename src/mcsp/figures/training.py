@@ -18,7 +18,15 @@ COLUMNS = {
     "term": "Loss term",
     "value": "Mean loss over the epoch, in nats",
 }
-TITLES = {"id": "L_ID: views", "cd": "L_CD: domains", "im": "L_IM: similarities", "cm": "L_CM: modalities"}
+TITLES = {
+    "id": "L_ID: views",
+    "cd": "L_CD: domains",
+    "im": "L_IM: similarities",
+    "cm": "L_CM: modalities",
+    "cf": "L_CF: modalities, whole",
+    "kd": "L_KD: teacher",
+    "total": "weighted total",
+}
 
 
 def run(*, histories: Sequence[Path], out: Path, options: FigureOptions) -> None:
@@ -43,7 +51,7 @@ def run(*, histories: Sequence[Path], out: Path, options: FigureOptions) -> None
                 panel.plot(fold["epoch"], fold["value"], color=colour, alpha=0.3, linewidth=0.7)
             mean = side.groupby("epoch")["value"].mean()
             panel.plot(mean.index, mean, color=colour, label={"train": "training", "val": "validation"}[split])
-        panel.set_title(TITLES.get(family, "weighted total"), loc="left", fontsize=8)
+        panel.set_title(TITLES[family], loc="left", fontsize=8)
         panel.set_xlabel("epoch")
     axes[0][0].set_ylabel("loss, nats")
     axes[0][0].legend()

@@ -5,12 +5,13 @@ A view is built in the buffer of its random numbers: each further copy of a batc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
-from mcsp.model.batch import Batch
+from mcsp.model.batch import Batch, Key
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,24 @@ def temporal_view(x: Tensor, strength: Augmentation, generator: Generator, *, se
     return noise.mul_(kept * strength.jitter * _spread(x)).addcmul_(x, kept * gain)
 
 
-def spectral_view(x: Tensor, strength: Augmentation, generator: Generator) -> Tensor:
-    """Remove a share of the frequency components and raise another, by at most `spectral_max` of the largest amplitude.
+def spectral_view(x: Tensor, strength: Augmentation, generator: Generator, centre: Tensor | float) -> Tensor:
+    """Replace a share of the frequency components by `centre` (..., F), and raise another, by at most `spectral_max` of the
+    largest amplitude of its spectrum.
 
     `x`: (B, ..., F) amplitudes. Source: Zhang et al. 2022 (TF-C), removal and addition of spectral components.
     """
     shape = (len(x), *(1,) * (x.ndim - 2), x.shape[-1])
     kept = (_uniform(x, shape, generator) >= strength.spectral_removal).to(x.dtype)
     raised = _uniform(x, shape, generator) < strength.spectral_addition
-    ceiling = strength.spectral_max * x.flatten(1).amax(dim=1).reshape(-1, *(1,) * (x.ndim - 1))
-    return _uniform(x, tuple(x.shape), generator).mul_(raised * ceiling).addcmul_(x, kept)
+    ceiling = strength.spectral_max * x.amax(dim=-1, keepdim=True)
+    return _uniform(x, tuple(x.shape), generator).mul_(raised * ceiling).addcmul_(x, kept).add_((1 - kept) * centre)
 
 
-def spatial_view(x: Tensor, strength: Augmentation, generator: Generator) -> Tensor:
-    """Drop nodes and edges of symmetric graphs and add symmetric noise. `x`: (B, ..., N, N)."""
+def spatial_view(x: Tensor, strength: Augmentation, generator: Generator, centre: Tensor | float) -> Tensor:
+    """Replace nodes and edges of symmetric graphs by those of `centre` (..., N, N) and add symmetric noise to the others.
+
+    `x`: (B, ..., N, N).
+    """
     n = x.shape[-1]
     ones = (1,) * (x.ndim - 3)
     node = (_uniform(x, (len(x), *ones, n), generator) >= strength.node_drop).to(x.dtype)
@@ -74,17 +79,20 @@ def spatial_view(x: Tensor, strength: Augmentation, generator: Generator) -> Ten
     noise = torch.triu(strength.jitter * _normal(x, tuple(x.shape), generator), diagonal=1)
     noise = (noise + noise.transpose(-1, -2)) * _spread(x)
     kept = (edge + edge.transpose(-1, -2)) * node[..., :, None] * node[..., None, :]
-    return (x + noise) * kept
+    return noise.add_(x).sub_(centre).mul_(kept).add_(centre)
 
 
-def augmented(batch: Batch, strength: Augmentation, generator: Generator) -> Batch:
-    """A view of every input of a batch."""
+def augmented(batch: Batch, strength: Augmentation, generator: Generator, centres: Mapping[Key, Tensor]) -> Batch:
+    """A view of every input of a batch. What it leaves out of graphs and spectra becomes what the training subjects have in
+    the mean, `centres` (modality, domain) -> a row's shape, or 0 where there is none: amplitudes and connectivity are far
+    from 0 in everybody, and 0 would say more than what it hides.
+    """
     views = {}
-    for (modality, domain), x in batch.x.items():
-        if domain == "spatial":
-            views[modality, domain] = spatial_view(x, strength, generator)
-        elif domain == "spectral":
-            views[modality, domain] = spectral_view(x, strength, generator)
+    for key, x in batch.x.items():
+        modality, domain = key
+        if domain == "temporal":
+            views[key] = temporal_view(x, strength, generator, segmented=modality == "eeg")
         else:
-            views[modality, domain] = temporal_view(x, strength, generator, segmented=modality == "eeg")
+            view = spatial_view if domain == "spatial" else spectral_view
+            views[key] = view(x, strength, generator, centres.get(key, 0.0))
     return Batch(views, batch.present, batch.n_valid)

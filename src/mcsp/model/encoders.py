@@ -47,6 +47,10 @@ class Scaler(nn.Module):
         """Before standardisation."""
         return torch.log1p(x.clamp_min(0) / self.unit) if self.amplitude else x
 
+    def centre(self) -> Tensor:
+        """The training subjects' mean, in the units of the input; of amplitudes that of their logarithm."""
+        return torch.expm1(self.mean) * self.unit if self.amplitude else self.mean
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.amplitude or x.requires_grad:
             return (self.raw(x) - self.mean) / self.scale
@@ -265,15 +269,22 @@ def make_encoder(modality: str, domain: str, sizes: Architecture) -> nn.Module:
 
 
 class Projector(nn.Module):
-    """h -> z of dimension `dim`. With `segments`, each segment's features are reduced and put side by side (figure 2 of
-    the paper).
+    """h -> z of dimension `dim`. With `segments`, each segment's features are reduced, put side by side (figure 2 of the
+    paper) and read beside h; their weights start at zero. Side by side alone, drawn at random, 125 segments are 125 times
+    one segment's noise, where their mean, h, has a 125th of its variance.
     """
 
     def __init__(self, width: int, dim: int, segments: int = 0, segment_features: int = 0):
         super().__init__()
+        self.enter = nn.Linear(width, width)
+        self.leave = nn.Linear(width, dim)
         self.reduce = nn.Linear(width, segment_features) if segments else None
-        size = segments * segment_features or width
-        self.net = nn.Sequential(nn.Linear(size, width), nn.GELU(), nn.Linear(width, dim))
+        if segments:
+            self.segments = nn.Linear(segments * segment_features, width, bias=False)
+            nn.init.zeros_(self.segments.weight)
 
     def forward(self, h: Tensor, segments: Tensor | None) -> Tensor:
-        return self.net(h if self.reduce is None else self.reduce(segments).flatten(1))
+        hidden = self.enter(h)
+        if self.reduce is not None:
+            hidden = hidden + self.segments(self.reduce(segments).flatten(1))
+        return self.leave(nn.functional.gelu(hidden))

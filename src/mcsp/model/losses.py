@@ -23,6 +23,7 @@ class LossWeights:
     cd: float = 1.0
     im: float = 1.0
     cm: float = 1.0
+    cf: float = 1.0
     kd: float = 1.0
     temperature: float = 0.2
     im_temperature: float = 0.2
@@ -101,7 +102,8 @@ def mcsp_losses(
     weights: LossWeights,
     teacher: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """All terms by name (`id_fmri`, `cd_eeg`, `im_spatial`, `cm_spectral`, `kd_fmri`, ..., and the weighted `total`).
+    """All terms by name (`id_fmri`, `cd_eeg`, `im_spatial`, `cm_spectral`, `cf_all`, `kd_fmri`, ..., and the weighted
+    `total`).
 
     `h`, `h_view`: (modality, domain) -> (B, d) projected for L_ID, of two views; `z`: the same for the cross
     terms. `teacher`: (B, d), what the teacher makes of all that each subject has; without it there is no L_KD. Rows of subjects
@@ -130,6 +132,9 @@ def mcsp_losses(
                 terms[f"im_{d}"] = similarity_distillation(*pair, weights.im_temperature)
             if weights.cm:
                 terms[f"cm_{d}"] = nt_xent(*pair, weights.temperature)
+        if weights.cf and len(z) > 2:  # of one domain it is L_CM
+            whole = (fuse({key: v for key, v in z.items() if key[0] == m}, present)[both] for m in modalities)
+            terms["cf_all"] = nt_xent(*whole, weights.temperature)
     zero = next(iter(z.values())).sum() * 0.0
     terms["total"] = sum((getattr(weights, name.split("_")[0]) * value for name, value in terms.items()), zero)
     return terms

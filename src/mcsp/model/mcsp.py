@@ -139,6 +139,10 @@ class MCSP(_Saved):
         found = {key: getattr(self.encoders[_name(key)], "scaler", None) for key in self.keys}
         return {key: scaler for key, scaler in found.items() if scaler is not None}
 
+    def centres(self) -> dict[Key, Tensor]:
+        """What training subjects have in the mean, by those modalities and domains that are standardised; as inputs are."""
+        return {key: scaler.centre() for key, scaler in self.scalers().items()}
+
     def batch(self, *, fmri: Given | None = None, eeg: Given | None = None, n_valid: Array | None = None) -> Batch:
         """A batch from arrays, on the CPU; the arguments are those of `embed`."""
         shapes = {key: tuple(self.sizes.shapes["/".join(key)]) for key in self.keys}

@@ -92,9 +92,10 @@ class SimulateOptions(Options):
     )
     subject_sd: float = Field(0.15, ge=0, description="Standard deviation between subjects of every effect")
     network_sd: float = Field(
-        0.15,
+        0.3,
         ge=0,
-        description="Standard deviation between subjects of each network's log strength: its coupling in BOLD and the "
-        "amplitude of its sources' rhythms in EEG share it. It is what tells that an EEG and an fMRI are of one person",
+        description="Standard deviation between subjects of each network's log strength: its coupling in BOLD, and in EEG the "
+        "amplitude of its sources' rhythms and how much these wax and wane together, share it. It is what tells that an EEG "
+        "and an fMRI are of one person",
     )
     snr: PositiveFloat = Field(1.0, description="Signal to noise amplitude ratio in BOLD voxels and EEG sensors")

@@ -69,15 +69,16 @@ class LossOptions(Options):
     id: float = Field(1.0, ge=0, description="lambda of L_ID: a domain agrees with its augmented view")
     cd: float = Field(1.0, ge=0, description="L_CD: the domains of one subject agree")
     im: float = Field(1.0, ge=0, description="L_IM: the modalities' similarity distributions agree")
-    cm: float = Field(1.0, ge=0, description="mu of L_CM: the modalities of one subject agree")
+    cm: float = Field(1.0, ge=0, description="mu of L_CM: the modalities of one subject agree, domain by domain")
+    cf: float = Field(1.0, ge=0, description="L_CF: all domains of one modality together agree with those of the other (ours)")
     kd: float = Field(1.0, ge=0, description="L_KD: each domain agrees with a teacher that sees all of a subject")
     temperature: PositiveFloat = Field(0.2, description="tau of NT-Xent")
     im_temperature: PositiveFloat = Field(0.2, description="T of the similarity distributions in L_IM and L_KD")
 
     @model_validator(mode="after")
     def _check(self) -> LossOptions:
-        if self.kd and not (self.id or self.cd or self.cm):
-            raise ValueError("kd alone is content with one embedding for everybody: give id, cd or cm a weight too")
+        if self.kd and not (self.id or self.cd or self.cm or self.cf):
+            raise ValueError("kd alone is content with one embedding for everybody: give id, cd, cm or cf a weight too")
         return self
 
 

@@ -13,12 +13,13 @@ from mcsp.atlas import Atlas
 from mcsp.options.domains import BANDS
 from mcsp.options.simulate import SimulatedSite
 from mcsp.simulate.forward import MNI_CENTRE, channel_names, electrodes, gain_matrix, nearest_region, source_regions
-from mcsp.simulate.signals import DT, Effect, Traits, band_noise
+from mcsp.simulate.signals import BURSTS, DT, Effect, Traits, band_noise
 from mcsp.store import write_json
 
 REACH_MM = 18.0  # standard deviation of a band effect's Gaussian reach around its source
 BLINK = 120e-6  # V at the eyes
 SENSOR_NOISE = 3e-6  # V at snr 1
+BURST_DEPTH = 0.5  # relative SD of the amplitude that the rhythms of a network of strength 1 share
 BLOCK = 32  # sources in memory at a time
 
 
@@ -53,21 +54,30 @@ def with_effects(
     return changed
 
 
+def shared_amplitude(rng: np.random.Generator, strength: np.ndarray, sfreq: float, n: int) -> np.ndarray:
+    """Factor (N, n) on the amplitude of a rhythm that all sources of a network share. Its depth grows with the networks'
+    `strength` (N), so envelopes correlate more within networks that are coupled more in BOLD.
+
+    Source: Brookes et al. 2011 (PNAS 108:16783), Hipp et al. 2012 (Nat. Neurosci. 15:884).
+    """
+    bursts = band_noise(rng, (len(strength), n), 1 / sfreq, BURSTS)
+    return np.clip(1 + BURST_DEPTH * strength[:, None] * bursts, 0.1, None)
+
+
 def source_activity(
-    rng: np.random.Generator, profile: Mapping[str, np.ndarray], sfreq: float, n: int, alpha: np.ndarray
+    rng: np.random.Generator, profile: Mapping[str, np.ndarray], envelopes: Mapping[str, np.ndarray], sfreq: float
 ) -> np.ndarray:
-    """Source moments (S, n): 1/f activity of unit variance plus bands. `alpha` (S, n) multiplies the alpha rhythm."""
-    shape = (len(alpha), n)
-    freqs = np.fft.rfftfreq(n, 1 / sfreq)
-    spectrum = rng.normal(size=(len(alpha), len(freqs))) + 1j * rng.normal(size=(len(alpha), len(freqs)))
+    """Source moments (S, n): 1/f activity of unit variance plus bands, each with its amplitude (S) in `profile` times its
+    envelope (S, n).
+    """
+    shape = next(iter(envelopes.values())).shape
+    freqs = np.fft.rfftfreq(shape[1], 1 / sfreq)
+    spectrum = rng.normal(size=(shape[0], len(freqs))) + 1j * rng.normal(size=(shape[0], len(freqs)))
     spectrum[:, 0] = 0
-    sources = np.fft.irfft(spectrum / np.sqrt(np.maximum(freqs, 0.5)), n)
+    sources = np.fft.irfft(spectrum / np.sqrt(np.maximum(freqs, 0.5)), shape[1])
     sources /= sources.std(axis=1, keepdims=True)
     for band, amplitude in profile.items():
-        rhythm = band_noise(rng, shape, 1 / sfreq, BANDS[band])
-        if band == "alpha":
-            rhythm *= alpha
-        sources += amplitude[:, None] * rhythm
+        sources += amplitude[:, None] * envelopes[band] * band_noise(rng, shape, 1 / sfreq, BANDS[band])
     return sources
 
 
@@ -98,16 +108,18 @@ def simulate_eeg(
     n = round(duration * site.sfreq)
     time = np.arange(n) / site.sfreq
     slow = np.stack([np.interp(time, np.arange(len(row)) * DT, row) for row in alpha])
-    waxing = np.clip(1 + 0.5 * slow, 0.1, None)
     network_of = np.array([order.index(atlas.networks[i]) for i in regions])
     profile = with_effects(band_profile(atlas, traits.coupling), atlas, effects, traits.sizes)
+    envelopes = {band: shared_amplitude(rng, traits.rhythms, site.sfreq, n) for band in profile}
+    envelopes["alpha"] *= np.clip(1 + 0.5 * slow, 0.1, None)
     gain = gain_matrix(atlas.coordinates[regions], n_channels)
     data = np.zeros((n_channels, n))
     for first in range(0, len(regions), BLOCK):
         some = slice(first, first + BLOCK)
-        own = traits.rhythms[network_of[some]]
-        bands = {band: amplitude[some] * own for band, amplitude in profile.items()}
-        data += gain[:, some] @ source_activity(rng, bands, site.sfreq, n, waxing[network_of[some]])
+        of = network_of[some]
+        bands = {band: amplitude[some] * traits.rhythms[of] for band, amplitude in profile.items()}
+        waves = {band: envelope[of] for band, envelope in envelopes.items()}
+        data += gain[:, some] @ source_activity(rng, bands, waves, site.sfreq)
     places = np.array([electrodes()[name] for name in channel_names(n_channels)])
     eyes = electrodes()["Fp1"] * [0, 1, 1]
     near = np.exp(-((np.linalg.norm(places - eyes, axis=1) / 0.05) ** 2))

@@ -13,21 +13,27 @@ from mcsp.options.simulate import AmplitudeEffect, BandEffect, EdgeEffect
 
 DT = 0.5  # s, the grid on which slow activity lives
 SLOW = (0.01, 0.1)  # Hz, of network activity
+SLOPE = 1.0  # what a network's regions share has power 1 / f: slower than what each has of its own
 WAXING = (0.01, 0.08)  # Hz, of alpha power
+BURSTS = (0.1, 2.0)  # Hz, of the amplitude that a network's rhythms share
 AMPLITUDE_BAND = (0.02, 0.05)  # Hz, where amplitude effects act
 SETTLE = 40.0  # s before a recording begins, so that the haemodynamic response has settled
 
 Effect = EdgeEffect | AmplitudeEffect | BandEffect
 
 
-def band_noise(rng: np.random.Generator, shape: tuple[int, ...], dt: float, band: tuple[float, float]) -> np.ndarray:
-    """Gaussian noise of unit variance with a flat spectrum inside `band` (Hz) and none outside; time is the last axis."""
+def band_noise(
+    rng: np.random.Generator, shape: tuple[int, ...], dt: float, band: tuple[float, float], slope: float = 0.0
+) -> np.ndarray:
+    """Gaussian noise of unit variance inside `band` (Hz), with power 1 / f^slope there and none outside; time is the last
+    axis.
+    """
     n = shape[-1]
     freqs = np.fft.rfftfreq(n, dt)
     inside = (freqs >= band[0]) & (freqs <= band[1])
     spectrum = np.zeros((*shape[:-1], len(freqs)), complex)
     size = (*shape[:-1], int(inside.sum()))
-    spectrum[..., inside] = rng.normal(size=size) + 1j * rng.normal(size=size)
+    spectrum[..., inside] = (rng.normal(size=size) + 1j * rng.normal(size=size)) * freqs[inside] ** (-slope / 2)
     signal = np.fft.irfft(spectrum, n)
     return signal / signal.std(axis=-1, keepdims=True)
 
@@ -84,7 +90,7 @@ def couple(rng: np.random.Generator, latent: np.ndarray, first: int, second: int
 
     Their variance stays, so connectivity inside each network, and with every third one, does not change.
     """
-    shared = band_noise(rng, (latent.shape[1],), DT, SLOW)
+    shared = band_noise(rng, (latent.shape[1],), DT, SLOW, SLOPE)
     latent[first] = (latent[first] + abs(size) * shared) / np.sqrt(1 + size**2)
     latent[second] = (latent[second] + size * shared) / np.sqrt(1 + size**2)
 
@@ -111,7 +117,7 @@ def slow_activity(
     order = sorted(set(networks))
     of = np.array([order.index(network) for network in networks])
     n = alpha.shape[1]
-    latent = band_noise(rng, (len(order), n), DT, SLOW)
+    latent = band_noise(rng, (len(order), n), DT, SLOW, SLOPE)
     for effect, size in zip(effects, traits.sizes):
         if effect.kind == "edge" and size:
             couple(rng, latent, *(order.index(network) for network in effect.networks), size)

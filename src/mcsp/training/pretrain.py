@@ -37,7 +37,8 @@ TERMS = {
     "id": "L_ID: a domain agrees with its augmented view",
     "cd": "L_CD: the domains of one subject agree",
     "im": "L_IM: the modalities' similarity distributions agree",
-    "cm": "L_CM: the modalities of one subject agree",
+    "cm": "L_CM: the modalities of one subject agree, domain by domain",
+    "cf": "L_CF: all domains of one modality together agree with those of the other",
     "kd": "L_KD: each domain agrees with the teacher that sees all of a subject",
 }
 
@@ -106,9 +107,9 @@ class Pretraining(L.LightningModule):
         """All terms of a batch; `seed` sets its two views. The cross terms too compare views: the bare inputs of a few
         subjects would be learnt by heart. The teacher alone sees those.
         """
-        generator = torch.Generator(device=self.device).manual_seed(seed)
-        _, z = self.model(augmented(batch, self.strength, generator))
-        view = self.model(augmented(batch, self.strength, generator))[1] if self.weights.id else z
+        views = self.strength, torch.Generator(device=self.device).manual_seed(seed), self.model.centres()
+        _, z = self.model(augmented(batch, *views))
+        view = self.model(augmented(batch, *views))[1] if self.weights.id else z
         present = batch.present
         parts = [z, view]
         if self.teacher:
