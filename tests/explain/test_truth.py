@@ -41,6 +41,17 @@ def test_two_amplitude_effects_in_two_networks_are_two(tmp_path):
     assert [effect["rois"] for effect in planted([path], ["ASD"])] == [["r3"], ["r2", "r4"]]
 
 
+def test_a_network_s_strength_is_sought_in_both_modalities(tmp_path):
+    path = tmp_path / "truth.json"
+    network = {"kind": "network", "disorder": "MDD", "network": "a", "rois": [0, 1, 3], "edges": [[0, 1], [0, 3], [1, 3]]}
+    path.write_text(json.dumps({"rois": NAMES, "effects": [{**NOTHING, **network, "channels": {"Cz": 1.0}}]}))
+    effects = planted([path], ["MDD"])
+    assert masks(effects, "fmri", "spatial", FMRI)["edge"].sum() == 3
+    for domain in ("spatial", "temporal", "spectral"):
+        np.testing.assert_array_equal(masks(effects, "eeg", domain, EEG)["channel"], [0, 1, 0])
+    assert masks(effects, "fmri", "spectral", FMRI) == {}
+
+
 def test_masks_stand_where_an_effect_reaches_and_nowhere_else(truth):
     effects = planted([truth], ["ASD"])
     spatial = masks(effects, "fmri", "spatial", FMRI)

@@ -20,6 +20,7 @@ from mcsp.motion import MOTION
 from mcsp.options.simulate import SimulatedDataset, SimulateOptions
 from mcsp.simulate.participants import draw_participants, draw_traits, generator, group_sizes
 from mcsp.simulate.signals import DT, SETTLE, alpha_envelopes, convolve_hrf
+from mcsp.simulate.truth import describe
 from mcsp.store import read_json
 from tests.simulate.tiny_study import DATASET, OPTIONS, simulate
 
@@ -292,6 +293,23 @@ def test_a_network_s_strength_is_one_trait_of_both_modalities(atlas_table):
     assert abs(np.corrcoef(spread.T)[np.triu_indices(spread.shape[1], 1)]).max() < 0.25
 
 
+def test_a_disorder_of_a_network_changes_its_strength_alone_and_in_both_modalities(atlas_table):
+    atlas = load_atlas(atlas_table)
+    order, options = sorted(set(atlas.networks)), {"seed": 3, "subject_sd": 0.0}
+    effect = {"kind": "network", "disorder": "MDD", "network": "default", "size": 0.5}
+    with_it, without = (SimulateOptions.model_validate({**options, "effects": own}) for own in ([effect], []))
+    sick, same = (draw_traits(each, atlas, "sim/sub-1", "MDD") for each in (with_it, without))
+    for change in (np.log(sick.rhythms / same.rhythms), np.log(sick.networks / same.networks)):
+        np.testing.assert_allclose(change, [0.5 * (name == "default") for name in order], atol=1e-12)
+    healthy = draw_traits(with_it, atlas, "sim/sub-1", "control")
+    np.testing.assert_array_equal(healthy.rhythms, same.rhythms)
+    truth = describe(with_it.effects[0], atlas, 19)
+    assert {atlas.networks[i] for i in truth["rois"]} == {"default"}
+    assert len(truth["edges"]) == 34 * 33 / 2
+    assert sum(truth["channels"].values()) == pytest.approx(1, abs=2e-3)
+    assert truth["channels"]["Pz"] > 2 * truth["channels"]["T7"]  # midline parietal and frontal cortex, not temporal
+
+
 def test_one_modality_only_and_old_dataset_replaced(tmp_path, atlas_table):
     plain = SMALL.model_copy(
         update={"modalities": ["eeg"], "defects": DATASET.defects.model_copy(update={"truncated_bold": 0})}
@@ -313,6 +331,7 @@ def test_one_modality_only_and_old_dataset_replaced(tmp_path, atlas_table):
         ),
         ({"kind": "edge", "disorder": "x", "networks": ["default", "default"], "size": 1}, "to itself"),
         ({"kind": "amplitude", "disorder": "x", "network": "Vis", "size": 1}, "no network Vis"),
+        ({"kind": "network", "disorder": "x", "network": "Vis", "size": 1}, "no network Vis"),
         ({"kind": "band", "disorder": "x", "band": "beta", "position": "Q9", "size": 1}, "Q9 is no electrode"),
     ],
 )

@@ -12,11 +12,13 @@ from mcsp.explain.summaries import names_of
 from mcsp.store import read_json
 
 # Which domains an effect can be seen in. Coupling of networks leaves each region's spectrum as it is; slow amplitude
-# leaves correlations; band power leaves orthogonalised envelope correlations.
+# leaves correlations; band power leaves orthogonalised envelope correlations. A network's strength changes all of these but,
+# by far the most of it, the spectrum of BOLD.
 REACH = {
     "edge": {("fmri", "spatial"), ("fmri", "temporal")},
     "amplitude": {("fmri", "temporal"), ("fmri", "spectral")},
     "band": {("eeg", "temporal"), ("eeg", "spectral")},
+    "network": {("fmri", "spatial"), ("fmri", "temporal"), ("eeg", "spatial"), ("eeg", "temporal"), ("eeg", "spectral")},
 }
 CHANNEL_FACTOR = 1.5  # a channel belongs to an effect when it gets this many times the even share of the added power
 MIN_SUBJECTS = 5  # fewer give no interval, and so no pass

@@ -82,9 +82,18 @@ class BandEffect(Options):
     size: float = Field(description="Relative change of the source amplitude in the band; 0.5 is +50 %")
 
 
+class NetworkEffect(Options):
+    """A change of one network's strength, which shows in both modalities: its coupling in BOLD, its rhythms in EEG."""
+
+    kind: Literal["network"]
+    disorder: str
+    network: str
+    size: float = Field(description="Added to the logarithm of the network's strength (see network_sd)")
+
+
 class SimulateOptions(Options):
     seed: int = Field(0, ge=0)
-    effects: list[EdgeEffect | AmplitudeEffect | BandEffect] = Field(
+    effects: list[EdgeEffect | AmplitudeEffect | BandEffect | NetworkEffect] = Field(
         [], description="Planted group differences, the truth that `explain` is held against"
     )
     coupling: float = Field(

@@ -80,10 +80,14 @@ def defects(dataset: SimulatedDataset) -> list[str]:
 def draw_traits(options: SimulateOptions, atlas: Atlas, uid: str, diagnosis: str) -> Traits:
     """A subject's traits, from the seed and its name alone: EEG and fMRI draw the same ones."""
     rng = generator(options.seed, uid, "traits")
+    order = sorted(set(atlas.networks))
     coupling = rng.normal()
-    rhythms = np.exp(options.network_sd * rng.normal(size=len(set(atlas.networks))))
-    networks = 0.9 * np.exp(0.25 * coupling) * rhythms
+    strength = options.network_sd * rng.normal(size=len(order))
     jitter = 1 + options.subject_sd * rng.normal(size=len(options.effects))
     has = [effect.disorder in diagnosis.split("+") for effect in options.effects]
     sizes = [effect.size * scale * own for effect, scale, own in zip(options.effects, jitter, has)]
-    return Traits(float(coupling), networks, rhythms, np.array(sizes, float))
+    for effect, size in zip(options.effects, sizes):
+        if effect.kind == "network":
+            strength[order.index(effect.network)] += size
+    rhythms = np.exp(strength)
+    return Traits(float(coupling), 0.9 * np.exp(0.25 * coupling) * rhythms, rhythms, np.array(sizes, float))

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.signal import fftconvolve
 from scipy.stats import gamma
 
-from mcsp.options.simulate import AmplitudeEffect, BandEffect, EdgeEffect
+from mcsp.options.simulate import AmplitudeEffect, BandEffect, EdgeEffect, NetworkEffect
 
 DT = 0.5  # s, the grid on which slow activity lives
 SLOW = (0.01, 0.1)  # Hz, of network activity
@@ -19,7 +19,7 @@ BURSTS = (0.1, 2.0)  # Hz, of the amplitude that a network's rhythms share
 AMPLITUDE_BAND = (0.02, 0.05)  # Hz, where amplitude effects act
 SETTLE = 40.0  # s before a recording begins, so that the haemodynamic response has settled
 
-Effect = EdgeEffect | AmplitudeEffect | BandEffect
+Effect = EdgeEffect | AmplitudeEffect | BandEffect | NetworkEffect
 
 
 def band_noise(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from mcsp.atlas import Atlas
 from mcsp.errors import McspError
-from mcsp.options.simulate import BandEffect, SimulateOptions
+from mcsp.options.simulate import BandEffect, NetworkEffect, SimulateOptions
 from mcsp.simulate.eeg import band_profile, reach
 from mcsp.simulate.forward import channel_names, gain_matrix, nearest_region, source_regions
 from mcsp.simulate.signals import AMPLITUDE_BAND, Effect
@@ -21,7 +22,8 @@ def check_effects(options: SimulateOptions, atlas: Atlas) -> None:
     """Raises McspError when an effect names a network or an electrode that does not exist, or one network twice."""
     known = sorted(set(atlas.networks))
     for effect in options.effects:
-        named = effect.networks if effect.kind == "edge" else [effect.network] if effect.kind == "amplitude" else []
+        of_network = effect.kind in ("amplitude", "network")
+        named = effect.networks if effect.kind == "edge" else [effect.network] if of_network else []
         wrong = [name for name in named if name not in known]
         if wrong:
             raise McspError(f"simulate.effects: no network {wrong[0]} in the atlas: it has {', '.join(known)}")
@@ -31,12 +33,18 @@ def check_effects(options: SimulateOptions, atlas: Atlas) -> None:
             nearest_region(atlas, effect.position)
 
 
-def channel_shares(effect: BandEffect, atlas: Atlas, n_channels: int) -> dict[str, float]:
-    """Electrode -> share of the band power that the effect adds, by the forward model; they sum to 1."""
-    amplitude = band_profile(atlas, 0.0)[effect.band]
-    added = amplitude**2 * np.abs((1 + effect.size * reach(atlas, effect)) ** 2 - 1)
+def channel_shares(effect: BandEffect | NetworkEffect, atlas: Atlas, n_channels: int) -> dict[str, float]:
+    """Electrode -> share of the power that the effect adds to rhythms, by the forward model; they sum to 1."""
+    profile = band_profile(atlas, 0.0)
+    if effect.kind == "band":
+        added = profile[effect.band] ** 2 * np.abs((1 + effect.size * reach(atlas, effect)) ** 2 - 1)
+    else:
+        own = [atlas.networks[i] == effect.network for i in source_regions(atlas)]
+        added = own * sum(amplitude**2 for amplitude in profile.values())
     gain = gain_matrix(atlas.coordinates[source_regions(atlas)], n_channels)
     seen = gain**2 @ added
+    if not seen.any():  # a network without sources of EEG
+        return {}
     return {name: round(float(share), 4) for name, share in zip(channel_names(n_channels), seen / seen.sum())}
 
 
@@ -60,6 +68,11 @@ def describe(effect: Effect, atlas: Atlas, n_channels: int) -> dict[str, Any]:
     elif effect.kind == "amplitude":
         entry["rois"] = np.flatnonzero(networks == effect.network).tolist()
         entry["freqs"] = list(AMPLITUDE_BAND)
+    elif effect.kind == "network":
+        entry["rois"] = np.flatnonzero(networks == effect.network).tolist()
+        entry["edges"] = [list(pair) for pair in combinations(entry["rois"], 2)]
+        entry["bands"] = list(band_profile(atlas, 0.0))
+        entry["channels"] = channel_shares(effect, atlas, n_channels)
     else:
         entry["bands"] = [effect.band]
         entry["source"] = nearest_region(atlas, effect.position)
