@@ -16,7 +16,7 @@ from mcsp.errors import McspError
 app = typer.Typer(
     name="mcsp",
     help="From BIDS recordings of fMRI and EEG to self-supervised models, honest evaluation and biomarkers. "
-    "Snakemake calls one command per rule; `check`, `status`, `schema` and `bench` are for people.",
+    "Snakemake calls one command per rule; `init`, `check`, `status`, `schema` and `bench` are for people.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -113,6 +113,18 @@ def check(
         report=report,
         forecast=forecast,
     )
+
+
+@app.command()
+def init(
+    bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset: the directory that holds the sub-* directories.")],
+    out: Annotated[Path | None, typer.Option(help="Study file to write; default: config/studies/<directory>.yaml.")] = None,
+) -> None:
+    """Look at a BIDS dataset and write the study file that fits it."""
+    from mcsp.init import run
+
+    path = run(bids_dir=bids_dir, out=out)
+    print(path.read_text(encoding="utf-8"), f"written: {path}; next: mcsp check {path}", sep="\n")
 
 
 @app.command()
