@@ -41,7 +41,12 @@ MEANINGS = {
 CONTROLS = r"\b(controls?|ctrl|con|hc|hv|cn|healthy|td|tdc|nt|typical\w*|neurotypical\w*|unaffected|none|no diagnosis)\b"
 DIAGNOSIS_NAMES = (r"diagnos|(^|_)dx|disorder|patholog", r"group|patient|condition|status|population|cohort|arm|case")
 SITE_NAMES = r"(site|cent(er|re)|scanner|institution|location|hospital)(_?(id|name))?"
-OTHER_NAMES = {"age": r"age(_?at_?scan|_years|_yrs)?", "sex": r"sex|gender", "family": r"family(_?id)?"}
+OTHER_NAMES = {
+    "age": r"age(_?at_?scan|_years|_yrs)?",
+    "sex": r"sex|gender",
+    "family": r"family(_?id)?",
+    "handedness": r"hand(edness)?|dominant_hand",
+}
 
 
 @dataclass
@@ -223,7 +228,7 @@ def look_at_people(seen: Seen, labels: list[str]) -> None:
     subject = _subject_column(first, path, labels)
     if subject != Phenotype.model_fields["subject"].default:
         seen.phenotype["subject"] = subject
-    table = read_phenotype(path, Phenotype(subject=subject)).drop(columns="_label")
+    table = read_phenotype([path], Phenotype(subject=subject)).drop(columns=["_table", "_subject", "_label", "_unfit"])
     sidecar = path.with_suffix(".json")
     about = read_json(sidecar) if sidecar.is_file() else {}
     none = {text.lower() for text in Phenotype().missing}
