@@ -137,6 +137,21 @@ def prefetch(options: Json, out: Annotated[Path, typer.Option(help="Table of dow
 
 
 @app.command()
+def fetch(
+    name: str,
+    options: Json,
+    path: Annotated[Path, typer.Option(help="Directory of the dataset.")],
+    out: Annotated[Path, typer.Option(help="List of files to write (TSV).")],
+    threads: Annotated[int, typer.Option(min=1, help="Transfers at a time.")] = 8,
+) -> None:
+    """Download a public dataset; what is there is not fetched again."""
+    from mcsp.fetch.cohort import run
+    from mcsp.options.fetch import FetchOptions
+
+    run(name=name, options=_parse(FetchOptions, options), path=path, out=out, threads=threads)
+
+
+@app.command()
 def ingest(
     name: str,
     dataset: Annotated[str, typer.Option(help="The dataset's options as JSON.")],
