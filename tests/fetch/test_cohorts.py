@@ -171,7 +171,7 @@ def test_fetch_as_a_target(checkout):  # noqa: F811
         assert not (checkout.root / "data").exists()
         path.write_text(path.read_text().replace("accept_terms: false", "accept_terms: true"))
         text = checkout.snakemake("fetch", study=study)
-        assert "adhd200: to fetch now: 15 files" in text
+        assert "adhd200: 14 files of 4 subjects" in text
         assert "Nothing to be done" in checkout.snakemake("fetch", study=study)
     checkout.snakemake("ingest", study=study)
     table = pd.read_csv(checkout.root / "results/adhd200/ingest/subjects.tsv", sep="\t")

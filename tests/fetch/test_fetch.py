@@ -217,9 +217,12 @@ def test_single_files_and_ready_series(bucket, tmp_path):
     bucket.objects["b/table.csv"] = b"SUB_ID\n"
     for number in range(3):
         bucket.objects[f"b/Outputs/rois_ho/NYU_{number}_rois_ho.1D"] = b"#1\n%d\n" % number
+        bucket.objects[f"b/Outputs/rois_ho/{number}_phenotypic.csv"] = b"SUB_ID\n"
     source = {"bucket": f"{bucket.url}/b", "prefix": "Outputs/rois_ho/", "into": "cpac/rois_ho"}
     table = fetch(bucket, tmp_path, sources=[source], files={"p.csv": f"{bucket.url}/b/table.csv"}, subset=2)
-    assert list(table.index) == ["cpac/rois_ho/NYU_0_rois_ho.1D", "cpac/rois_ho/NYU_1_rois_ho.1D", "p.csv"]
+    series = [path for path in table.index if path.endswith(".1D")]
+    assert series == ["cpac/rois_ho/NYU_0_rois_ho.1D", "cpac/rois_ho/NYU_1_rois_ho.1D"]
+    assert len(table) == 2 + 3 + 1  # tables are nobody's
     assert (tmp_path / "data/p.csv").read_bytes() == b"SUB_ID\n"
     assert set(fetch(bucket, tmp_path, sources=[source], files={"p.csv": f"{bucket.url}/b/table.csv"})["state"]) == {
         "there",

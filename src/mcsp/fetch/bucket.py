@@ -20,6 +20,7 @@ from urllib3.util import Retry
 from mcsp.errors import McspError
 from mcsp.options.fetch import FetchOptions, Source
 
+TABLES = (".csv", ".tsv", ".json", ".txt", ".md", ".pdf")  # belong to nobody
 TIMEOUT = (15, 60)  # s to connect, s without a byte
 
 
@@ -104,7 +105,7 @@ def _of_source(session: requests.Session, number: int, source: Source) -> list[R
     if not found:
         raise McspError(f"{source.bucket}: nothing that is wanted below {source.prefix}: mend prefix, include or exclude")
     if not any(remote.subject for remote in found):  # ready series: one file per subject
-        return [remote._replace(subject=remote.path) for remote in found]
+        return [r if r.path.lower().endswith(TABLES) else r._replace(subject=r.path) for r in found]
     return found
 
 
