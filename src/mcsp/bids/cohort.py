@@ -33,6 +33,8 @@ COLUMNS = {
     "t_r": "Repetition time in s, as recorded",
     "sfreq": "Sampling rate of the EEG in Hz, as recorded",
     "gap_mm": "Largest distance in mm from a channel of the common montage to the nearest good electrode",
+    "spline_error": "Error of splines that foretell electrodes from the others, as a share of their signal; 0: none needed",
+    "top_hz": "Upper edge in Hz of the band that the EEG is left with",
     "fingerprints": "Hashes of the subject's recordings, joined by ';'",
     "has_fmri": "The subject has usable fMRI",
     "has_eeg": "The subject has usable EEG",
@@ -141,12 +143,12 @@ def check_datasets(subjects: pd.DataFrame, exclusions: pd.DataFrame, datasets: S
 
 
 def as_recorded(subjects: pd.DataFrame, recordings: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Subjects with `t_r`, `sfreq` and `gap_mm` of the first run that a stage used, else of the first recording that tells,
-    and the `fingerprints` of all their recordings.
+    """Subjects with `t_r`, `sfreq`, `gap_mm`, `spline_error` and `top_hz` of the first run that a stage used, else of the
+    first recording that tells, and the `fingerprints` of all their recordings.
     """
     used = runs[runs["state"] == "used"]
     columns = {}
-    for column in ("t_r", "sfreq", "gap_mm"):
+    for column in ("t_r", "sfreq", "gap_mm", "spline_error", "top_hz"):
         tables = [table for table in (used, recordings) if column in table]
         told = [subjects["uid"].map(table.dropna(subset=column).groupby("uid")[column].first()) for table in tables]
         columns[column] = told[0].fillna(told[-1]).astype(float) if told else float("nan")
