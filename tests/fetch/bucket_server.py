@@ -25,6 +25,7 @@ class Bucket:
     garbled: dict[str, int] = field(default_factory=dict)  # key -> how many times other bytes come
     busy: int = 0  # how many requests are refused first
     no_ranges: bool = False
+    encrypted: bool = False  # objects under a key: their ETags look like checksums and are none
     etags: dict[str, str] = field(default_factory=dict)  # instead of the MD5
     asked: Counter = field(default_factory=Counter)
     ranges: list[str] = field(default_factory=list)
@@ -77,6 +78,8 @@ def _handler(bucket: Bucket) -> type[BaseHTTPRequestHandler]:
                 return self._answer(404)
             body = bucket.objects[key]
             told = {"ETag": f'"{bucket.etag(key)}"', "Last_Modified": formatdate(bucket.modified, usegmt=True)}
+            if bucket.encrypted:
+                told["x_amz_server_side_encryption"] = "aws:kms"
             start = 0
             if "Range" in self.headers and not bucket.no_ranges:
                 bucket.ranges.append(self.headers["Range"])

@@ -112,8 +112,11 @@ def adhd200() -> dict[str, bytes]:
     return found
 
 
-def hbn() -> dict[str, bytes]:
-    """EEG releases on OpenNeuro, raw MRI by site at FCP-INDI. NDARAA and NDARAB have both, NDARAC EEG only, NDARAD MRI only."""
+def hbn(eeg: bytes = b"") -> dict[str, bytes]:
+    """EEG releases on OpenNeuro, raw MRI by site at FCP-INDI. NDARAA and NDARAB have both, NDARAC EEG only, NDARAD MRI only.
+
+    `eeg`: what every recording at rest is, made up by default.
+    """
     found = {}
     for release, labels in {"ds005505": ["NDARAA", "NDARAC"], "ds005516": ["NDARAB"]}.items():
         root = f"openneuro.org/{release}"
@@ -132,9 +135,10 @@ def hbn() -> dict[str, bytes]:
         found[f"{root}/dataset_description.json"] = b'{"Name": "The HBN-EEG Dataset", "BIDSVersion": "1.9.0"}'
         for label in labels:
             stem = f"{root}/sub-{label}/eeg/sub-{label}_task-"
-            found[f"{stem}RestingState_eeg.set"] = label.encode() * 50
+            found[f"{stem}RestingState_eeg.set"] = eeg or label.encode() * 50
             found[f"{stem}RestingState_eeg.json"] = b'{"SamplingFrequency": 500, "PowerLineFrequency": 60}'
-            found[f"{stem}RestingState_channels.tsv"] = b"name\ttype\nE1\tEEG\n"
+            channels = [f"E{i}" for i in range(1, 129)] + ["Cz"]
+            found[f"{stem}RestingState_channels.tsv"] = table("\t", name=channels, type=["EEG"] * 129)
             found[f"{stem}DespicableMe_eeg.set"] = b"not wanted"
     for release in ("06", "07", "08", "09", "10", "11", "12", "14", "15"):
         found[f"openneuro.org/ds0055{release}/participants.tsv"] = table(

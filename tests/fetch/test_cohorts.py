@@ -3,15 +3,20 @@
 import json
 from pathlib import Path
 
+import mne
 import numpy as np
 import pandas as pd
 import pytest
 
+from mcsp.eeg.stage import run as eeg_stage
 from mcsp.fetch.cohort import run as fetch
+from mcsp.options.eeg import EegOptions
+from mcsp.store import Store
 from mcsp.study import Study, parse_study, read_yaml
 from mcsp.workflow import overlay
 from tests.bids.small_datasets import ingest_all, make_cohort
 from tests.conftest import PROJECT
+from tests.eeg.test_segments import HYDROCEL, NET_128, field_raw
 from tests.fetch import mirrors
 from tests.fetch.bucket_server import Bucket, serve
 from tests.workflow.conftest import checkout  # noqa: F401
@@ -117,6 +122,32 @@ def test_hbn_from_the_buckets_to_the_table(tmp_path):
         "hbn/sub-NDARAA": "eeg+fmri", "hbn/sub-NDARAB": "eeg+fmri", "hbn/sub-NDARAC": "eeg", "hbn/sub-NDARAD": "fmri",
     }  # fmt: skip
     assert set(found.recordings["sfreq"].dropna()) == {500.0}
+
+
+def test_hbn_eeg_from_the_bucket_to_the_store(tmp_path):
+    """EEGLAB files of the 128-channel net, with its own names, at 100 Hz, on the montage of all cohorts."""
+    raw = field_raw({name: HYDROCEL[name] for name in NET_128}, noise=2e-6, sfreq=100.0, duration=20.0)
+    mne.export.export_raw(tmp_path / "x.set", raw, verbose="error")
+    with serve(Bucket(mirrors.hbn((tmp_path / "x.set").read_bytes()), page=50)) as bucket:
+        study = study_at("hbn", tmp_path, bucket.url)
+        fetched(study, tmp_path)
+    dataset = study.datasets["hbn"]
+    public = {"table": f"{tmp_path}/hbn/sourcedata/*/participants.tsv", "site": None, "age": "age", "sex": "sex", "labels": {}}
+    dataset = dataset.model_copy(update={"phenotype": dataset.phenotype.model_copy(update=public), "n_shards": 1})
+    ingest_all(dataset, Path(dataset.path), tmp_path / "out", "hbn", raw_too=True)
+    options = EegOptions(n_segments=15)
+    eeg_stage(
+        dataset="hbn", recordings=tmp_path / "out/ingest/hbn/shard-000.recordings.parquet", options=options,
+        store=tmp_path / "s.arrow", status=tmp_path / "s.tsv", runs=tmp_path / "runs.tsv", threads=1,
+    )  # fmt: skip
+    store = Store(tmp_path / "s.arrow")
+    assert store.uids == ["hbn/sub-NDARAA", "hbn/sub-NDARAB", "hbn/sub-NDARAC"]
+    assert store.shape == (15, 19, 200)
+    runs = pd.read_csv(tmp_path / "runs.tsv", sep="\t")
+    assert runs["n_channels"].tolist() == [129] * 3
+    assert runs["sfreq"].tolist() == [100.0] * 3
+    assert runs["top_hz"].tolist() == [45.0] * 3
+    assert runs["spline_error"].between(0.01, 0.5).all()
 
 
 def test_embarc_starts_from_what_the_user_obtained(tmp_path):

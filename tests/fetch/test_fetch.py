@@ -151,6 +151,15 @@ def test_objects_in_parts_have_no_checksum(bucket, tmp_path):
     assert (tmp_path / "data" / LOCAL).read_bytes() == bucket.objects[BOLD]
 
 
+def test_objects_under_a_key_have_no_checksum(bucket, tmp_path):
+    bucket.etags[BOLD] = "0123456789abcdef0123456789abcdef"
+    with pytest.raises(McspError, match="its checksum is not the server's"):
+        fetch(bucket, tmp_path / "plain")
+    bucket.encrypted = True
+    fetch(bucket, tmp_path / "under a key")
+    assert (tmp_path / "under a key" / "data" / LOCAL).read_bytes() == bucket.objects[BOLD]
+
+
 def test_missing_objects_are_noted_and_stop_nothing(bucket, tmp_path, capsys):
     bucket.gone.add(BOLD)
     table = fetch(bucket, tmp_path)

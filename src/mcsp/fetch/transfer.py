@@ -48,11 +48,14 @@ def is_there(remote: Remote, target: Path) -> bool:
     return False
 
 
-def _append(session: requests.Session, remote: Remote, part: Path, tell: Callable[[int], None]) -> None:
-    """Fetch what `part` lacks. Raises Missing when the server has it not, Exclusion when it has another one by now."""
+def _append(session: requests.Session, remote: Remote, part: Path, tell: Callable[[int], None]) -> bool:
+    """Fetch what `part` lacks. Returns whether the ETag is a checksum: it is none of objects that S3 keeps under a key.
+
+    Raises Missing when the server has it not, Exclusion when it has another one by now.
+    """
     have = part.stat().st_size if part.exists() else 0
     if 0 <= remote.size == have:
-        return
+        return _has_sum(remote)
     headers = {"Range": f"bytes={have}-"} if have else {}
     with session.get(remote.url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if response.status_code in (403, 404, 410):
@@ -72,14 +75,15 @@ def _append(session: requests.Session, remote: Remote, part: Path, tell: Callabl
                 file.write(chunk)
                 tell(len(chunk))
             os.fsync(file.fileno())
+        return _has_sum(remote) and "kms" not in response.headers.get("x-amz-server-side-encryption", "")
 
 
-def _check(remote: Remote, part: Path) -> None:
+def _check(remote: Remote, part: Path, has_sum: bool) -> None:
     """Raises ConnectionError when a file is cut, or damaged; a damaged one is removed."""
     size = part.stat().st_size
     if remote.size >= 0 and size < remote.size:
         raise requests.ConnectionError(f"cut after {size} of {remote.size} bytes")
-    if (remote.size >= 0 and size != remote.size) or (_has_sum(remote) and _md5(part) != remote.etag):
+    if (remote.size >= 0 and size != remote.size) or (has_sum and _md5(part) != remote.etag):
         part.unlink()
         raise requests.ConnectionError("its checksum is not the server's")
 
@@ -104,8 +108,8 @@ def fetch_file(
     tell(part.stat().st_size if part.exists() else 0)
     for attempt in range(retries + 1):
         try:
-            _append(session, remote, part, tell)
-            _check(remote, part)
+            has_sum = _append(session, remote, part, tell)
+            _check(remote, part, has_sum)
             break
         except BROKEN as error:
             if attempt == retries:
