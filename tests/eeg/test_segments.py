@@ -287,3 +287,21 @@ def test_a_rate_too_low_for_the_band_says_what_is_left():
     _, quality = preprocess(raw, OPTIONS, 60.0)
     assert quality["top_hz"] == top_frequency(80.0, OPTIONS) == 36
     assert top_frequency(100.0, EegOptions(low_pass=40)) == 40
+
+
+@pytest.mark.parametrize("name", ["S001R01", "S001R02"])
+def test_the_error_told_is_near_the_true_one(real_data, name):
+    """A real recording of 64 channels without the montage's 19, which are the truth that splines are held against."""
+    raw = mne.io.read_raw_edf(real_data / "eeg" / "eegmmidb" / f"{name}.edf", preload=True, verbose="error")
+    mne.datasets.eegbci.standardize(raw)
+    raw.pick([channel for channel in raw.ch_names if channel in PLACES])
+    raw.set_montage(mne.channels.make_dig_montage({n: PLACES[n] for n in raw.ch_names}, coord_frame="head"))
+    filter_raw(raw, OPTIONS, 60.0)
+    raw.set_eeg_reference("average", verbose="error")
+    truth = raw.copy().pick(CHANNELS_19).reorder_channels(CHANNELS_19).get_data()
+    rest = raw.drop_channels(CHANNELS_19)
+    told = spline_error(rest, OPTIONS)
+    made = to_montage(rest, OPTIONS).get_data()
+    true = np.median(np.sqrt(((made - truth) ** 2).mean(axis=1) / (truth**2).mean(axis=1)))
+    assert told == pytest.approx(true, rel=0.2)
+    assert 0.2 < told < 0.5

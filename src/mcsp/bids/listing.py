@@ -83,8 +83,8 @@ def list_subjects(name: str, dataset: AnyDataset, root: Path) -> Listing:
 
 def describe(listing: Listing, label: str) -> tuple[dict, str | None]:
     """(fields of the subject table, reason for exclusion or None) of one subject."""
-    fields = {"site": listing.name, **NOBODY}
     plain, rows, phenotype = plain_label(label), listing.rows, listing.phenotype
+    fields = {"site": "unknown" if phenotype.site else listing.name, **NOBODY}
     if rows is not None:
         own = rows[rows["_label"] == plain]
         if own.empty and phenotype.labels and phenotype.unlabelled == "exclude":

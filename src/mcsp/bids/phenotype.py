@@ -91,7 +91,9 @@ def _joined(labels: set[str]) -> str:
 
 def label_columns(columns: Sequence[str], wanted: str) -> list[str]:
     """Columns that a key of the label map means: the one of this name, or those that its wildcards fit."""
-    return [wanted] if wanted in columns else [column for column in columns if fnmatchcase(column, wanted)]
+    if wanted in columns:
+        return [wanted]
+    return [column for column in columns if fnmatchcase(column, wanted) and not column.startswith("_")]
 
 
 def _meaning(value: str, mapping: dict[str, list[str]], missing: bool) -> list[str] | None:

@@ -88,8 +88,7 @@ def spline_error(raw: mne.io.BaseRaw, options: EegOptions) -> float:
     """How far splines are from the truth on this net: each of some good electrodes, those nearest to the montage's channels, is
     foretold from all others (median over them of the root mean square of the difference, as a share of the electrode's own).
 
-    0 where nothing is interpolated: all channels of the montage were recorded and are good. A net loses an electrode where it
-    is probed, so the error at the montage's channels is smaller. Average reference.
+    0 where nothing is interpolated: all channels of the montage were recorded and are good. Average reference.
     """
     picks = [index for index, name in enumerate(raw.ch_names) if name not in raw.info["bads"]]
     if set(options.ch_names) <= {raw.ch_names[index] for index in picks}:
