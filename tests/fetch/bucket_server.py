@@ -27,6 +27,7 @@ class Bucket:
     no_ranges: bool = False
     encrypted: bool = False  # objects under a key: their ETags look like checksums and are none
     etags: dict[str, str] = field(default_factory=dict)  # instead of the MD5
+    lists: int = 0  # pages of lists that were asked for
     asked: Counter = field(default_factory=Counter)
     ranges: list[str] = field(default_factory=list)
     url: str = ""
@@ -35,18 +36,19 @@ class Bucket:
         return self.etags.get(key) or hashlib.md5(self.objects[key]).hexdigest()
 
     def listing(self, bucket: str, query: dict[str, list[str]]) -> bytes:
-        prefix, start = query.get("prefix", [""])[0], query.get("continuation-token", [""])[0]
+        self.lists += 1
+        prefix, start = query.get("prefix", [""])[0], query.get("start-after", [""])[0]
         keys = sorted(k.split("/", 1)[1] for k in self.objects if k.startswith(f"{bucket}/{prefix}"))
-        page = [key for key in keys if key > start][: self.page]
-        more = page and page[-1] != keys[-1]
+        left = [key for key in keys if key > start]
+        page, more = left[: self.page], len(left) > self.page
         rows = "".join(
             f"<Contents><Key>{escape(key)}</Key><LastModified>2014-05-13T16:53:20.000Z</LastModified>"
             f'<ETag>"{self.etag(f"{bucket}/{key}")}"</ETag><Size>{len(self.objects[f"{bucket}/{key}"])}</Size></Contents>'
             for key in page
         )
-        token = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if more else ""
+        more = f"<IsTruncated>{str(more).lower()}</IsTruncated>"
         space = "http://s3.amazonaws.com/doc/2006-03-01/"
-        return f'<?xml version="1.0"?><ListBucketResult xmlns="{space}">{rows}{token}</ListBucketResult>'.encode()
+        return f'<?xml version="1.0"?><ListBucketResult xmlns="{space}">{more}{rows}</ListBucketResult>'.encode()
 
 
 def _handler(bucket: Bucket) -> type[BaseHTTPRequestHandler]:

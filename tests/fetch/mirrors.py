@@ -82,6 +82,19 @@ def abide() -> dict[str, bytes]:
     return found
 
 
+def abide_series() -> dict[str, bytes]:
+    """Ready ROI series of the Preprocessed Connectomes Project, one file a subject, and the table beside."""
+    root = f"{INDI}/ABIDE_Initiative"
+    found = {key: content for key, content in abide().items() if key.startswith(f"{root}/")}
+    for number, name in enumerate(("NYU_0050952", "Caltech_0051456", "NYU_0050999")):
+        text = "#2001\t#2101\n" + "".join(f"{number}.{frame}\t{frame}\n" for frame in range(5))
+        found[f"{root}/Outputs/cpac/filt_noglobal/rois_ho/{name}_rois_ho.1D"] = text.encode()
+        found[f"{root}/Outputs/cpac/filt_global/rois_ho/{name}_rois_ho.1D"] = b"not wanted"
+    key = f"{root}/Phenotypic_V1_0b_preprocessed1.csv"
+    own = pd.read_csv(io.BytesIO(found[key]), dtype=str).assign(func_mean_fd="0.1")
+    return {**found, key: own.to_csv(index=False).encode()}
+
+
 def adhd200() -> dict[str, bytes]:
     """Sites with sessions, several runs, WashU's names of tasks, tables beside the sites, a test set without diagnoses."""
     root = f"{INDI}/ADHD200/RawDataBIDS"

@@ -74,6 +74,16 @@ def test_abide_from_the_buckets_to_the_table(tmp_path):
     assert again["abide2/sub-50999"] == "same person as abide1/sub-0050999, by the label (option people)"
 
 
+def test_ready_series_from_the_bucket_to_the_table(tmp_path):
+    with serve(Bucket(mirrors.abide_series())) as bucket:
+        study = study_at("abide-roi", tmp_path, bucket.url)
+        (table,) = fetched(study, tmp_path).values()
+    assert len(table) == 4
+    found = ingested(study, tmp_path)["abide"]
+    assert found.recordings.set_index("uid")["t_r"].to_dict() == {f"abide/sub-{n}": 2.0 for n in (50952, 50999, 51456)}
+    assert by_label(found)["51456"]["labels"] == "ASD"
+
+
 def test_adhd200_from_the_bucket_to_the_table(tmp_path):
     with serve(Bucket(mirrors.adhd200(), page=5)) as bucket:
         study = study_at("adhd200", tmp_path, bucket.url)

@@ -9,7 +9,7 @@ import pytest
 from mcsp.bids.recordings import sidecar_of
 from mcsp.errors import McspError
 from mcsp.fetch import cohort
-from mcsp.fetch.bucket import Remote, place, take_subset
+from mcsp.fetch.bucket import Remote, place, take_subset, unwanted_directory
 from mcsp.fetch.cohort import run
 from mcsp.options.fetch import FetchOptions, Source
 from mcsp.store import read_tsv
@@ -237,6 +237,18 @@ def test_single_files_and_ready_series(bucket, tmp_path):
         "there",
         "fetched",
     }
+
+
+def test_directories_that_are_not_wanted_are_not_listed(bucket, tmp_path):
+    for number in range(400):
+        bucket.objects[f"b/{PREFIX}A/derivatives/freesurfer/sub-A{number}/stats"] = b"x"
+    found = fetch(bucket, tmp_path)
+    assert len(found) == 13
+    assert bucket.lists < 10  # of pages of four; there are 416 objects
+    assert not found.index.str.contains("freesurfer").any()
+    for pattern, left_out in (("derivatives/*", f"{PREFIX}A/derivatives/"), ("*/x_*", None), ("*.md", None)):
+        source = Source(bucket="b", prefix=PREFIX, sites=True, exclude=[pattern])
+        assert unwanted_directory(source, f"{PREFIX}A/derivatives/x/x_1.md") == left_out
 
 
 def test_errors_in_one_line(bucket, tmp_path):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import PurePosixPath
 from typing import NamedTuple
 from urllib.parse import quote
@@ -58,14 +59,17 @@ def _get(session: requests.Session, url: str, **options) -> requests.Response:
     return response
 
 
-def list_bucket(session: requests.Session, bucket: str, prefix: str) -> Iterator[tuple[str, int, str, float]]:
-    """(key, size, ETag, time of change) of all objects below a prefix (S3's ListObjectsV2, page by page).
+def list_bucket(
+    session: requests.Session, bucket: str, prefix: str, skip: Callable[[str], str | None] = lambda key: None
+) -> Iterator[tuple[str, int, str, float]]:
+    """(key, size, ETag, time of change) of all objects below a prefix (S3's ListObjectsV2, page by page, in order of keys).
 
-    Raises McspError when the bucket can't be listed.
+    `skip`: the directory of a key that nothing is wanted of: once a page ends in it, the next one begins behind it (derivatives
+    beside raw data may be millions). Raises McspError when the bucket can't be listed.
     """
-    token = None
+    last = ""
     while True:
-        wanted = {"list-type": "2", "prefix": prefix, **({"continuation-token": token} if token else {})}
+        wanted = {"list-type": "2", "prefix": prefix, **({"start-after": last} if last else {})}
         try:
             page = ElementTree.fromstring(_get(session, bucket, params=wanted).content)
         except ElementTree.ParseError as error:
@@ -73,10 +77,20 @@ def list_bucket(session: requests.Session, bucket: str, prefix: str) -> Iterator
         for item in page.iterfind("{*}Contents"):
             changed = datetime.fromisoformat(item.findtext("{*}LastModified", "")).replace(tzinfo=UTC).timestamp()
             etag = item.findtext("{*}ETag", "").strip('"')
-            yield item.findtext("{*}Key", ""), int(item.findtext("{*}Size", "0")), etag, changed
-        token = page.findtext("{*}NextContinuationToken")
-        if not token:
+            last = item.findtext("{*}Key", "")
+            yield last, int(item.findtext("{*}Size", "0")), etag, changed
+        if page.findtext("{*}IsTruncated") != "true":
             return
+        unwanted = skip(last)
+        last = f"{unwanted[:-1]}0" if unwanted else last  # '0' follows '/'
+
+
+def unwanted_directory(source: Source, key: str) -> str | None:
+    """The directory of a key that `exclude` leaves out as a whole ('derivatives/*'), as the beginning of its keys."""
+    rest = key[len(source.prefix) :]
+    rel = rest.partition("/")[2] if source.sites else rest
+    whole = [pattern[:-1] for pattern in source.exclude if re.fullmatch(r"[^*?\[]+/\*", pattern)]
+    return next((key[: len(key) - len(rel)] + own for own in whole if rel.startswith(own)), None)
 
 
 def place(source: Source, key: str) -> tuple[str, str] | None:
@@ -95,7 +109,8 @@ def place(source: Source, key: str) -> tuple[str, str] | None:
 
 def _of_source(session: requests.Session, number: int, source: Source) -> list[Remote]:
     found = []
-    for key, size, etag, modified in list_bucket(session, source.bucket, source.prefix):
+    skip = partial(unwanted_directory, source)
+    for key, size, etag, modified in list_bucket(session, source.bucket, source.prefix, skip):
         placed = place(source, key)
         if placed:
             name, path = placed
