@@ -16,7 +16,7 @@ from mcsp.errors import McspError
 app = typer.Typer(
     name="mcsp",
     help="From BIDS recordings of fMRI and EEG to self-supervised models, honest evaluation and biomarkers. "
-    "Snakemake calls one command per rule; `check`, `status`, `schema` and `bench` are for people.",
+    "Snakemake calls one command per rule; `init`, `check`, `status`, `schema` and `bench` are for people.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -116,12 +116,39 @@ def check(
 
 
 @app.command()
+def init(
+    bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset: the directory that holds the sub-* directories.")],
+    out: Annotated[Path | None, typer.Option(help="Study file to write; default: config/studies/<directory>.yaml.")] = None,
+) -> None:
+    """Look at a BIDS dataset and write the study file that fits it."""
+    from mcsp.init import run
+
+    path = run(bids_dir=bids_dir, out=out)
+    print(path.read_text(encoding="utf-8"), f"written: {path}; next: mcsp check {path}", sep="\n")
+
+
+@app.command()
 def prefetch(options: Json, out: Annotated[Path, typer.Option(help="Table of downloads to write.")]) -> None:
     """Download everything that a later stage would."""
     from mcsp.fetch.prefetch import run
     from mcsp.options.atlas import AtlasOptions
 
     run(atlas=_parse(AtlasOptions, options), out=out)
+
+
+@app.command()
+def fetch(
+    name: str,
+    options: Json,
+    path: Annotated[Path, typer.Option(help="Directory of the dataset.")],
+    out: Annotated[Path, typer.Option(help="List of files to write (TSV).")],
+    threads: Annotated[int, typer.Option(min=1, help="Transfers at a time.")] = 8,
+) -> None:
+    """Download a public dataset; what is there is not fetched again."""
+    from mcsp.fetch.cohort import run
+    from mcsp.options.fetch import FetchOptions
+
+    run(name=name, options=_parse(FetchOptions, options), path=path, out=out, threads=threads)
 
 
 @app.command()

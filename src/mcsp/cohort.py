@@ -1,9 +1,10 @@
 """The cohort table: who is in the study, with which labels and modalities. What every stage after the stores reads.
 
 Columns: `uid` (dataset/sub-label), `dataset`, `shard` (int), `subject`, `site`, `age` (years, NaN unknown), `sex`
-('M', 'F' or None), `family` (relatives share it; the uid where there are none), `labels` (';'-joined, sorted),
-`mean_fd` (mm, NaN unknown), `t_r` (s), `sfreq` (Hz) and `gap_mm` as recorded (NaN unknown), `fingerprints` of its recordings
-(';'-joined), `has_fmri`, `has_eeg` (bool: the subject is in the stores of that modality).
+('M', 'F' or None), `handedness` ('R', 'L', 'A' or None), `iq` (NaN unknown) and `medication` ('yes', 'no' or None),
+from which nothing is computed, `family` (relatives share it; the uid where there are none), `labels` (';'-joined, sorted),
+`mean_fd` (mm, NaN unknown), `t_r` (s), `sfreq` (Hz), `gap_mm`, `spline_error` and `top_hz` as recorded (NaN unknown),
+`fingerprints` of its recordings (';'-joined), `has_fmri`, `has_eeg` (bool: the subject is in the stores of that modality).
 """
 
 from __future__ import annotations

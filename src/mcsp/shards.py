@@ -35,8 +35,10 @@ RUN_COLUMNS = {
 
 
 def plain_label(text: str) -> str:
-    """Subject label for comparison: without 'sub-' and leading zeros ('sub-0051' and '51' are one subject)."""
-    return text.strip().removeprefix("sub-").lstrip("0") or "0"
+    """Subject label for comparison: without 'sub-', leading zeros and what follows a comma ('sub-0051', '51' and LORIS'
+    '51,assessment' are one subject).
+    """
+    return text.split(",")[0].strip().removeprefix("sub-").lstrip("0") or "0"
 
 
 def shard_of(subject: str, n_shards: int) -> int:

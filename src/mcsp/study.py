@@ -124,13 +124,15 @@ class Study(Options):
         return labels
 
     def paths(self) -> list[tuple[str, Path]]:
-        """(field, path) of every input path that must exist before a run starts."""
-        found = [(f"datasets.{n}.path", d.path) for n, d in self.datasets.items() if d.kind != "simulate"]
-        for name, dataset in self.datasets.items():
+        """(field, path) of every input path that must exist before a run starts. What can be fetched need not."""
+        given = {n: d for n, d in self.datasets.items() if d.kind != "simulate" and not d.fetch}
+        found = [(f"datasets.{n}.path", d.path) for n, d in given.items()]
+        for name, dataset in given.items():
             if dataset.kind == "bids" and dataset.derivatives:
                 found.append((f"datasets.{name}.derivatives", dataset.derivatives))
-            if dataset.kind != "simulate" and dataset.phenotype.table:
-                found.append((f"datasets.{name}.phenotype.table", dataset.phenotype.table))
+            if dataset.phenotype.table:
+                tables = dataset.phenotype.tables(Path())
+                found += [(f"datasets.{name}.phenotype.table", str(table)) for table in tables]
         found += [("predict.model", self.predict.model)] if self.predict.model else []
         found += [("splits.file", self.splits.file)] if self.splits.file else []
         found += [(f"atlas.{key}", value) for key in ("image", "table") if (value := getattr(self.atlas, key))]
@@ -217,9 +219,9 @@ def load_study(path: str | Path) -> Study:
     return study
 
 
-def options_json(options: Options) -> str:
+def options_json(options: Options, exclude: set[str] | None = None) -> str:
     """Options as one line of JSON: what a rule hands to its stage, and what Snakemake watches for changes."""
-    return json.dumps(options.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return json.dumps(options.model_dump(mode="json", exclude=exclude), sort_keys=True, separators=(",", ":"))
 
 
 def default_config() -> str:

@@ -23,6 +23,7 @@ ENTRIES = {
     "simulate": "mcsp.simulate.stage",
     "check": "mcsp.bids.check",
     "prefetch": "mcsp.fetch.prefetch",
+    "fetch": "mcsp.fetch.cohort",
     "ingest": "mcsp.bids.ingest",
     "duplicates": "mcsp.evaluation.duplicates",
     "cohort": "mcsp.bids.cohort",
@@ -133,8 +134,17 @@ class Plan:
         return options_json(options.model_copy(update={"note": ". ".join(filter(None, notes)) or None}))
 
     def dataset_options(self, name: str) -> str:
-        """A dataset's options as one line of JSON."""
-        return options_json(self.study.datasets[name])
+        """A dataset's options as one line of JSON, without how it was obtained."""
+        return options_json(self.study.datasets[name], exclude={"fetch"})
+
+    def fetch_options(self, name: str) -> str:
+        """How a dataset is obtained, as one line of JSON."""
+        return options_json(self.study.datasets[name].fetch)
+
+    @property
+    def fetched(self) -> list[str]:
+        """Names of the datasets that can be fetched."""
+        return [name for name, d in self.study.datasets.items() if d.kind != "simulate" and d.fetch]
 
     def preprocess_options(self) -> str:
         """Options of the study's route of preprocessing as JSON, without what the rule itself asks for."""
@@ -194,7 +204,7 @@ class Plan:
     def check_options(self) -> str:
         """What `check` needs: datasets with their directories, and the options that fix the stores' sizes, as JSON."""
         datasets = {
-            name: {"options": dataset.model_dump(mode="json"), "path": str(self.dataset_path(name))}
+            name: {"options": dataset.model_dump(mode="json", exclude={"fetch"}), "path": str(self.dataset_path(name))}
             for name, dataset in self.study.datasets.items()
         }
         parts = {name: getattr(self.study, name).model_dump(mode="json") for name in ("fmri", "eeg", "atlas", "fmriprep")}

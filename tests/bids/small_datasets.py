@@ -31,7 +31,7 @@ class Ingested:
         return self.status[(self.status["uid"] == uid) & (self.status["stage"] == "ingest")]["state"].item()
 
 
-def ingest_all(dataset, root: Path, out: Path, name: str = "d") -> Ingested:
+def ingest_all(dataset, root: Path, out: Path, name: str = "d", *, raw_too: bool = False) -> Ingested:
     """Ingest every shard of a dataset into `out`/ingest/`name`."""
     stems = [out / "ingest" / name / f"shard-{i:03d}" for i in range(dataset.n_shards)]
     for i, stem in enumerate(stems):
@@ -40,6 +40,7 @@ def ingest_all(dataset, root: Path, out: Path, name: str = "d") -> Ingested:
             dataset=dataset,
             path=root,
             shard=i,
+            raw_too=raw_too,
             subjects=stem.with_name(f"{stem.name}.subjects.parquet"),
             recordings=stem.with_name(f"{stem.name}.recordings.parquet"),
             status=stem.with_name(f"{stem.name}.status.tsv"),

@@ -1,5 +1,7 @@
 """Reading: names, places, damaged files."""
 
+import json
+
 import mne
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ from mcsp.eeg.read import check_edf_size, read_eeg, standard_name
 from mcsp.errors import Exclusion
 from mcsp.montage import template_montage
 from mcsp.options.eeg import CHANNELS_19
-from tests.eeg.test_segments import make_raw
+from tests.eeg.test_segments import HYDROCEL, NET_128, field_raw, make_raw
 
 KNOWN = {name.lower(): name for name in template_montage("standard_1020").ch_names}
 
@@ -103,3 +105,26 @@ def test_damaged_brainvision(tmp_path):
     path.write_text("not a header")
     with pytest.raises(Exclusion, match="can't be read"):
         read_eeg(path, None, "standard_1020", 60.0)
+
+
+def test_the_net_of_128_needs_no_electrodes_table(tmp_path):
+    """HBN's recordings: E1 to E128 and Cz, of which one name alone is a 10-20 name."""
+    raw = field_raw({name: HYDROCEL[name] for name in NET_128}, noise=1e-6, duration=3.0)
+    read = read_eeg(write(raw, tmp_path), None, "standard_1020", 60.0)
+    assert read.ch_names == NET_128
+    np.testing.assert_allclose(read.get_montage().get_positions()["ch_pos"]["E36"], HYDROCEL["E36"], atol=1e-9)
+
+
+@pytest.mark.parametrize("system", ["CapTrak", "CTF", "EEGLAB"])
+def test_axes_of_an_electrodes_table_are_those_of_its_coordinate_system(tmp_path, system):
+    """The same head in BIDS' two conventions (right-nose-up, nose-left-up) gives the same places."""
+    raw = make_raw(duration=3.0)
+    path = write(raw.copy().rename_channels({name: f"X{i}" for i, name in enumerate(CHANNELS_19)}), tmp_path)
+    places = np.array([template_montage("standard_1020").get_positions()["ch_pos"][name] for name in CHANNELS_19])
+    told = places if system == "CapTrak" else np.stack([places[:, 1], -places[:, 0], places[:, 2]], axis=1)
+    table = pd.DataFrame(1000 * told, columns=["x", "y", "z"]).assign(name=[f"X{i}" for i in range(19)])
+    table.to_csv(tmp_path / "sub-1_electrodes.tsv", sep="\t", index=False)
+    (tmp_path / "sub-1_coordsystem.json").write_text(json.dumps({"EEGCoordinateSystem": system, "EEGCoordinateUnits": "mm"}))
+    read = read_eeg(path, tmp_path / "sub-1_electrodes.tsv", "standard_1020", 60.0)
+    found = read.get_montage().get_positions()["ch_pos"]
+    np.testing.assert_allclose([found[f"X{i}"] for i in range(19)], places, atol=1e-6)

@@ -4,9 +4,19 @@ import mne
 import numpy as np
 import pytest
 
-from mcsp.eeg.segments import cut_segments, filter_raw, find_bad_channels, preprocess, reject_missing, scale_of, to_montage
+from mcsp.eeg.segments import (
+    cut_segments,
+    filter_raw,
+    find_bad_channels,
+    preprocess,
+    reject_missing,
+    scale_of,
+    spline_error,
+    to_montage,
+    top_frequency,
+)
 from mcsp.errors import Exclusion
-from mcsp.montage import template_montage
+from mcsp.montage import HYDROCEL_1020, hydrocel_places, is_hydrocel_128, template_montage
 from mcsp.options.eeg import CHANNELS_19, EegOptions
 
 OPTIONS = EegOptions(n_segments=20)
@@ -94,7 +104,8 @@ def test_bad_channels_are_found_and_interpolated():
     raw._data[16] = 4e-3 * rng.normal(size=raw.n_times)  # loose
     raw._data[7, 100] = np.nan
     mended, holes = preprocess(raw, OPTIONS, 50.0)
-    assert whole == {"n_channels": 19, "n_bad": 0, "gap_mm": 0}
+    assert whole == {"n_channels": 19, "n_bad": 0, "gap_mm": 0, "spline_error": 0, "top_hz": 45}
+    assert 0 < holes["spline_error"] < 1
     assert (holes["n_channels"], holes["n_bad"]) == (19, 3)
     neighbours = [np.linalg.norm(PLACES[raw.ch_names[i]] - PLACES[other]) for i in (3, 16, 7) for other in raw.ch_names]
     assert min(n for n in neighbours if n > 0) * 1000 <= holes["gap_mm"] < 100
@@ -167,3 +178,130 @@ def test_the_scale_is_a_robust_standard_deviation():
     assert scale_of(data) == pytest.approx(7e-6, rel=0.02)
     data[0] = 1.0
     assert scale_of(data) == pytest.approx(7e-6, rel=0.1)
+
+
+# ---- nets and rates
+
+
+HYDROCEL = hydrocel_places("standard_1020")
+NET_128 = [*(f"E{i}" for i in range(1, 129)), "Cz"]
+
+
+def field_raw(places: dict[str, np.ndarray], *, noise: float, sfreq: float = 250.0, duration: float = 30.0):
+    """A smooth field, as `make_raw` has it, seen by electrodes at any places."""
+    rng, t = np.random.default_rng(2), np.arange(int(sfreq * duration)) / sfreq
+    there = np.array(list(places.values()))
+    axes = np.random.default_rng(0).normal(size=(2, 3))
+    sources = np.stack([np.sin(2 * np.pi * 10 * t), np.sin(2 * np.pi * 6 * t + 1)])
+    weights = there / np.linalg.norm(there, axis=1, keepdims=True) @ axes.T
+    data = 20e-6 * weights @ sources + noise * rng.normal(size=(len(there), len(t)))
+    raw = mne.io.RawArray(data, mne.create_info(list(places), sfreq, "eeg"), verbose="error")
+    return raw.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
+
+
+def test_the_net_of_128_lies_where_its_maker_says():
+    """Each channel of the maker's table is within an electrode's spacing of its 10-20 place, and left is left."""
+    gaps = [np.linalg.norm(HYDROCEL[channel] - PLACES[place]) for channel, place in HYDROCEL_1020.items()]
+    assert np.median(gaps) < 0.012
+    assert max(gaps) < 0.026
+    assert HYDROCEL["E36"][0] < 0 < HYDROCEL["E104"][0]
+    assert HYDROCEL["E70"][1] < HYDROCEL["Cz"][1] < HYDROCEL["E22"][1]
+    own = template_montage("GSN-HydroCel-129").get_positions()["ch_pos"]
+    spacing = [np.linalg.norm(places["E31"] - places["E80"]) for places in (HYDROCEL, own)]
+    assert spacing[0] == pytest.approx(spacing[1], rel=0.02)  # a rigid motion, but for 0.4 % of size
+
+
+@pytest.mark.parametrize(
+    ("names", "known"),
+    [
+        (NET_128, True),
+        ([f"E{i}" for i in range(1, 130)], True),
+        ([name for name in NET_128 if name not in ("E17", "E126", "E127", "E128")], True),
+        ([f"E{i}" for i in range(1, 66)], False),
+        ([f"E{i}" for i in range(1, 257)], False),
+        (CHANNELS_19, False),
+        ([], False),
+    ],
+)
+def test_nets_are_told_by_their_names(names, known):
+    assert is_hydrocel_128(names) is known
+
+
+def test_128_channels_give_the_field_on_the_montage():
+    """The net's own electrodes at 10-20 places are the reference: what splines make is what they saw."""
+    raw = field_raw({name: HYDROCEL[name] for name in NET_128}, noise=0.2e-6)
+    data, quality = preprocess(raw, OPTIONS, 60.0)
+    truth = field_raw({name: PLACES[name] for name in CHANNELS_19}, noise=0.0)
+    mean = field_raw({name: HYDROCEL[name] for name in NET_128}, noise=0.0).get_data().mean(axis=0)
+    expected = truth.get_data() - mean
+    inside = slice(1000, -1000)
+    error = np.sqrt(np.mean((data[:, inside] - expected[:, inside]) ** 2) / np.mean(expected[:, inside] ** 2))
+    assert error < 0.05
+    assert quality["n_channels"] == 129
+    assert quality["spline_error"] < 0.05
+
+
+def test_the_error_of_splines_grows_with_noise_and_with_gaps():
+    net = {name: HYDROCEL[name] for name in NET_128}
+    errors = [spline_error(field_raw(net, noise=noise, duration=10.0), OPTIONS) for noise in (0.2e-6, 2e-6, 20e-6)]
+    assert errors == sorted(errors)
+    assert errors[0] < 0.05 < errors[1] < 0.5 < errors[2]
+    sparse = {name: HYDROCEL[name] for name in NET_128[::14]}
+    assert spline_error(field_raw(sparse, noise=0.2e-6, duration=10.0), OPTIONS) > 2 * errors[0]
+
+
+def test_the_error_of_splines_is_that_of_one_electrode_left_out():
+    """With one electrode near the montage's only channel, the error is that of MNE's interpolation of it."""
+    net = {name: HYDROCEL[name] for name in NET_128}
+    raw = field_raw(net, noise=2e-6, duration=10.0)
+    options = OPTIONS.model_copy(update={"ch_names": ["C3"]})
+    own = raw.copy().set_eeg_reference("average", verbose="error")
+    nearest = min(NET_128, key=lambda name: np.linalg.norm(HYDROCEL[name] - PLACES["C3"]))
+    left_out = own.copy()
+    left_out.info["bads"] = [nearest]
+    told = left_out.interpolate_bads(verbose="error").get_data([nearest])
+    truth = own.get_data([nearest])
+    expected = np.sqrt(np.mean((told - truth) ** 2) / np.mean(truth**2))
+    assert spline_error(raw, options) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("sfreq", [100.0, 160.0, 250.0, 500.0, 1000.0])
+def test_every_rate_keeps_the_same_band(sfreq):
+    """Noise with a flat spectrum: at all rates the same share of each frequency is left, and nothing above the band."""
+    rng = np.random.default_rng(0)
+    raw = make_raw(sfreq=sfreq, duration=80.0)
+    raw._data = 10e-6 * np.sqrt(sfreq / 100) * rng.normal(size=raw._data.shape)  # equal power per Hz
+    data, quality = preprocess(raw, OPTIONS, np.nan)
+    freqs = np.fft.rfftfreq(500, 1 / 250)
+    windows = data[:, : data.shape[1] // 500 * 500].reshape(19, -1, 500) * np.hanning(500)
+    power = (np.abs(np.fft.rfft(windows)) ** 2).mean(axis=(0, 1))
+    level = power[(freqs >= 5) & (freqs <= 40)].mean()
+    assert quality["top_hz"] == 45
+    assert power[(freqs >= 42) & (freqs <= 44)].mean() / level == pytest.approx(1, abs=0.1)
+    assert power[(freqs >= 47) & (freqs <= 48)].mean() / level == pytest.approx(0.25, abs=0.12)
+    assert power[freqs > 51].max() / level < 1e-4
+
+
+def test_a_rate_too_low_for_the_band_says_what_is_left():
+    raw = make_raw(sfreq=80.0)
+    _, quality = preprocess(raw, OPTIONS, 60.0)
+    assert quality["top_hz"] == top_frequency(80.0, OPTIONS) == 36
+    assert top_frequency(100.0, EegOptions(low_pass=40)) == 40
+
+
+@pytest.mark.parametrize("name", ["S001R01", "S001R02"])
+def test_the_error_told_is_near_the_true_one(real_data, name):
+    """A real recording of 64 channels without the montage's 19, which are the truth that splines are held against."""
+    raw = mne.io.read_raw_edf(real_data / "eeg" / "eegmmidb" / f"{name}.edf", preload=True, verbose="error")
+    mne.datasets.eegbci.standardize(raw)
+    raw.pick([channel for channel in raw.ch_names if channel in PLACES])
+    raw.set_montage(mne.channels.make_dig_montage({n: PLACES[n] for n in raw.ch_names}, coord_frame="head"))
+    filter_raw(raw, OPTIONS, 60.0)
+    raw.set_eeg_reference("average", verbose="error")
+    truth = raw.copy().pick(CHANNELS_19).reorder_channels(CHANNELS_19).get_data()
+    rest = raw.drop_channels(CHANNELS_19)
+    told = spline_error(rest, OPTIONS)
+    made = to_montage(rest, OPTIONS).get_data()
+    true = np.median(np.sqrt(((made - truth) ** 2).mean(axis=1) / (truth**2).mean(axis=1)))
+    assert told == pytest.approx(true, rel=0.2)
+    assert 0.2 < told < 0.5

@@ -87,6 +87,8 @@ def test_series_of_a_study_with_a_pattern_are_planned(checkout, tmp_path):
     assert planned["ingest_shard"] == planned["fmri_shard"] == 8
     assert planned["pretrain_fold"] == 5
     assert "eeg_shard" not in planned
+    study = checkout.root / "config/studies/abide-roi.yaml"  # without the word on how it is fetched, it must be there
+    study.write_text(re.sub(r"    fetch:\n.*?\n(?=\S)", "", study.read_text(), flags=re.DOTALL))
     text = checkout.snakemake("-n", study="config/studies/abide-roi.yaml", check=False)
     assert "abide-roi.yaml: datasets.abide.path = data/abide_pcp" in text
 

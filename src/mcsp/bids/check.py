@@ -26,9 +26,10 @@ from mcsp.bids.recordings import (
 )
 from mcsp.confounds import STRATEGIES, read_confounds
 from mcsp.eeg.read import MIN_KNOWN, check_edf_size, standard_name
+from mcsp.eeg.segments import top_frequency
 from mcsp.errors import Exclusion, McspError
 from mcsp.grayordinates import is_dlabel, is_dtseries, open_series, read_labels, series_t_r
-from mcsp.montage import template_montage
+from mcsp.montage import is_hydrocel_128, template_montage
 from mcsp.options.atlas import AtlasOptions
 from mcsp.options.datasets import RoiDataset
 from mcsp.options.domains import BANDS
@@ -116,7 +117,8 @@ def check_eeg(path: Path, options: EegOptions) -> tuple[list[str], list[str]]:
     template = template_montage(options.montage).ch_names
     known = {name.lower(): name for name in template}
     placed = [name for name in raw.ch_names if standard_name(name, known) in template]
-    if len(placed) < MIN_KNOWN and not sorted(path.parent.glob("*_electrodes.tsv")):
+    known_net = is_hydrocel_128([name for name, kind in zip(raw.ch_names, raw.get_channel_types()) if kind == "eeg"])
+    if len(placed) < MIN_KNOWN and not known_net and not sorted(path.parent.glob("*_electrodes.tsv")):
         names = ", ".join([name for name in raw.ch_names if name not in placed][:5])
         errors.append(
             f"{len(placed)} channels have names of {options.montage} (not: {names}): rename, or add an electrodes.tsv"
@@ -124,8 +126,12 @@ def check_eeg(path: Path, options: EegOptions) -> tuple[list[str], list[str]]:
     duration, needed = raw.n_times / raw.info["sfreq"], options.n_segments * options.segment_samples / options.sfreq
     if duration < needed and options.short == "exclude":
         errors.append(f"{duration:.0f} s long, {needed:.0f} s are needed: lower eeg.n_segments, or set eeg.short: overlap")
-    if raw.info["sfreq"] < 2 * options.low_pass:
-        warnings.append(f"sampling rate {raw.info['sfreq']:g} Hz is below twice eeg.low_pass ({options.low_pass:g} Hz)")
+    top = top_frequency(raw.info["sfreq"], options)
+    if top < options.low_pass:
+        hint = (
+            f"nothing is left above {top:g} Hz: lower eeg.low_pass ({options.low_pass:g} Hz), so that all recordings are alike"
+        )
+        warnings.append(f"sampling rate of {raw.info['sfreq']:g} Hz: {hint}")
     return errors, warnings
 
 

@@ -24,12 +24,17 @@ COLUMNS = {
     "site": "Recording site",
     "age": "Age in years",
     "sex": "M or F",
+    "handedness": "R, L or A (ambidextrous or mixed); nothing is computed from it",
+    "iq": "Full-scale IQ; nothing is computed from it",
+    "medication": "Psychotropic medication, yes or no, as the dataset asks for it; nothing is computed from it",
     "family": "Relatives share it; they are never split over folds",
     "labels": "control or disorders, joined by ';'",
     "mean_fd": "Mean framewise displacement in mm",
     "t_r": "Repetition time in s, as recorded",
     "sfreq": "Sampling rate of the EEG in Hz, as recorded",
     "gap_mm": "Largest distance in mm from a channel of the common montage to the nearest good electrode",
+    "spline_error": "Error of splines that foretell electrodes from the others, as a share of their signal; 0: none needed",
+    "top_hz": "Upper edge in Hz of the band that the EEG is left with",
     "fingerprints": "Hashes of the subject's recordings, joined by ';'",
     "has_fmri": "The subject has usable fMRI",
     "has_eeg": "The subject has usable EEG",
@@ -73,6 +78,18 @@ def shared_recordings(subjects: pd.DataFrame, recordings: pd.DataFrame, pairs: p
         for a, b in itertools.permutations(alike, 2):
             found[a][b] = "equal file"
     return found
+
+
+def same_people(subjects: pd.DataFrame) -> list[tuple]:
+    """Status lines of subjects that stand in several datasets of shared people under one label. One with labels stays, else one
+    with more modalities, else the first by uid.
+    """
+    modalities = subjects[[f"has_{m}" for m in MODALITIES]].sum(axis=1)
+    order = subjects.assign(unlabelled=subjects["labels"] == "", fewer=-modalities).sort_values(["unlabelled", "fewer", "uid"])
+    kept = order.drop_duplicates("person").set_index("person")["uid"]
+    again = order[order["person"].duplicated()]
+    pairs = again[["uid", "person"]].itertuples(index=False)
+    return [_line(uid, f"same person as {kept[one]}, by the label (option people)") for uid, one in pairs]
 
 
 def doubles(subjects: pd.DataFrame, recordings: pd.DataFrame, pairs: pd.DataFrame) -> list[tuple]:
@@ -126,12 +143,12 @@ def check_datasets(subjects: pd.DataFrame, exclusions: pd.DataFrame, datasets: S
 
 
 def as_recorded(subjects: pd.DataFrame, recordings: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Subjects with `t_r`, `sfreq` and `gap_mm` of the first run that a stage used, else of the first recording that tells,
-    and the `fingerprints` of all their recordings.
+    """Subjects with `t_r`, `sfreq`, `gap_mm`, `spline_error` and `top_hz` of the first run that a stage used, else of the
+    first recording that tells, and the `fingerprints` of all their recordings.
     """
     used = runs[runs["state"] == "used"]
     columns = {}
-    for column in ("t_r", "sfreq", "gap_mm"):
+    for column in ("t_r", "sfreq", "gap_mm", "spline_error", "top_hz"):
         tables = [table for table in (used, recordings) if column in table]
         told = [subjects["uid"].map(table.dropna(subset=column).groupby("uid")[column].first()) for table in tables]
         columns[column] = told[0].fillna(told[-1]).astype(float) if told else float("nan")
@@ -188,7 +205,9 @@ def run(
     kept = modality_flags(people, files, lines)
     kept = kept[kept["has_fmri"] | kept["has_eeg"]]
     alike = read_tsv(duplicates) if duplicates else pd.DataFrame(columns=["modality", "uid", "other", "r", "state"])
-    twice = doubles(kept, files, alike[alike["state"] == "double"])
+    twice = same_people(kept)
+    once = kept[~kept["uid"].isin({line[0] for line in twice})]
+    twice += doubles(once, files, alike[alike["state"] == "double"])
     kept = kept[~kept["uid"].isin({line[0] for line in twice})].sort_values("uid").reset_index(drop=True)
     left_out = pd.concat([lines[lines["state"] != "done"], pd.DataFrame(twice, columns=list(STATUS_COLUMNS))])
     lost = pd.DataFrame(unexplained(people, kept, left_out), columns=list(STATUS_COLUMNS))

@@ -49,13 +49,16 @@ def _file_names(dataset: BidsDataset | RoiDataset, root: Path) -> Iterator[tuple
 
 
 def _table_rows(dataset: BidsDataset | RoiDataset, root: Path) -> Iterator[tuple[str, str]]:
-    """(subject, row as text) of the phenotype table, if there is one."""
-    phenotype = dataset.phenotype
-    table = Path(phenotype.table) if phenotype.table else root / "participants.tsv"
-    if table.is_file():
+    """(subject, row as text) of the phenotype tables that are there."""
+    names = dataset.phenotype.subject_columns()
+    for table in dataset.phenotype.tables(root / "participants.tsv"):
+        if not table.is_file():
+            continue
         with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
             for row in csv.DictReader(file, delimiter="," if table.suffix == ".csv" else "\t"):
-                yield row.get(phenotype.subject) or "", repr(sorted((k or "", str(v)) for k, v in row.items()))
+                cells = {(key or "").strip(): str(value) for key, value in row.items()}
+                subject = next((cells[name] for name in names if name in cells), "")
+                yield subject, repr(sorted(cells.items()))
 
 
 def shard_hashes(dataset: BidsDataset | RoiDataset) -> list[str]:

@@ -13,10 +13,14 @@ import pandas as pd
 from mcsp.bids.listing import AnyDataset, describe, list_subjects
 from mcsp.bids.recordings import Unusable, bids_recordings, mean_displacement, recordings_table, roi_recordings
 from mcsp.options.datasets import RoiDataset
-from mcsp.shards import STATUS_COLUMNS, shard_of
+from mcsp.options.simulate import SimulatedDataset
+from mcsp.shards import STATUS_COLUMNS, plain_label, shard_of
 from mcsp.store import write_table, write_tsv
 
-SUBJECT_COLUMNS = ["uid", "dataset", "shard", "subject", "site", "age", "sex", "family", "labels", "mean_fd"]
+SUBJECT_COLUMNS = [
+    "uid", "dataset", "shard", "subject", "person", "site", "age", "sex", "handedness", "iq", "medication", "family", "labels",
+    "mean_fd",
+]  # fmt: skip
 
 
 def _write_if_new(path: Path, write: Callable[[Path], None]) -> None:
@@ -54,8 +58,10 @@ def run(
             continue
         uid = f"{name}/sub-{label}"
         fields, reason = describe(listing, label)
+        shared = None if isinstance(dataset, SimulatedDataset) else dataset.people
         people[uid] = {"uid": uid, "dataset": name, "shard": shard, "subject": label, "mean_fd": float("nan"), **fields}
-        people[uid]["family"] = f"{name}:{fields['family']}" if fields["family"] else uid
+        people[uid]["family"] = f"{shared or name}:{fields['family']}" if fields["family"] else uid
+        people[uid]["person"] = f"{shared}:{plain_label(label)}" if shared else uid
         if reason:
             reasons[uid] = reason
     uid_of = {row["subject"]: uid for uid, row in people.items() if uid not in reasons}
@@ -68,7 +74,7 @@ def run(
         people[uid]["mean_fd"] = fd
     lines = status_lines(name, people, reasons, set(table["uid"]), unusable, dataset)
     rows = pd.DataFrame(people.values(), columns=SUBJECT_COLUMNS).sort_values("uid")
-    for column in ("age", "mean_fd"):
+    for column in ("age", "iq", "mean_fd"):
         rows[column] = rows[column].astype(float)
     _write_if_new(subjects, lambda target: write_table(rows, target))
     _write_if_new(recordings, lambda target: write_table(table, target))

@@ -10,7 +10,17 @@ from pathlib import Path
 import pandas as pd
 
 from mcsp.bids.contents import derivatives_of, roi_files
-from mcsp.bids.phenotype import SIMULATED_TABLE, cell, person, read_phenotype, simulated_person
+from mcsp.bids.phenotype import (
+    NOBODY,
+    SIMULATED_TABLE,
+    cell,
+    one_row,
+    person,
+    read_phenotype,
+    rows_that_count,
+    simulated_person,
+    used_columns,
+)
 from mcsp.errors import McspError
 from mcsp.options.datasets import BidsDataset, Phenotype, RoiDataset
 from mcsp.options.simulate import SimulatedDataset
@@ -49,18 +59,19 @@ def list_subjects(name: str, dataset: AnyDataset, root: Path) -> Listing:
     if isinstance(dataset, SimulatedDataset) and not root.is_dir():
         raise McspError(f"datasets.{name}: {root}: not simulated yet: run `snakemake simulate` first")
     if not root.is_dir():
-        raise McspError(f"datasets.{name}: {root}: no such directory: mend datasets.{name}.path")
+        remedy = f"mend datasets.{name}.path, or run `snakemake fetch` where the study says how"
+        raise McspError(f"datasets.{name}: {root}: no such directory: {remedy}")
     phenotype = SIMULATED_TABLE if isinstance(dataset, SimulatedDataset) else dataset.phenotype
-    table = Path(phenotype.table) if phenotype.table else root / "participants.tsv"
+    tables = phenotype.tables(root / "participants.tsv")
     wanted = phenotype.labels or phenotype.table or isinstance(dataset, RoiDataset)
-    rows = read_phenotype(table, phenotype) if wanted or table.is_file() else None
-    in_table = [] if rows is None else [label.strip().removeprefix("sub-") for label in rows[phenotype.subject]]
+    rows = read_phenotype(tables, phenotype) if wanted or tables[0].is_file() else None
+    in_table = [] if rows is None else list(rows["_subject"])
     if isinstance(dataset, RoiDataset):
         # A series belongs to the subject as the table writes it, '0051' of a file's name or not.
         spelt = {plain_label(label): label for label in in_table}
         with_data = [spelt.get(plain, files[0][0]) for plain, files in roi_files(dataset, root).items()]
         if dataset.motion and dataset.motion not in rows:
-            raise McspError(f"datasets.{name}.motion: no column {dataset.motion} in {table}")
+            raise McspError(f"datasets.{name}.motion: no column {dataset.motion} in {' or '.join(map(str, tables))}")
     else:
         places = [place for place in (root, derivatives_of(dataset, root)) if place.is_dir()]
         with_data = sorted({p.name.removeprefix("sub-") for place in places for p in place.glob("sub-*") if p.is_dir()})
@@ -72,12 +83,15 @@ def list_subjects(name: str, dataset: AnyDataset, root: Path) -> Listing:
 
 def describe(listing: Listing, label: str) -> tuple[dict, str | None]:
     """(fields of the subject table, reason for exclusion or None) of one subject."""
-    fields = {"site": listing.name, "age": float("nan"), "sex": None, "family": None, "labels": ""}
     plain, rows, phenotype = plain_label(label), listing.rows, listing.phenotype
+    fields = {"site": "unknown" if phenotype.site else listing.name, **NOBODY}
     if rows is not None:
         own = rows[rows["_label"] == plain]
-        if own.empty and phenotype.labels:
-            return fields, f"not in the phenotype table (column {phenotype.subject}): add a row"
+        if own.empty and phenotype.labels and phenotype.unlabelled == "exclude":
+            return fields, f"not in the phenotype table (column {' or '.join(phenotype.subject_columns())}): add a row"
+        own, reason = rows_that_count(own) if len(own) else (own, None)
+        if reason:
+            return fields, reason
         if len(own):
             fields, reason = _person(listing, own)
             if reason:
@@ -91,16 +105,16 @@ def describe(listing: Listing, label: str) -> tuple[dict, str | None]:
 
 def _person(listing: Listing, own: pd.DataFrame) -> tuple[dict, str | None]:
     """The same by a subject's rows of the phenotype table."""
-    phenotype, dataset, row = listing.phenotype, listing.dataset, own.iloc[0]
+    phenotype, dataset = listing.phenotype, listing.dataset
     motion = dataset.motion if isinstance(dataset, RoiDataset) else None
-    used = [phenotype.site, phenotype.age, phenotype.sex, phenotype.family, motion, *phenotype.labels]
-    told = {tuple(cell(other, column, phenotype) for column in used) for _, other in own.iterrows()}
+    used = used_columns(phenotype, list(own)) + ([motion] if motion else [])
+    row, trouble = one_row(own, phenotype, used)
     if isinstance(dataset, SimulatedDataset):
         fields, reason = simulated_person(row, listing.name)
     else:
         fields, reason = person(row, phenotype, listing.name)
-    if len(told) > 1:
-        fields["labels"], reason = "", f"{len(own)} rows in the phenotype table that disagree: keep one"
+    if trouble:
+        fields["labels"], reason = "", trouble
     if motion:
         fields["mean_fd"] = float(pd.to_numeric(cell(row, motion, phenotype) or "nan", errors="coerce"))
     return fields, reason

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +16,15 @@ from mcsp.shards import plain_label
 
 # The columns that the simulator writes. Its labels need no map: 'ADHD+ASD' means both.
 SIMULATED_TABLE = Phenotype(site="site", family="family", labels={"diagnosis": {}})
+NOBODY = {
+    "age": math.nan,
+    "sex": None,
+    "handedness": None,
+    "iq": math.nan,
+    "medication": None,
+    "family": None,
+    "labels": "",
+}
 
 
 def _plain_value(text: str) -> str:
@@ -21,14 +33,23 @@ def _plain_value(text: str) -> str:
     return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
 
 
+@cache
+def _plain_values(texts: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(_plain_value, texts))
+
+
+def known(text: str, phenotype: Phenotype) -> str | None:
+    """A cell's text for comparison, None when it means 'not known'."""
+    value = _plain_value(text)
+    return None if not value or value in _plain_values(tuple(phenotype.missing)) else value
+
+
 def cell(row: pd.Series, column: str | None, phenotype: Phenotype) -> str | None:
     """Value of a cell as text; None when there is no such column or the value is missing."""
-    value = _plain_value(row[column]) if column and column in row else ""
-    return None if not value or value in {_plain_value(text) for text in phenotype.missing} else value
+    return known(row[column], phenotype) if column and column in row else None
 
 
-def _number(row: pd.Series, column: str | None, phenotype: Phenotype) -> float:
-    text = cell(row, column, phenotype)
+def _as_number(text: str | None) -> float:
     try:
         value = float(text.rstrip("+")) if text else math.nan  # BIDS has ages above 89 as '89+'
     except ValueError:
@@ -36,14 +57,29 @@ def _number(row: pd.Series, column: str | None, phenotype: Phenotype) -> float:
     return value if math.isfinite(value) else math.nan
 
 
+def _handedness(text: str | None, phenotype: Phenotype) -> str | None:
+    """R, L or A by the study's map, else by the laterality quotient (Oldfield 1971) where the study gives its limit."""
+    if text is None or text in phenotype.handedness_map:
+        return phenotype.handedness_map.get(text) if text else None
+    quotient = _as_number(text)
+    if phenotype.right_from is None or math.isnan(quotient):
+        return None
+    return "R" if quotient >= phenotype.right_from else "L" if quotient <= -phenotype.right_from else "A"
+
+
 def _fields(row: pd.Series, phenotype: Phenotype, name: str) -> dict:
-    sex = cell(row, phenotype.sex, phenotype)
-    site = cell(row, phenotype.site, phenotype) or "unknown"
+    def of(column: str | None) -> str | None:
+        return cell(row, column, phenotype)
+
+    site, scores = of(phenotype.site), [_as_number(of(column)) for column in phenotype.iq]
     return {
-        "site": site if phenotype.site else name,
-        "age": _number(row, phenotype.age, phenotype),
-        "sex": phenotype.sex_map.get(sex) if sex else None,
-        "family": cell(row, phenotype.family, phenotype),
+        "site": phenotype.site_map.get(site, site) if site else "unknown" if phenotype.site else name,
+        "age": _as_number(of(phenotype.age)) / (12 if phenotype.age_unit == "months" else 1),
+        "sex": phenotype.sex_map.get(of(phenotype.sex) or ""),
+        "handedness": _handedness(of(phenotype.handedness), phenotype),
+        "iq": next((score for score in scores if not math.isnan(score)), math.nan),
+        "medication": phenotype.medication_map.get(of(phenotype.medication) or ""),
+        "family": of(phenotype.family),
         "labels": "",
     }
 
@@ -53,18 +89,47 @@ def _joined(labels: set[str]) -> str:
     return ";".join(sorted(labels - {CONTROL} or labels))
 
 
+def label_columns(columns: Sequence[str], wanted: str) -> list[str]:
+    """Columns that a key of the label map means: the one of this name, or those that its wildcards fit."""
+    if wanted in columns:
+        return [wanted]
+    return [column for column in columns if fnmatchcase(column, wanted) and not column.startswith("_")]
+
+
+def _meaning(value: str, mapping: dict[str, list[str]], missing: bool) -> list[str] | None:
+    """Labels that a value means, None when the map does not have it. Wildcards never fit what is missing."""
+    exact = {_plain_value(key): labels for key, labels in mapping.items()}
+    if value in exact or missing:
+        return exact.get(value)
+    return next((labels for key, labels in mapping.items() if fnmatchcase(value.lower(), key.lower())), None)
+
+
+def _column_labels(row: pd.Series, column: str, mapping: dict, phenotype: Phenotype) -> tuple[set[str] | None, str]:
+    """(labels that a cell means, or None when it tells nothing; the value where the map does not have it)."""
+    value, told = _plain_value(row[column]), cell(row, column, phenotype)
+    for other, values in phenotype.ignore.items():
+        if cell(row, other.replace("{column}", column), phenotype) in values:
+            return None, ""
+    labels = _meaning(value, mapping, told is None)
+    return (None, value if told is not None else "") if labels is None else (set(labels), "")
+
+
 def person(row: pd.Series, phenotype: Phenotype, name: str) -> tuple[dict, str | None]:
     """(fields of the subject table, why the subject is left out or None) of one row of the table of dataset `name`."""
     fields = _fields(row, phenotype, name)
     labels: set[str] = set()
-    for column, mapping in phenotype.labels.items():
-        value = _plain_value(row[column])
-        known = {_plain_value(key): meaning for key, meaning in mapping.items()}
-        if value not in known:
-            if cell(row, column, phenotype) is None:
-                return fields, f"no label: column {column} of the phenotype table is empty for this subject"
-            return fields, f"label {column}={value} is not in the study's map: add it to datasets.{name}.phenotype.labels"
-        labels.update(known[value])
+    for wanted, mapping in phenotype.labels.items():
+        told = []
+        for column in label_columns(list(row.index), wanted):
+            meant, strange = _column_labels(row, column, mapping, phenotype)
+            if strange:
+                where = f"datasets.{name}.phenotype.labels"
+                return fields, f"label {column}={strange} is not in the study's map: add it to {where}"
+            told += [] if meant is None else [meant]
+        if not told and phenotype.unlabelled == "exclude":
+            why = "is empty for this subject" + (", or to be ignored" if phenotype.ignore else "")
+            return fields, f"no label: column {wanted} of the phenotype table {why}"
+        labels = labels.union(*told)
     fields["labels"] = _joined(labels)
     return fields, None
 
@@ -75,12 +140,19 @@ def simulated_person(row: pd.Series, name: str) -> tuple[dict, str | None]:
     return {**fields, "labels": _joined(set(row["diagnosis"].split("+")))}, None
 
 
-def read_phenotype(table: Path, phenotype: Phenotype) -> pd.DataFrame:
-    """A phenotype table as text, with `_label`: the subject's label for comparison.
+def _unfit(rows: pd.DataFrame, phenotype: Phenotype) -> pd.Series:
+    """Why a row does not count by `where`, '' for those that do."""
+    reasons = pd.Series("", index=rows.index)
+    for column, values in phenotype.where.items():
+        if column in rows:
+            cells = rows[column].map(_plain_value)
+            out = ~cells.isin(_plain_values(tuple(values))) & (reasons == "")
+            reasons[out] = f"{column}=" + cells[out].replace("", "empty") + " is not in phenotype.where"
+    return reasons
 
-    Raises McspError when it is not there or not readable, or a column is missing that the study names. The default
-    columns `age` and `sex` may be missing: they are then unknown.
-    """
+
+def _read_table(table: Path, phenotype: Phenotype) -> pd.DataFrame:
+    """One table as text, with `_subject` and `_unfit`. Raises McspError when it can't be read or lacks the subject's column."""
     try:
         separator = "," if table.suffix == ".csv" else "\t"
         rows = pd.read_csv(
@@ -89,12 +161,68 @@ def read_phenotype(table: Path, phenotype: Phenotype) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise McspError(f"{table}: phenotype table not readable ({reason}): set phenotype.table or mend the file") from error
+    rows.columns = rows.columns.str.strip()
+    subject = next((name for name in phenotype.subject_columns() if name in rows), None)
+    if subject is None:
+        raise _no_column(table, phenotype.subject_columns()[:1], rows)
+    rows = rows if table.match("participants*.tsv") else rows.iloc[phenotype.description_rows :]
+    rows = rows[rows[subject].str.strip() != ""]
+    return rows.assign(
+        _unfit=_unfit(rows, phenotype), _subject=rows[subject].str.split(",").str[0].str.strip().str.removeprefix("sub-")
+    )
+
+
+def _no_column(table: Path | str, columns: list[str], rows: pd.DataFrame) -> McspError:
+    has = ", ".join([str(column) for column in rows.columns if not str(column).startswith("_")][:30])
+    return McspError(f"{table}: no column {', '.join(columns)} (it has {has}): mend the dataset's phenotype options")
+
+
+def read_phenotype(tables: Sequence[Path], phenotype: Phenotype) -> pd.DataFrame:
+    """The rows of all phenotype tables as text, '' in columns that a table lacks, with `_table` (number of the row's table),
+    `_subject` (label as written there), `_label` (label for comparison) and `_unfit` (why the row does not count, or '').
+
+    Raises McspError when one is not there or not readable, or no table has a column that the study names. The default
+    columns `age` and `sex` may be missing: they are then unknown.
+    """
+    parts = [_read_table(table, phenotype).assign(_table=number) for number, table in enumerate(tables)]
+    rows = pd.concat(parts, ignore_index=True).fillna("")
     defaults = {name: Phenotype.model_fields[name].default for name in ("age", "sex")}
     named = [getattr(phenotype, name) for name in ("age", "sex") if getattr(phenotype, name) != defaults[name]]
-    wanted = [phenotype.subject, phenotype.site, phenotype.family, *named, *phenotype.labels]
+    others = [phenotype.site, phenotype.family, phenotype.handedness, phenotype.medication]
+    wanted = [*others, *named, *phenotype.iq, *phenotype.where]
     missing = [column for column in wanted if column and column not in rows]
+    missing += [column for column in phenotype.labels if not label_columns(list(rows), column)]
     if missing:
-        has = ", ".join(map(str, rows.columns[:30]))
-        raise McspError(f"{table}: no column {', '.join(missing)} (it has {has}): mend the dataset's phenotype options")
-    rows = rows[rows[phenotype.subject].str.strip() != ""]
-    return rows.assign(_label=rows[phenotype.subject].map(plain_label))
+        raise _no_column(" and ".join(map(str, tables)), missing, rows)
+    return rows.assign(_label=rows["_subject"].map(plain_label))
+
+
+def used_columns(phenotype: Phenotype, columns: Sequence[str]) -> list[str]:
+    """Columns of the tables that decide on a subject."""
+    labels = [column for wanted in phenotype.labels for column in label_columns(columns, wanted)]
+    beside = [other.replace("{column}", column) for other in phenotype.ignore for column in labels]
+    names = [phenotype.site, phenotype.age, phenotype.sex, phenotype.family, phenotype.handedness, phenotype.medication]
+    return [column for column in dict.fromkeys([*names, *phenotype.iq, *labels, *beside]) if column and column in columns]
+
+
+def rows_that_count(own: pd.DataFrame) -> tuple[pd.DataFrame, str | None]:
+    """(the rows of one subject that count, or why the subject is left out: of a table that has it, no row counts)."""
+    counts = own["_unfit"] == ""
+    for _, reasons in own["_unfit"].groupby(own["_table"]):
+        if (reasons != "").all():
+            return own, reasons.iloc[0]
+    return own[counts], None
+
+
+def one_row(own: pd.DataFrame, phenotype: Phenotype, used: Sequence[str]) -> tuple[pd.Series, str | None]:
+    """(one row of what is known of a subject, the first that knows a column counting; why it can't be believed: rows of one
+    table that disagree in a column that is `used`).
+    """
+    row, trouble = own.iloc[0].copy(), None
+    for column in used if len(own) > 1 else ():
+        values = own[column].map(lambda text: known(text, phenotype))
+        if (values.groupby(own["_table"]).nunique() > 1).any():
+            trouble = f"{len(own)} rows in the phenotype table that disagree: keep one"
+        if values.notna().any():
+            row[column] = values.dropna().iloc[0]
+    return row, trouble

@@ -9,11 +9,15 @@ import mne
 import numpy as np
 import pandas as pd
 
-from mcsp.errors import Exclusion
-from mcsp.montage import template_montage
+from mcsp.errors import Exclusion, McspError
+from mcsp.montage import hydrocel_places, is_hydrocel_128, template_montage
+from mcsp.store import read_json
 
 OLD_NAMES = {"t3": "T7", "t4": "T8", "t5": "P7", "t6": "P8"}
 MIN_KNOWN = 8  # electrodes with a known place, for spherical splines
+# BIDS' coordinate systems whose first axis points to the nose and whose second points left; in the others they point right
+# and to the nose, as here (BIDS specification, appendix on coordinate systems).
+NOSE_FIRST = {"CTF", "4DBti", "KitYokogawa", "EEGLAB", "EEGLAB-HJ"}
 
 
 def check_edf_size(path: Path) -> None:
@@ -52,13 +56,25 @@ def _channels_table(path: Path) -> pd.DataFrame | None:
     return pd.read_csv(beside, sep="\t", dtype=str, na_values=["n/a"]) if beside.is_file() else None
 
 
+def _turned(path: Path, places: np.ndarray) -> np.ndarray:
+    """Places (n, 3) of an electrodes.tsv with the axes right, nose, up, by the coordsystem.json beside it."""
+    stem = path.name.split("_electrodes")[0]
+    beside = [path.with_name(f"{stem}_coordsystem.json"), *sorted(path.parent.glob("*_coordsystem.json"))]
+    found = next((place for place in beside if place.is_file()), None)
+    try:
+        named = read_json(found).get("EEGCoordinateSystem") if found else None
+    except McspError as error:
+        raise Exclusion(str(error)) from error
+    return places[:, [1, 0, 2]] * [-1, 1, 1] if named in NOSE_FIRST else places
+
+
 def _electrodes(path: Path) -> dict[str, np.ndarray]:
-    """Places in m of the electrodes in an electrodes.tsv; units are told by the head's size."""
+    """Places in m of the electrodes in an electrodes.tsv, axes right, nose, up; units are told by the head's size."""
     table = pd.read_csv(path, sep="\t", na_values=["n/a"])
     if not {"name", "x", "y", "z"} <= set(table):
         return {}
     table = table.dropna(subset=["x", "y", "z"])
-    places = table[["x", "y", "z"]].to_numpy(float)
+    places = _turned(path, table[["x", "y", "z"]].to_numpy(float))
     radius = np.median(np.linalg.norm(places - places.mean(axis=0), axis=1)) if len(places) else 1.0
     scale = 1.0 if radius < 0.5 else 0.01 if radius < 30 else 0.001
     return dict(zip(table["name"].astype(str), places * scale))
@@ -102,7 +118,10 @@ def _place_electrodes(raw: mne.io.BaseRaw, path: Path, electrodes: Path | None, 
     raw.rename_channels(names)
     places = template.get_positions()["ch_pos"]
     named = [name for name in raw.ch_names if name in places]
-    if len(named) < MIN_KNOWN and electrodes is not None:
+    if len(named) < MIN_KNOWN and is_hydrocel_128(raw.ch_names):
+        places = hydrocel_places(montage)
+        named = [name for name in raw.ch_names if name in places]
+    elif len(named) < MIN_KNOWN and electrodes is not None:
         places = {names.get(name, name): place for name, place in _electrodes(electrodes).items()}
         named = [name for name in raw.ch_names if name in places]
     if len(named) < MIN_KNOWN:

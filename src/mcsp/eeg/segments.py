@@ -12,6 +12,8 @@ from mcsp.options.eeg import EegOptions
 FLAT = 0.1e-6  # V, standard deviation of a dead channel
 DEVIANT = 6.0  # robust z of a channel's log standard deviation
 TOO_LARGE = 500e-6  # V, median standard deviation of what can't be EEG
+EDGE = 5.0  # Hz from the pass band to the stop band: what is left of 50 Hz between 45 Hz and the Nyquist frequency of 100 Hz
+PROBES, PROBE_SECONDS = 10, 20.0  # channels and seconds that tell the error of splines
 
 
 def reject_missing(raw: mne.io.BaseRaw, max_bad_share: float) -> None:
@@ -43,12 +45,20 @@ def find_bad_channels(data: np.ndarray, names: list[str]) -> list[str]:
     return [name for name, dead, value in zip(names, flat, log) if dead or abs(value - middle) / scale > DEVIANT]
 
 
+def top_frequency(sfreq: float, options: EegOptions) -> float:
+    """Upper edge in Hz of the band that a recording is left with: the study's, or 0.9 of its own Nyquist frequency."""
+    return min(options.low_pass, 0.45 * sfreq)
+
+
 def filter_raw(raw: mne.io.BaseRaw, options: EegOptions, line_freq: float) -> None:
-    """Band-pass and notch in place (MNE's zero-phase FIR). The notch is left out where the recording can't hold the hum."""
-    nyquist = raw.info["sfreq"] / 2
+    """Band-pass and notch in place (MNE's zero-phase FIR). The notch is left out where the recording can't hold the hum.
+
+    The upper edge is equally steep whatever the rate: otherwise a model could tell cohorts of 100 and 1000 Hz apart by it.
+    """
+    nyquist, top = raw.info["sfreq"] / 2, top_frequency(raw.info["sfreq"], options)
     if line_freq == line_freq and line_freq < nyquist - 1 and options.low_pass > line_freq - 10:
         raw.notch_filter(line_freq, verbose="error")
-    raw.filter(options.high_pass, options.low_pass if options.low_pass < 0.9 * nyquist else None, verbose="error")
+    raw.filter(options.high_pass, top, h_trans_bandwidth=min(EDGE, nyquist - top), verbose="error")
 
 
 def to_montage(raw: mne.io.BaseRaw, options: EegOptions) -> mne.io.BaseRaw:
@@ -74,8 +84,34 @@ def coverage(raw: mne.io.BaseRaw, options: EegOptions) -> dict[str, float]:
     return {"n_channels": len(raw.ch_names), "n_bad": len(raw.ch_names) - len(good), "gap_mm": 1000 * float(nearest.max())}
 
 
+def spline_error(raw: mne.io.BaseRaw, options: EegOptions) -> float:
+    """How far splines are from the truth on this net: each of some good electrodes, those nearest to the montage's channels, is
+    foretold from all others (median over them of the root mean square of the difference, as a share of the electrode's own).
+
+    0 where nothing is interpolated: all channels of the montage were recorded and are good. Average reference.
+    """
+    picks = [index for index, name in enumerate(raw.ch_names) if name not in raw.info["bads"]]
+    if set(options.ch_names) <= {raw.ch_names[index] for index in picks}:
+        return 0.0
+    data = raw.get_data(picks, stop=min(raw.n_times, int(PROBE_SECONDS * raw.info["sfreq"])))
+    good = mne.io.RawArray(data - data.mean(axis=0), mne.pick_info(raw.info, picks), verbose="error")
+    own, wanted = good.get_montage().get_positions()["ch_pos"], template_montage(options.montage).get_positions()["ch_pos"]
+    there = np.array([own[name] for name in good.ch_names])
+    near = [int(np.linalg.norm(there - own.get(name, wanted[name]), axis=1).argmin()) for name in options.ch_names]
+    probes = list(dict.fromkeys(near))
+    errors = []
+    for index in probes[:: max(1, len(probes) // PROBES)]:
+        told = good.copy()
+        told.info["bads"] = [good.ch_names[index]]
+        told.interpolate_bads(reset_bads=True, verbose="error")
+        truth = good.get_data([index])
+        errors.append(np.sqrt(np.mean((told.get_data([index]) - truth) ** 2) / np.mean(truth**2)))
+    return float(np.median(errors))
+
+
 def preprocess(raw: mne.io.BaseRaw, options: EegOptions, line_freq: float) -> tuple[np.ndarray, dict[str, float]]:
-    """(continuous EEG (C, n) in V on the common montage and rate, average reference; `coverage` of the montage).
+    """(continuous EEG (C, n) in V on the common montage and rate, average reference; `coverage` of the montage, the error of
+    its splines, and the upper edge of the band that is left).
 
     Raises Exclusion when too many channels are bad or amplitudes can't be EEG.
     """
@@ -93,7 +129,10 @@ def preprocess(raw: mne.io.BaseRaw, options: EegOptions, line_freq: float) -> tu
         raise Exclusion(
             f"{len(raw.info['bads'])} of {len(raw.ch_names)} channels are bad ({bads}), above {options.max_bad_share:.0%}"
         )
-    quality = coverage(raw, options)
+    quality = coverage(raw, options) | {
+        "spline_error": spline_error(raw, options),
+        "top_hz": top_frequency(raw.info["sfreq"], options),
+    }
     raw.interpolate_bads(reset_bads=True, verbose="error")
     raw.set_eeg_reference("average", verbose="error")
     if raw.info["sfreq"] != options.sfreq:

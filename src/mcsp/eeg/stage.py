@@ -21,6 +21,8 @@ MEASURED = {
     "n_channels": "EEG channels with a known place",
     "n_bad": "Bad ones among them, which were interpolated",
     "gap_mm": "Largest distance in mm from a channel of the common montage to the nearest good electrode",
+    "spline_error": "Error of splines that foretell electrodes from the others, as a share of their signal; 0: none needed",
+    "top_hz": "Upper edge in Hz of the band that is left; nothing above it was recorded, or everything was filtered out",
 }
 
 

@@ -2,35 +2,95 @@
 
 from __future__ import annotations
 
+from glob import glob
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from mcsp.options import Options
+from mcsp.options.fetch import FetchOptions
 from mcsp.options.simulate import SimulatedDataset
 
 CONTROL = "control"
 
 
 class Phenotype(Options):
-    """How a phenotype table is read. Values are compared as text."""
+    """How phenotype tables are read. Values are compared as text; blanks around the tables' column names do not count."""
 
-    table: str | None = Field(None, description="Table with one row per subject; default: participants.tsv of the dataset")
-    subject: str = Field("participant_id", description="Column of the subject label; 'sub-' and leading zeros are ignored")
+    table: str | list[str] | None = Field(
+        None,
+        description="Table with one row per subject; default: participants.tsv of the dataset. Several, by a list or by "
+        "wildcards, are joined by subject: the first that knows a column counts",
+    )
+    subject: str | list[str] = Field(
+        "participant_id",
+        description="Column of the subject label (of several names, the first that a table has). 'sub-', leading zeros and "
+        "what follows a comma are ignored",
+    )
+    description_rows: int = Field(
+        0,
+        ge=0,
+        description="Rows of descriptions between the header and the first subject: 1 in tables of NDA and LORIS. "
+        "participants*.tsv, BIDS' own, are read as having none",
+    )
+    where: dict[str, list[str]] = Field(
+        {}, description="Column -> values: only rows with one of them count, e.g. one visit, or one verdict of quality control"
+    )
     site: str | None = Field(None, description="Column of the site; without it the whole dataset is one site")
-    age: str | None = Field("age", description="Column of the age in years; null when there is none")
+    site_map: dict[str, str] = Field({}, description="Values of the site column -> names; others stay as they are")
+    age: str | None = Field("age", description="Column of the age; null when there is none")
+    age_unit: Literal["years", "months"] = "years"
     sex: str | None = Field("sex", description="Column of the sex; null when there is none")
     sex_map: dict[str, Literal["M", "F"]] = Field(
         {"M": "M", "F": "F", "m": "M", "f": "F", "male": "M", "female": "F", "Male": "M", "Female": "F"},
         description="Values of the sex column",
     )
+    handedness: str | None = Field(None, description="Column of the handedness. Carried into the cohort table, not used")
+    handedness_map: dict[str, Literal["R", "L", "A"]] = Field(
+        {"R": "R", "L": "L", "A": "A", "r": "R", "l": "L", "a": "A", "right": "R", "left": "L", "ambidextrous": "A"},
+        description="Values of the handedness column; A: ambidextrous or mixed",
+    )
+    right_from: float | None = Field(
+        None,
+        gt=0,
+        description="Where the column holds laterality quotients: right from this value on, left to its negative, else A",
+    )
+    iq: list[str] = Field(
+        [], description="Columns of the full-scale IQ; the first that is known counts. Carried into the cohort table, not used"
+    )
+    medication: str | None = Field(
+        None, description="Column of psychotropic medication. Carried into the cohort table, not used"
+    )
+    medication_map: dict[str, Literal["yes", "no"]] = Field(
+        {"yes": "yes", "no": "no", "1": "yes", "0": "no"}, description="Values of the medication column"
+    )
     family: str | None = Field(None, description="Column that relatives share: they are never split over folds")
     labels: dict[str, dict[str, list[str]]] = Field(
         {},
-        description="Column -> value -> labels it means ('control' or disorders). Several columns add up. "
-        "A value that is not listed excludes the subject, with its reason",
+        description="Column -> value -> labels it means ('control' or disorders; [] for none). Several columns add up. Columns "
+        "and values may hold wildcards (*, ?, [..]; values in any case): of the columns that one fits, empty cells are passed "
+        "over; an exact value goes before the first wildcard that fits. A value that fits nothing excludes the subject, with "
+        "its reason",
     )
-    missing: list[str] = Field(["", "n/a", "NA", "nan", "-999", "-9999"], description="Texts that mean 'not known'")
+    ignore: dict[str, list[str]] = Field(
+        {},
+        description="Column -> values with which a label is passed over; {column} stands for the label's own, e.g. "
+        "'{column}_RuleOut': ['1']",
+    )
+    unlabelled: Literal["exclude", "keep"] = Field(
+        "exclude", description="Subjects without a label where others have one. keep: for pre-training only"
+    )
+    missing: list[str] = Field(["", "n/a", "N/A", "NA", "nan", ".", "-999", "-9999"], description="Texts that mean 'not known'")
+
+    def tables(self, default: Path) -> list[Path]:
+        """Paths of the tables, wildcards filled in where something fits; `default` where the study names none."""
+        named = [self.table] if isinstance(self.table, str) else self.table or [str(default)]
+        return [Path(path) for text in named for path in sorted(glob(text)) or [text]]
+
+    def subject_columns(self) -> list[str]:
+        """Names that the column of the subject may have."""
+        return [self.subject] if isinstance(self.subject, str) else self.subject
 
 
 class _Dataset(Options):
@@ -38,6 +98,12 @@ class _Dataset(Options):
     n_shards: int = Field(4, ge=1, le=999, description="Units of work; fixed for the dataset's lifetime")
     phenotype: Phenotype = Phenotype()
     licence: str = Field("not stated", description="Terms of use, printed in the report")
+    people: str | None = Field(
+        None,
+        description="A name that datasets share whose equal subject labels mean equal people, e.g. ABIDE I and II: whoever "
+        "stands in several is used once",
+    )
+    fetch: FetchOptions | None = Field(None, description="How `snakemake fetch` obtains the dataset")
 
 
 class BidsDataset(_Dataset):

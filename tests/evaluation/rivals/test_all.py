@@ -118,6 +118,18 @@ def test_changed_test_subjects_leave_the_fitted_rival_bit_identical(name, study,
     assert fitted(changed["train"], trained) != before  # the comparison sees a change of training data
 
 
+@pytest.mark.parametrize("reader", ["phenotype", "linear_combat"])
+def test_handedness_iq_and_medication_are_not_read(reader, study):
+    """The cohort table carries them; the label itself stands in them here. Those are the rivals that read the table."""
+    people, y, inside = learners(study)
+
+    def fitted(table):
+        return joblib.hash(learnt(rival_maker(reader, study.stores, table)().fit(table[inside], y[inside]).models))
+
+    told = people.assign(iq=100.0 + 20 * y, handedness=np.where(y, "L", "R"), medication=np.where(y, "yes", "no"))
+    assert fitted(told) == fitted(people)
+
+
 def test_a_rival_finds_what_is_planted(name, study):
     people, y, inside = learners(study)
     if name == "phenotype":

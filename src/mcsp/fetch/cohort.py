@@ -1,0 +1,154 @@
+"""Fetch a dataset: its terms, how large it is, the files, and what makes one BIDS dataset of several."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import requests
+
+from mcsp.errors import Exclusion, McspError
+from mcsp.fetch.bucket import Remote, list_remotes, new_session
+from mcsp.fetch.transfer import Missing, fetch_file, is_there
+from mcsp.options.fetch import FetchOptions
+from mcsp.store import copy_file, write_json, write_tsv
+
+COLUMNS = {
+    "path": "File below the dataset's directory",
+    "state": "fetched, there (from an earlier time, unchanged), or missing (the server lists it and has it not)",
+    "size": "Bytes",
+    "etag": "The server's mark of the content: the MD5 unless it holds '-'",
+    "url": "Where it comes from",
+}
+SIDECARS = ("_bold.json", "T1w.json", "_eeg.json")  # what a dataset's top says of all its recordings
+BIDS_VERSION = "1.8.0"
+SHARE = 0.05  # of the bytes between two lines of progress
+
+
+class Progress:
+    """Prints how much of the bytes has come, now and then, from any thread."""
+
+    def __init__(self, total: int):
+        self.total, self.done, self.next = total, 0, SHARE
+        self.start, self.lock = time.monotonic(), threading.Lock()
+
+    def tell(self, n: int) -> None:
+        """Count `n` bytes more."""
+        with self.lock:
+            self.done += n
+            if self.total and self.done >= self.next * self.total:
+                rate = self.done / max(time.monotonic() - self.start, 1e-3)
+                left = max(self.total - self.done, 0) / max(rate, 1)
+                print(f"{_size(self.done)} of {_size(self.total)}, {_size(rate)}/s, about {left / 60:.0f} min left", flush=True)
+                self.next = self.done / self.total + SHARE
+
+
+def _size(n: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000 or unit == "GB":
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    raise AssertionError
+
+
+def _free(path: Path) -> int:
+    """Bytes free where `path` is or will be."""
+    there = next(place for place in (path, *path.absolute().parents) if place.is_dir())
+    return shutil.disk_usage(there).free
+
+
+def announce(name: str, options: FetchOptions, path: Path, remotes: Sequence[Remote], wanted: Sequence[Remote]) -> None:
+    """Print the terms and how much will come. Raises McspError when the terms are not accepted, or the disk is too small."""
+    people = {remote.subject for remote in remotes if remote.subject}
+    total, coming = (sum(max(remote.size, 0) for remote in own) for own in (remotes, wanted))
+    print(f"{name}: terms of use: {options.terms}")
+    if options.by_hand:
+        print(f"{name}: by hand: {options.by_hand}")
+    print(f"{name}: {len(remotes)} files of {len(people)} subjects, {_size(total)}, into {path}")
+    print(f"{name}: to fetch now: {len(wanted)} files, {_size(coming)}; {_size(_free(path))} are free", flush=True)
+    if not options.accept_terms:
+        remedy = f"read the terms ({options.terms}), then set datasets.{name}.fetch.accept_terms: true in the study file"
+        raise McspError(f"{name}: not fetched: {remedy}")
+    if coming > _free(path):
+        raise McspError(f"{name}: {_size(coming)} do not fit into {path} ({_size(_free(path))} free): make room, or set subset")
+
+
+def transfer(
+    session: requests.Session, path: Path, wanted: Sequence[Remote], *, retries: int, threads: int, wait: float = 1.0
+) -> dict[str, Exclusion]:
+    """Fetch files below `path`, several at a time. Returns path -> why it could not be fetched."""
+    progress = Progress(sum(max(remote.size, 0) for remote in wanted))
+
+    def one(remote: Remote) -> tuple[str, Exclusion | None]:
+        try:
+            fetch_file(session, remote, path / remote.path, retries=retries, tell=progress.tell, wait=wait)
+        except Exclusion as error:
+            return remote.path, error
+        return remote.path, None
+
+    with ThreadPoolExecutor(threads) as pool:
+        return {where: why for where, why in pool.map(one, wanted) if why}
+
+
+def join_datasets(name: str, path: Path, remotes: Sequence[Remote]) -> None:
+    """Make one BIDS dataset of several: what the top of each says of its recordings goes to each of its own subjects, and
+    the whole gets a description.
+    """
+    people, tops = defaultdict(set), defaultdict(list)
+    for remote in remotes:
+        if remote.subject:
+            people[remote.group].add(remote.subject)
+        elif remote.path.startswith("sourcedata/") and remote.path.endswith(SIDECARS) and remote.path.count("/") == 2:
+            tops[remote.group].append(path / remote.path)
+    for group, sidecars in tops.items():
+        for subject in sorted(people[group]):
+            for sidecar in sidecars:
+                target = path / subject / f"{subject}_{sidecar.name}"
+                if sidecar.is_file() and (not target.is_file() or target.read_bytes() != sidecar.read_bytes()):
+                    copy_file(sidecar, target)
+    description = path / "dataset_description.json"
+    if any(people.values()) and not description.is_file():
+        write_json(description, {"Name": name, "BIDSVersion": BIDS_VERSION, "DatasetType": "raw"})
+
+
+def run(*, name: str, options: FetchOptions, path: Path, out: Path, threads: int = 8, wait: float = 1.0) -> None:
+    """Fetch dataset `name` into `path`, and write the list of its files at `out`.
+
+    What is there and unchanged is not fetched again. Objects that the server lists and has not are noted. Raises McspError
+    when the terms are not accepted, nothing can be fetched by a program, the disk is too small, or transfers fail: those that
+    succeeded stay, and the next run goes on.
+    """
+    if not (options.sources or options.files):
+        if not path.is_dir():
+            raise McspError(f"{name}: can't be fetched by a program. {options.by_hand}")
+        print(f"{name}: terms of use: {options.terms}\n{name}: {path} is there; by hand: {options.by_hand}")
+        write_tsv(pd.DataFrame(columns=list(COLUMNS)), out, COLUMNS)
+        return
+    session = new_session(options.retries)
+    remotes = list_remotes(session, options)
+    wanted = [remote for remote in remotes if not is_there(remote, path / remote.path)]
+    announce(name, options, path, remotes, wanted)
+    failed = transfer(session, path, wanted, retries=options.retries, threads=threads, wait=wait)
+    missing = {where for where, why in failed.items() if isinstance(why, Missing)}
+    for where, why in sorted(failed.items()):
+        print(f"{name}: {where}: {why}")
+    if failed and (len(failed) > len(missing) or len(missing) == len(wanted)):
+        first = min(failed.keys() - missing or missing)
+        raise McspError(
+            f"{name}: {len(failed)} of {len(wanted)} files were not fetched (first: {first}: {failed[first]}): "
+            "run it again: what came is kept"
+        )
+    join_datasets(name, path, remotes)
+    fetched = {remote.path for remote in wanted}
+    rows = [
+        (r.path, "missing" if r.path in missing else "fetched" if r.path in fetched else "there", r.size, r.etag, r.url)
+        for r in remotes
+    ]
+    write_tsv(pd.DataFrame(rows, columns=list(COLUMNS)), out, COLUMNS)
+    print(f"{name}: {len(fetched - missing)} files fetched, {len(remotes) - len(wanted)} there, {len(missing)} missing: {out}")

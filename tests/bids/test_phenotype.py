@@ -1,0 +1,281 @@
+"""Phenotype tables as the cohorts publish them: column names, codes, oddities."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcsp.bids.cohort import same_people
+from mcsp.bids.listing import describe, list_subjects
+from mcsp.bids.phenotype import person, read_phenotype, used_columns
+from mcsp.errors import McspError
+from mcsp.options.datasets import BidsDataset, Phenotype
+from mcsp.shards import plain_label
+from mcsp.study import parse_study, read_yaml
+from tests.conftest import PROJECT
+
+
+def cohort(study: str, name: str) -> Phenotype:
+    """How a ready study file reads a cohort's tables."""
+    return parse_study(read_yaml(PROJECT / f"config/studies/{study}.yaml")).datasets[name].phenotype
+
+
+def told(phenotype: Phenotype, **cells: str) -> tuple[dict, str | None]:
+    return person(pd.Series(cells), phenotype, "d")
+
+
+def described(root: Path, phenotype: Phenotype, label: str) -> tuple[dict, str | None]:
+    """What ingestion says of a subject with a directory in `root`."""
+    (root / f"sub-{label}").mkdir(exist_ok=True)
+    return describe(list_subjects("d", BidsDataset(kind="bids", path=str(root), phenotype=phenotype), root), label)
+
+
+# ---- the cohorts' codes
+
+
+def abide_row(**cells: str) -> dict:
+    row = {"SUB_ID": "50002", "SITE_ID": "PITT", "AGE_AT_SCAN": "16.77", "SEX": "1", "DX_GROUP": "1", "DSM_IV_TR": "1"}
+    return {**row, "HANDEDNESS_CATEGORY": "-9999", "FIQ": "103.0", "CURRENT_MED_STATUS": "0", **cells}
+
+
+def test_abide():
+    phenotype = cohort("abide", "abide1")
+    fields, reason = told(phenotype, **abide_row())
+    assert reason is None
+    assert fields == {
+        "site": "PITT", "age": 16.77, "sex": "M", "handedness": None, "iq": 103.0, "medication": "no", "family": None,
+        "labels": "ASD",
+    }  # fmt: skip
+    fields, _ = told(phenotype, **abide_row(DX_GROUP="2", SEX="2", HANDEDNESS_CATEGORY="Mixed", FIQ="-9999.0"))
+    assert (fields["labels"], fields["sex"], fields["handedness"]) == ("control", "F", "A")
+    assert np.isnan(fields["iq"])
+    # ABIDE I holds a stray '`' as medication status.
+    assert told(phenotype, **abide_row(CURRENT_MED_STATUS="`", HANDEDNESS_CATEGORY=""))[0]["medication"] is None
+
+
+def test_abide_of_the_real_table(real_data, tmp_path):
+    """547 subjects of the distributed table: every code has a meaning, or is known to have none."""
+    import tarfile
+
+    with tarfile.open(real_data / "abide_pcp.tar.xz") as tar:
+        member = next(m for m in tar if m.name.endswith(".csv"))
+        table = tmp_path / "Phenotypic_V1_0b_preprocessed1.csv"
+        table.write_bytes(tar.extractfile(member).read())
+    phenotype = cohort("abide", "abide1")
+    rows = read_phenotype([table], phenotype)
+    people = [person(row, phenotype, "d") for _, row in rows.iterrows()]
+    assert {reason for _, reason in people} == {None}
+    found = pd.DataFrame(fields for fields, _ in people)
+    assert found["labels"].value_counts().to_dict() == {"control": 296, "ASD": 251}
+    assert found["sex"].value_counts().to_dict() == {"M": 434, "F": 113}
+    assert found["handedness"].value_counts().to_dict() == {"R": 297, "L": 38, "A": 8}
+    assert found["medication"].value_counts().to_dict() == {"no": 374, "yes": 75}
+    assert found["iq"].dropna().between(40, 160).all()
+    assert found["age"].between(5, 70).all()
+
+
+def adhd_row(**cells: str) -> dict:
+    row = {"ScanDir ID": "1056121", "Site": "1", "Gender": "1", "Age": "13.92", "Handedness": "1", "DX": "0"}
+    return {**row, "Full2 IQ": "N/A", "Full4 IQ": "135", "Med Status": "1", **cells}
+
+
+def test_adhd200():
+    phenotype = cohort("adhd200", "adhd200")
+    fields, reason = told(phenotype, **adhd_row())
+    assert reason is None
+    assert fields == {
+        "site": "Peking", "age": 13.92, "sex": "M", "handedness": "R", "iq": 135.0, "medication": "no", "family": None,
+        "labels": "control",
+    }  # fmt: skip
+    assert {told(phenotype, **adhd_row(DX=code))[0]["labels"] for code in "123"} == {"ADHD"}
+    # The withheld test set stays for pre-training; an odd code is no label and is said.
+    assert told(phenotype, **adhd_row(DX="pending")) == (fields | {"labels": ""}, None)
+    assert (
+        told(phenotype, **adhd_row(DX="7"))[1] == "label DX=7 is not in the study's map: add it to datasets.d.phenotype.labels"
+    )
+    fields, _ = told(phenotype, **adhd_row(**{"Full4 IQ": "-999", "Full2 IQ": "99", "Med Status": "86", "Gender": "0"}))
+    assert (fields["iq"], fields["medication"], fields["sex"]) == (99.0, None, "F")
+
+
+def test_adhd200_of_the_real_table(real_data, tmp_path):
+    phenotype = cohort("adhd200", "adhd200")
+    rows = read_phenotype([real_data / "adhd200_athena_sample" / "Peking_1_phenotypic.csv"], phenotype)
+    people = [person(row, phenotype, "d") for _, row in rows.iterrows()]
+    assert {reason for _, reason in people} == {None}
+    labels = pd.Series([fields["labels"] for fields, _ in people])
+    raw = rows["DX"].map(lambda code: "control" if code == "0" else "ADHD")
+    assert labels.tolist() == raw.tolist()
+    assert {fields["site"] for fields, _ in people} == {"Peking"}
+
+
+def hbn_row(*diagnoses: str, **cells: str) -> dict:
+    stem = "Diagnosis_ClinicianConsensus,DX"
+    row = {f"{stem}_{i:02d}": "" for i in range(1, 11)}
+    row |= {f"{stem}_{i:02d}_Cat": "Neurodevelopmental Disorders" for i in range(1, 11)}
+    row |= {f"{stem}_{i:02d}_RuleOut": "0" for i in range(1, 11)}
+    row |= {f"{stem}_{i:02d}": text for i, text in enumerate(diagnoses, start=1)}
+    demos = {"Basic_Demos,Sex": "1", "Basic_Demos,Age": "9.5", "Basic_Demos,Study_Site": "4", "ehq_total": "-60"}
+    return {"Identifiers": "NDARAA075AMK,assessment", **row, **demos, **cells}
+
+
+@pytest.mark.parametrize(
+    ("diagnoses", "labels"),
+    [
+        (["No Diagnosis Given"], "control"),
+        (["No Diagnosis Given: Incomplete Eval"], ""),
+        (["ADHD-Combined Type"], "ADHD"),
+        (["Other Specified Attention-Deficit/Hyperactivity Disorder"], "ADHD"),
+        (["Specific Learning Disorder with Impairment in Reading", "ADHD-Inattentive Type"], "ADHD;other"),
+        (["Autism Spectrum Disorder", "ADHD-Combined Type", "Enuresis"], "ADHD;ASD;other"),
+        (["Major Depressive Disorder"], "MDD"),
+        (["Generalized Anxiety Disorder"], "other"),
+        ([], ""),
+    ],
+)
+def test_hbn_diagnoses(diagnoses, labels):
+    fields, reason = told(cohort("hbn", "hbn"), **hbn_row(*diagnoses))
+    assert reason is None
+    assert fields["labels"] == labels
+
+
+def test_hbn_rule_out_is_no_diagnosis():
+    ruled_out = {"Diagnosis_ClinicianConsensus,DX_02_RuleOut": "1"}
+    row = hbn_row("ADHD-Combined Type", "Autism Spectrum Disorder", **ruled_out)
+    fields, _ = told(cohort("hbn", "hbn"), **row)
+    assert (fields["labels"], fields["sex"], fields["handedness"], fields["age"]) == ("ADHD", "F", "L", 9.5)
+    alone = hbn_row("Autism Spectrum Disorder", **{"Diagnosis_ClinicianConsensus,DX_01_RuleOut": "1"})
+    assert told(cohort("hbn", "hbn"), **alone)[0]["labels"] == ""  # neither a case nor a control
+
+
+def test_hbn_tables_are_joined(tmp_path):
+    """LORIS' exports with their second row of descriptions and ',assessment', and the public table of an EEG release."""
+    stem = "Diagnosis_ClinicianConsensus,DX_01"
+    consensus = pd.DataFrame(
+        {"Identifiers": ["a text on this", "NDARA,assessment"], stem: ["Diagnosis 1", "ADHD-Combined Type"]}
+    )
+    demos = pd.DataFrame({"Identifiers": ["a text on this", "NDARA,assessment"]})
+    demos = demos.assign(
+        **{"Basic_Demos,Sex": ["0= Male", "0"], "Basic_Demos,Age": ["", "8.25"], "Basic_Demos,Study_Site": "1"}
+    )
+    public = pd.DataFrame({"participant_id": ["sub-NDARA", "sub-NDARB"], "ehq_total": ["77.7", "n/a"], "sex": ["M", "F"]})
+    (tmp_path / "sourcedata/R1").mkdir(parents=True)
+    consensus.to_csv(tmp_path / "dx.csv", index=False)
+    demos.to_csv(tmp_path / "demos.csv", index=False)
+    public.to_csv(tmp_path / "sourcedata/R1/participants.tsv", sep="\t", index=False)
+    tables = [str(tmp_path / "dx.csv"), str(tmp_path / "demos.csv"), str(tmp_path / "sourcedata/*/participants.tsv")]
+    phenotype = cohort("hbn", "hbn").model_copy(update={"table": tables})
+    fields, reason = described(tmp_path, phenotype, "NDARA")
+    assert reason is None
+    assert (fields["labels"], fields["sex"], fields["age"], fields["handedness"]) == ("ADHD", "M", 8.25, "R")
+    fields, reason = described(tmp_path, phenotype, "NDARB")  # public data only
+    assert (fields["labels"], reason) == ("", None)
+    assert sorted(read_phenotype(phenotype.tables(tmp_path), phenotype)["_subject"].unique()) == ["NDARA", "NDARB"]
+
+
+def test_embarc_tables_of_nda(tmp_path):
+    """A second row of descriptions, months, and values in the study's own words."""
+    header = "subjectkey\tsrc_subject_id\tinterview_age\tsex\tphenotype"
+    descriptions = "The GUID\tSubject ID how it's defined in lab\tAge in months\tSex of the subject\tPhenotype of the subject"
+    rows = [
+        "NDAR1\tCU0001\t450\tF\tMajor Depression",
+        "NDAR2\tCU0002\t402\tM\tHealthy Control",
+        "NDAR3\tCU0003\t300\tF\tBipolar",
+    ]
+    table = tmp_path / "ndar_subject01.txt"
+    table.write_text("\n".join([header, descriptions, *rows]) + "\n")
+    phenotype = cohort("embarc", "embarc").model_copy(update={"table": str(table)})
+    fields, reason = described(tmp_path, phenotype, "CU0001")
+    assert (fields["labels"], fields["age"], fields["sex"], reason) == ("MDD", 37.5, "F", None)
+    assert described(tmp_path, phenotype, "CU0002")[0]["labels"] == "control"
+    assert described(tmp_path, phenotype, "CU0003")[1].startswith("label phenotype=Bipolar is not in the study's map")
+    assert "The GUID" not in set(read_phenotype([table], phenotype)["subjectkey"])
+
+
+def test_abide2_of_the_sites_tables(tmp_path):
+    """Names with blanks behind them, latin letters, one table per site."""
+    for site, row in {
+        "ABIDEII-NYU_1": "29177\tABIDEII-NYU_1\t1\t9.1\t1\t112",
+        "ABIDEII-IU_1": "29553\tABIDEII-IU_1\t2\t22\t2\t",
+    }.items():
+        folder = tmp_path / "sourcedata" / site
+        folder.mkdir(parents=True)
+        header = "participant_id\tsite_id\tdx_group\tage_at_scan \tsex\tfiq\tnote"
+        (folder / "participants.tsv").write_bytes(f"{header}\n{row}\t".encode() + "é\n".encode("latin-1"))
+    phenotype = cohort("abide", "abide2").model_copy(update={"table": str(tmp_path / "sourcedata/*/participants.tsv")})
+    fields, reason = described(tmp_path, phenotype, "29177")
+    assert (fields["labels"], fields["age"], fields["sex"], fields["iq"], reason) == ("ASD", 9.1, "M", 112.0, None)
+    assert described(tmp_path, phenotype, "29553")[0]["labels"] == "control"
+
+
+# ---- the options
+
+
+def test_rows_that_where_leaves(tmp_path):
+    table = tmp_path / "visits.csv"
+    table.write_text("id,visit,dx,age\n1,baseline,ASD,10\n1,week8,TD,11\n2,week8,TD,12\n3,baseline,TD,9\n")
+    labels = {"dx": {"ASD": ["ASD"], "TD": ["control"]}}
+    phenotype = Phenotype(table=str(table), subject="id", where={"visit": ["baseline"]}, labels=labels)
+    assert described(tmp_path, phenotype, "1")[0]["labels"] == "ASD"
+    assert described(tmp_path, phenotype, "2")[1] == "visit=week8 is not in phenotype.where"
+    every = phenotype.model_copy(update={"where": {}})
+    assert described(tmp_path, every, "1")[1] == "2 rows in the phenotype table that disagree: keep one"
+
+
+def test_the_first_table_that_knows_counts(tmp_path):
+    (tmp_path / "a.csv").write_text("id,age,sex\n1,10.5,n/a\n")
+    (tmp_path / "b.csv").write_text("id,age,sex,iq\n1,10.9,F,99\n2,7,M,101\n")
+    tables = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+    phenotype = Phenotype(table=tables, subject="id", iq=["iq"])
+    fields, reason = described(tmp_path, phenotype, "1")
+    assert (fields["age"], fields["sex"], fields["iq"], reason) == (10.5, "F", 99.0, None)
+    assert described(tmp_path, phenotype, "2")[0]["age"] == 7.0
+
+
+def test_a_missing_value_never_fits_a_wildcard():
+    phenotype = Phenotype(labels={"dx": {"*": ["other"]}})
+    assert told(phenotype, dx="-999")[1] == "no label: column dx of the phenotype table is empty for this subject"
+    assert told(phenotype, dx="ODD")[0]["labels"] == "other"
+    named = Phenotype(labels={"dx": {"-999": ["control"], "*": ["other"]}})
+    assert told(named, dx="-999")[0]["labels"] == "control"
+
+
+def test_columns_that_decide():
+    phenotype = Phenotype(labels={"DX_?": {"*": ["x"]}}, ignore={"{column}_no": ["1"]}, site="s")
+    assert used_columns(phenotype, ["s", "DX_1", "DX_1_no", "other", "age"]) == ["s", "age", "DX_1", "DX_1_no"]
+
+
+def test_columns_that_are_not_there_are_named(tmp_path):
+    (tmp_path / "t.csv").write_text("id,age\n1,2\n")
+    for phenotype, words in [
+        (Phenotype(subject=["x", "y"]), r"t\.csv: no column x \(it has id, age\)"),
+        (Phenotype(subject="id", labels={"DX_??": {"*": ["x"]}}), r"no column DX_\?\? \(it has id, age\)"),
+        (Phenotype(subject="id", iq=["FIQ"]), "no column FIQ"),
+        (Phenotype(subject="id", where={"qc": ["1"]}), "no column qc"),
+    ]:
+        with pytest.raises(McspError, match=words):
+            read_phenotype([tmp_path / "t.csv"], phenotype)
+
+
+def test_handedness_by_quotient():
+    phenotype = Phenotype(handedness="ehq", right_from=40)
+    found = [told(phenotype, ehq=text)[0]["handedness"] for text in ("100", "40", "39.9", "-40", "-100", "n/a", "left")]
+    assert found == ["R", "R", "A", "L", "L", None, "L"]
+
+
+def test_labels_of_loris():
+    assert plain_label("NDARAA075AMK,assessment") == plain_label("sub-NDARAA075AMK")
+
+
+def test_people_who_stand_in_two_datasets_count_once():
+    people = pd.DataFrame(
+        {
+            "uid": ["one/sub-1", "two/sub-1", "two/sub-2", "three/sub-1"],
+            "person": ["abide:1", "abide:1", "abide:2", "three/sub-1"],
+            "labels": ["", "ASD", "control", "ASD"],
+            "has_fmri": True,
+            "has_eeg": False,
+        }
+    )
+    lines = same_people(people)
+    assert [(line[0], line[-1]) for line in lines] == [("one/sub-1", "same person as two/sub-1, by the label (option people)")]

@@ -1,0 +1,167 @@
+"""Small mirrors of the public buckets: the real names and layouts, made-up content."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import json
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+INDI = "fcp-indi/data/Projects"
+_SEEDS = itertools.count()
+
+
+def image(shape: tuple[int, ...], t_r: float | None = None) -> bytes:
+    """A compressed NIfTI image with noise of its own."""
+    data = np.random.default_rng(next(_SEEDS)).normal(size=shape).astype(np.float32)
+    picture = nib.Nifti1Image(data, np.diag([3.0, 3.0, 3.0, 1.0]))
+    if t_r:
+        picture.header.set_zooms((3.0, 3.0, 3.0, t_r))
+        picture.header.set_xyzt_units("mm", "sec")
+    return gzip.compress(picture.to_bytes(), mtime=0)
+
+
+def table(separator: str, **columns) -> bytes:
+    """A table as text."""
+    buffer = io.StringIO()
+    pd.DataFrame(columns).to_csv(buffer, sep=separator, index=False)
+    return buffer.getvalue().encode()
+
+
+def scans(folder: str, label: str, *, session: str = "", task: str = "rest", run: str = "_run-1", t_r: float = 2.0) -> dict:
+    """T1w and resting BOLD of a subject, by key."""
+    inside = f"{folder}/sub-{label}/" + (f"{session}/" if session else "")
+    stem = f"sub-{label}" + (f"_{session}" if session else "")
+    return {
+        f"{inside}anat/{stem}_T1w.nii.gz": image((6, 6, 6)),
+        f"{inside}func/{stem}_task-{task}{run}_bold.nii.gz": image((4, 4, 4, 8), t_r),
+    }
+
+
+def abide() -> dict[str, bytes]:
+    """ABIDE I: sites without sessions, the table of the preprocessed release. ABIDE II: sessions, a table per site, and a
+    longitudinal collection with the labels of ABIDE I.
+    """
+    one, two = f"{INDI}/ABIDE/RawDataBIDS", f"{INDI}/ABIDE2/RawData"
+    found = {
+        f"{INDI}/ABIDE_Initiative/Phenotypic_V1_0b_preprocessed1.csv": table(
+            ",",
+            SUB_ID=["50952", "51456", "50999"],
+            SITE_ID=["NYU", "CALTECH", "NYU"],
+            DX_GROUP=["2", "1", "1"],
+            DSM_IV_TR=["0", "-9999", "1"],
+            AGE_AT_SCAN=["10.5", "20.1", "12"],
+            SEX=["1", "2", "1"],
+            HANDEDNESS_CATEGORY=["R", "", "L"],
+            FIQ=["110.0", "-9999.0", "99.0"],
+            CURRENT_MED_STATUS=["0", "", "1"],
+        )
+    }
+    for site, label, t_r in (("NYU", "0050952", 2.0), ("NYU", "0050999", 2.0), ("Caltech", "0051456", 2.0)):
+        found |= scans(f"{one}/{site}", label, t_r=t_r)
+        found[f"{one}/{site}/task-rest_bold.json"] = json.dumps({"RepetitionTime": t_r, "TaskName": "Resting State"}).encode()
+        found[f"{one}/{site}/T1w.json"] = json.dumps({"Manufacturer": site}).encode()
+    for site, label, session in (
+        ("ABIDEII-NYU_1", "29177", "ses-1"),
+        ("ABIDEII-NYU_1", "29178", "ses-1"),
+        ("ABIDEII-UCLA_Long", "50999", "ses-baseline"),
+    ):
+        found |= scans(f"{two}/{site}", label, session=session)
+        found[f"{two}/{site}/task-rest_bold.json"] = json.dumps({"RepetitionTime": 2.0}).encode()
+    header = {"participant_id": ["29177", "29178"], "site_id": ["ABIDEII-NYU_1"] * 2, "dx_group": ["1", "2"]}
+    more = {"age_at_scan ": ["9.1", "8.2"], "sex": ["1", "2"], "fiq": ["112", ""]}
+    found[f"{two}/ABIDEII-NYU_1/participants.tsv"] = table("\t", **header, **more)
+    header = {"participant_id": ["50999"], "site_id": ["ABIDEII-UCLA_Long"], "dx_group": ["1"]}
+    found[f"{two}/ABIDEII-UCLA_Long/participants.tsv"] = table(
+        "\t", **header, **{"age_at_scan ": ["14"], "sex": ["1"], "fiq": [""]}
+    )
+    return found
+
+
+def abide_series() -> dict[str, bytes]:
+    """Ready ROI series of the Preprocessed Connectomes Project, one file a subject, and the table beside."""
+    root = f"{INDI}/ABIDE_Initiative"
+    found = {key: content for key, content in abide().items() if key.startswith(f"{root}/")}
+    for number, name in enumerate(("NYU_0050952", "Caltech_0051456", "NYU_0050999")):
+        text = "#2001\t#2101\n" + "".join(f"{number}.{frame}\t{frame}\n" for frame in range(5))
+        found[f"{root}/Outputs/cpac/filt_noglobal/rois_ho/{name}_rois_ho.1D"] = text.encode()
+        found[f"{root}/Outputs/cpac/filt_global/rois_ho/{name}_rois_ho.1D"] = b"not wanted"
+    key = f"{root}/Phenotypic_V1_0b_preprocessed1.csv"
+    own = pd.read_csv(io.BytesIO(found[key]), dtype=str).assign(func_mean_fd="0.1")
+    return {**found, key: own.to_csv(index=False).encode()}
+
+
+def adhd200() -> dict[str, bytes]:
+    """Sites with sessions, several runs, WashU's names of tasks, tables beside the sites, a test set without diagnoses."""
+    root = f"{INDI}/ADHD200/RawDataBIDS"
+    found = {}
+    for site, label, task, t_r in (
+        ("KKI", "1018959", "rest", 2.5),
+        ("KKI", "1019436", "rest", 2.5),
+        ("WashU", "0015026", "reststudy3", 2.5),
+        ("OHSU", "2054438", "rest", 2.5),
+    ):
+        found |= scans(f"{root}/{site}", label, session="ses-1", task=task, t_r=t_r)
+        found[f"{root}/{site}/task-rest_bold.json"] = json.dumps({"RepetitionTime": t_r}).encode()
+
+    def phenotypic(**columns):
+        n = len(columns["DX"])
+        rest = {"ADHD Measure": ["3"] * n, "Secondary Dx ": [""] * n, "Full2 IQ": ["-999"] * n, "QC_Rest_1": ["1"] * n}
+        return table(",", **columns, **rest)
+
+    ids = {"ScanDir ID": ["1018959", "1019436"], "Site": ["3", "3"], "Gender": ["0", "1"], "Age": ["12.36", "12.98"]}
+    codes = {"Handedness": ["1", "2"], "DX": ["0", "3"], "Full4 IQ": ["103", "-999"], "Med Status": ["1", "-999"]}
+    found[f"{root}/KKI_phenotypic.csv"] = phenotypic(**ids, **codes)
+    ids = {"ScanDir ID": ["15026"], "Site": ["8"], "Gender": ["1"], "Age": ["9"]}
+    codes = {"Handedness": ["-999"], "DX": ["0"], "Full4 IQ": ["99"], "Med Status": ["2"]}
+    found[f"{root}/WashU_phenotypic.csv"] = phenotypic(**ids, **codes)
+    ids = {"ScanDir ID": ["2054438"], "Site": ["6"], "Gender": ["0"], "Age": ["8.9"]}
+    codes = {"Handedness": ["1"], "DX": ["pending"], "Full4 IQ": ["120"], "Med Status": ["-999"]}
+    found[f"{root}/OHSU_TestRelease_phenotypic.csv"] = phenotypic(**ids, **codes)
+    return found
+
+
+def hbn(eeg: bytes = b"") -> dict[str, bytes]:
+    """EEG releases on OpenNeuro, raw MRI by site at FCP-INDI. NDARAA and NDARAB have both, NDARAC EEG only, NDARAD MRI only.
+
+    `eeg`: what every recording at rest is, made up by default.
+    """
+    found = {}
+    for release, labels in {"ds005505": ["NDARAA", "NDARAC"], "ds005516": ["NDARAB"]}.items():
+        root = f"openneuro.org/{release}"
+        n = len(labels)
+        found[f"{root}/participants.tsv"] = table(
+            "\t",
+            participant_id=[f"sub-{label}" for label in labels],
+            release_number=["R1"] * n,
+            sex=["M"] * n,
+            age=["7.0599"] * n,
+            ehq_total=["55.63", "-70", "0"][:n],
+            commercial_use=["Yes"] * n,
+            full_pheno=["Yes"] * n,
+            p_factor=["-0.636"] * n,
+        )
+        found[f"{root}/dataset_description.json"] = b'{"Name": "The HBN-EEG Dataset", "BIDSVersion": "1.9.0"}'
+        for label in labels:
+            stem = f"{root}/sub-{label}/eeg/sub-{label}_task-"
+            found[f"{stem}RestingState_eeg.set"] = eeg or label.encode() * 50
+            found[f"{stem}RestingState_eeg.json"] = b'{"SamplingFrequency": 500, "PowerLineFrequency": 60}'
+            channels = [f"E{i}" for i in range(1, 129)] + ["Cz"]
+            found[f"{stem}RestingState_channels.tsv"] = table("\t", name=channels, type=["EEG"] * 129)
+            found[f"{stem}DespicableMe_eeg.set"] = b"not wanted"
+    for release in ("06", "07", "08", "09", "10", "11", "12", "14", "15"):
+        found[f"openneuro.org/ds0055{release}/participants.tsv"] = table(
+            "\t", participant_id=[f"sub-X{release}"], ehq_total=["1"]
+        )
+    for site, label in (("Site-RU", "NDARAA"), ("Site-CBIC", "NDARAB"), ("Site-CBIC", "NDARAD")):
+        own = scans(f"{INDI}/HBN/MRI/{site}", label, run="_run-1", t_r=0.8)
+        bold = next(key for key in own if key.endswith("_bold.nii.gz"))
+        found |= own
+        found[bold.replace(".nii.gz", ".json")] = b'{"RepetitionTime": 0.8}'
+        found[bold.replace("rest_run-1", "movieDM")] = b"not wanted"
+        found[f"{INDI}/HBN/MRI/{site}/derivatives/x/sub-{label}/x_T1w.nii.gz"] = b"not wanted"
+    return found

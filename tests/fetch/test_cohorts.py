@@ -1,0 +1,220 @@
+"""The ready study files, from the buckets to the table of subjects: on small mirrors with the real names and layouts."""
+
+import json
+from pathlib import Path
+
+import mne
+import numpy as np
+import pandas as pd
+import pytest
+
+from mcsp.eeg.stage import run as eeg_stage
+from mcsp.fetch.cohort import run as fetch
+from mcsp.options.eeg import EegOptions
+from mcsp.store import Store
+from mcsp.study import Study, parse_study, read_yaml
+from mcsp.workflow import overlay
+from tests.bids.small_datasets import ingest_all, make_cohort
+from tests.conftest import PROJECT
+from tests.eeg.test_segments import HYDROCEL, NET_128, field_raw
+from tests.fetch import mirrors
+from tests.fetch.bucket_server import Bucket, serve
+from tests.workflow.conftest import checkout  # noqa: F401
+
+COHORTS = ("abide", "adhd200", "hbn", "embarc")
+
+
+def study_at(name: str, root: Path, url: str = "") -> Study:
+    """A ready study file with its data below `root`, its buckets at `url`, and its terms accepted."""
+    values = overlay(read_yaml(PROJECT / "config/config.yaml"), read_yaml(PROJECT / f"config/studies/{name}.yaml"))
+    for dataset in values["datasets"].values():
+        fetch_options = json.dumps(dataset.pop("fetch")).replace("https://s3.amazonaws.com", url)
+        local = json.dumps(dataset).replace('"data/', f'"{root}/')
+        dataset |= {**json.loads(local), "fetch": {**json.loads(fetch_options), "accept_terms": True}}
+    return parse_study(values, name)
+
+
+def fetched(study: Study, root: Path) -> dict[str, pd.DataFrame]:
+    """Fetch every dataset of a study; the lists of files."""
+    lists = {}
+    for name, dataset in study.datasets.items():
+        out = root / f"{name}.tsv"
+        fetch(name=name, options=dataset.fetch, path=Path(dataset.path), out=out, threads=4, wait=0.01)
+        lists[name] = pd.read_csv(out, sep="\t")
+    return lists
+
+
+def ingested(study: Study, root: Path) -> dict:
+    return {
+        name: ingest_all(dataset, Path(dataset.path), root / "out", name, raw_too=True)
+        for name, dataset in study.datasets.items()
+    }
+
+
+def by_label(found) -> dict[str, dict]:
+    return found.subjects.set_index("subject").to_dict("index")
+
+
+def test_abide_from_the_buckets_to_the_table(tmp_path):
+    with serve(Bucket(mirrors.abide(), page=5)) as bucket:
+        study = study_at("abide", tmp_path, bucket.url)
+        lists = fetched(study, tmp_path)
+    assert {name: len(table) for name, table in lists.items()} == {"abide1": 11, "abide2": 10}
+    found = ingested(study, tmp_path)
+    one, two = by_label(found["abide1"]), by_label(found["abide2"])
+    assert one["0050952"]["labels"] == "control"
+    assert (one["0050952"]["site"], one["0050952"]["iq"], one["0050952"]["handedness"]) == ("NYU", 110.0, "R")
+    assert (one["0051456"]["labels"], one["0051456"]["sex"], one["0051456"]["medication"]) == ("ASD", "F", None)
+    assert np.isnan(one["0051456"]["iq"])
+    assert (two["29178"]["labels"], two["29178"]["age"], two["29178"]["site"]) == ("control", 8.2, "ABIDEII-NYU_1")
+    assert found["abide1"].recordings["t_r"].tolist() == [2.0] * 3
+    people, exclusions = make_cohort(list(found.values()), tmp_path / "cohort")
+    assert len(people) == 5  # 50999 stands in both
+    again = exclusions.set_index("uid")["reason"]
+    assert again["abide2/sub-50999"] == "same person as abide1/sub-0050999, by the label (option people)"
+
+
+def test_ready_series_from_the_bucket_to_the_table(tmp_path):
+    with serve(Bucket(mirrors.abide_series())) as bucket:
+        study = study_at("abide-roi", tmp_path, bucket.url)
+        (table,) = fetched(study, tmp_path).values()
+    assert len(table) == 4
+    found = ingested(study, tmp_path)["abide"]
+    assert found.recordings.set_index("uid")["t_r"].to_dict() == {f"abide/sub-{n}": 2.0 for n in (50952, 50999, 51456)}
+    assert by_label(found)["51456"]["labels"] == "ASD"
+
+
+def test_adhd200_from_the_bucket_to_the_table(tmp_path):
+    with serve(Bucket(mirrors.adhd200(), page=5)) as bucket:
+        study = study_at("adhd200", tmp_path, bucket.url)
+        fetched(study, tmp_path)
+    found = ingested(study, tmp_path)["adhd200"]
+    people = by_label(found)
+    assert {label: own["labels"] for label, own in people.items()} == {
+        "0015026": "control", "1018959": "control", "1019436": "ADHD", "2054438": "",
+    }  # fmt: skip
+    assert {own["site"] for own in people.values()} == {"KKI", "WashU", "OHSU"}
+    assert [people[label]["handedness"] for label in ("1018959", "1019436", "0015026")] == ["R", "A", None]
+    assert [people[label]["medication"] for label in ("1018959", "1019436", "0015026")] == ["no", None, "yes"]
+    assert set(found.recordings["task"]) == {"rest", "reststudy3"}
+    assert set(found.status["state"]) == {"done"}
+
+
+def test_hbn_from_the_buckets_to_the_table(tmp_path):
+    """MRI and EEG of the same children, from two buckets, are one subject; diagnoses come by hand."""
+    with serve(Bucket(mirrors.hbn(), page=50)) as bucket:
+        study = study_at("hbn", tmp_path, bucket.url)
+        (table,) = fetched(study, tmp_path).values()
+    assert not table["path"].str.contains("DespicableMe|movieDM|derivatives").any()
+    place = tmp_path / "hbn" / "phenotype"
+    place.mkdir()
+    stem = "Diagnosis_ClinicianConsensus,DX"
+    labels = ["NDARAA,assessment", "NDARAB,assessment", "NDARAD,assessment"]
+    names = {"Identifiers": ["", *labels]}
+    dx = ["Diagnosis 01", "ADHD-Combined Type", "No Diagnosis Given", "Major Depressive Disorder"]
+    more = ["Diagnosis 02", "Autism Spectrum Disorder", "", "Autism Spectrum Disorder"]
+    out = ["Rule out", "0", "", "1"]
+    columns = {f"{stem}_01": dx, f"{stem}_02": more, f"{stem}_02_RuleOut": out, f"{stem}_01_Cat": ["x"] * 4}
+    pd.DataFrame(names | columns).to_csv(place / "Diagnosis_ClinicianConsensus.csv", index=False)
+    demos = {"Basic_Demos,Sex": ["0= Male", "0", "1", "1"], "Basic_Demos,Age": ["", "7.06", "8", "9"]}
+    pd.DataFrame(names | demos | {"Basic_Demos,Study_Site": ["", "1", "3", "4"]}).to_csv(place / "Basic_Demos.csv", index=False)
+    found = ingested(study, tmp_path)["hbn"]
+    people = by_label(found)
+    assert {label: people[f"NDARA{label}"]["labels"] for label in "ABCD"} == {
+        "A": "ADHD;ASD",
+        "B": "control",
+        "C": "",
+        "D": "MDD",
+    }
+    assert (people["NDARAA"]["sex"], people["NDARAA"]["age"], people["NDARAA"]["handedness"]) == ("M", 7.06, "R")
+    modalities = found.recordings.groupby("uid")["modality"].agg(lambda own: "+".join(sorted(own))).to_dict()
+    assert modalities == {
+        "hbn/sub-NDARAA": "eeg+fmri", "hbn/sub-NDARAB": "eeg+fmri", "hbn/sub-NDARAC": "eeg", "hbn/sub-NDARAD": "fmri",
+    }  # fmt: skip
+    assert set(found.recordings["sfreq"].dropna()) == {500.0}
+
+
+def test_hbn_eeg_from_the_bucket_to_the_store(tmp_path):
+    """EEGLAB files of the 128-channel net, with its own names, at 100 Hz, on the montage of all cohorts."""
+    raw = field_raw({name: HYDROCEL[name] for name in NET_128}, noise=2e-6, sfreq=100.0, duration=20.0)
+    mne.export.export_raw(tmp_path / "x.set", raw, verbose="error")
+    with serve(Bucket(mirrors.hbn((tmp_path / "x.set").read_bytes()), page=50)) as bucket:
+        study = study_at("hbn", tmp_path, bucket.url)
+        fetched(study, tmp_path)
+    dataset = study.datasets["hbn"]
+    public = {"table": f"{tmp_path}/hbn/sourcedata/*/participants.tsv", "site": None, "age": "age", "sex": "sex", "labels": {}}
+    dataset = dataset.model_copy(update={"phenotype": dataset.phenotype.model_copy(update=public), "n_shards": 1})
+    ingest_all(dataset, Path(dataset.path), tmp_path / "out", "hbn", raw_too=True)
+    options = EegOptions(n_segments=15)
+    eeg_stage(
+        dataset="hbn", recordings=tmp_path / "out/ingest/hbn/shard-000.recordings.parquet", options=options,
+        store=tmp_path / "s.arrow", status=tmp_path / "s.tsv", runs=tmp_path / "runs.tsv", threads=1,
+    )  # fmt: skip
+    store = Store(tmp_path / "s.arrow")
+    assert store.uids == ["hbn/sub-NDARAA", "hbn/sub-NDARAB", "hbn/sub-NDARAC"]
+    assert store.shape == (15, 19, 200)
+    runs = pd.read_csv(tmp_path / "runs.tsv", sep="\t")
+    assert runs["n_channels"].tolist() == [129] * 3
+    assert runs["sfreq"].tolist() == [100.0] * 3
+    assert runs["top_hz"].tolist() == [45.0] * 3
+    assert runs["spline_error"].between(0.01, 0.5).all()
+
+
+def test_embarc_starts_from_what_the_user_obtained(tmp_path):
+    study = study_at("embarc", tmp_path)
+    root = tmp_path / "embarc"
+    for label in ("CU0001", "TX0002"):
+        for key, content in mirrors.scans("x", label, session="ses-1").items():
+            path = root / key.removeprefix("x/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    (root / "phenotype").mkdir()
+    header = "collection_id\tsubjectkey\tsrc_subject_id\tinterview_age\tsex\tphenotype\tphenotype_description"
+    described = "collection_id\tThe NDAR GUID\tSubject ID how it's defined\tAge in months\tSex of the subject\tPhenotype\tText"
+    rows = ["2199\tNDAR_1\tCU0001\t450\tF\tMDD\tx", "2199\tNDAR_2\tTX0002\t402\tM\tHealthy control\tx"]
+    (root / "phenotype/ndar_subject01.txt").write_text("\n".join([header, described, *rows]) + "\n")
+    fetched(study, tmp_path)
+    people = by_label(ingested(study, tmp_path)["embarc"])
+    assert {label: (own["labels"], own["age"]) for label, own in people.items()} == {
+        "CU0001": ("MDD", 37.5), "TX0002": ("control", 33.5),
+    }  # fmt: skip
+
+
+def test_the_papers_datasets_are_those_of_the_single_studies():
+    paper = read_yaml(PROJECT / "config/studies/paper.yaml")
+    single = {}
+    for name in COHORTS:
+        single |= read_yaml(PROJECT / f"config/studies/{name}.yaml")["datasets"]
+    assert paper["datasets"] == single
+
+
+@pytest.mark.parametrize("name", [*COHORTS, "paper"])
+def test_dry_runs(name, checkout):  # noqa: F811
+    """From a fresh clone, before anything is fetched: the graph, and what would be fetched."""
+    study = f"config/studies/{name}.yaml"
+    planned = checkout.planned("fetch", "report", study=study)
+    values = read_yaml(PROJECT / study)
+    assert planned["fetch_dataset"] == len(values["datasets"])
+    assert planned["ingest_shard"] == planned["fmri_shard"] == sum(d["n_shards"] for d in values["datasets"].values())
+    assert planned.get("evaluate_task", 0) == len(values["tasks"])
+
+
+def test_fetch_as_a_target(checkout):  # noqa: F811
+    """Refused in one line until the terms are accepted; then fetched and ingested, and done."""
+    with serve(Bucket(mirrors.adhd200())) as bucket:
+        path = checkout.root / "config/studies/adhd200.yaml"
+        path.write_text(path.read_text().replace("https://s3.amazonaws.com", bucket.url).replace("n_shards: 16", "n_shards: 2"))
+        study = "config/studies/adhd200.yaml"
+        text = checkout.snakemake("fetch", study=study, check=False)
+        assert (
+            "error: adhd200: not fetched: read the terms (http://fcon_1000.projects.nitrc.org/indi/adhd200/), then set" in text
+        )
+        assert not (checkout.root / "data").exists()
+        path.write_text(path.read_text().replace("accept_terms: false", "accept_terms: true"))
+        text = checkout.snakemake("fetch", study=study)
+        assert "adhd200: 14 files of 4 subjects" in text
+        assert "Nothing to be done" in checkout.snakemake("fetch", study=study)
+    checkout.snakemake("ingest", study=study)
+    table = pd.read_csv(checkout.root / "results/adhd200/ingest/subjects.tsv", sep="\t")
+    assert len(table) == 4
+    assert {"handedness", "iq", "medication"} <= set(table)
