@@ -442,8 +442,10 @@ except KeyboardInterrupt:
     pathlib.Path({str(tmp_path / "interrupted")!r}).write_text(str(os.getpid()))
 """,
     )
+    began = time.monotonic()
     with pytest.raises(Exclusion, match=r"took longer than .* hours \(fmriprep.timeout_hours\)"):
         dataset.run(container="apptainer", timeout_hours=5 / 3600)
+    assert time.monotonic() - began < 30
     assert not (tmp_path / "finished").exists()
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "interrupted").read_text()), 0)  # nothing of it is left

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
+from mcsp.evaluation.resampling import interval, resamples
+
 EPS = 1e-12
 
 
@@ -112,21 +114,17 @@ def bootstrap(
     `y` (N) 0 or 1, `p` (N) probabilities. The draws depend on the seed, N and the folds only, so methods are resampled
     alike. NaN where no sample has a value.
     """
-    rng = np.random.default_rng(seed)
     strata = y if fold is None else 2 * np.unique(fold, return_inverse=True)[1] + y
     first, rows = _together(np.arange(len(y)) if subject is None else subject)
-    groups = [np.flatnonzero(strata[first] == value) for value in np.unique(strata[first])]
-    draws = {name: np.empty(n) for name in names}
-    for i in range(n):
-        drawn = np.concatenate([rng.choice(group, len(group)) for group in groups])
+    draws: dict[str, list[float]] = {name: [] for name in names}
+    for drawn in resamples(strata[first], n, seed):
         index = drawn if subject is None else np.concatenate([rows[unit] for unit in drawn])
         for name in names:
             if fold is None:
-                draws[name][i] = METRICS[name](y[index], p[index])
+                draws[name].append(METRICS[name](y[index], p[index]))
             else:
-                draws[name][i] = _mean(per_fold(y[index], p[index], fold[index], name))
-    tail = (1 - confidence) / 2
-    return {name: _quantiles(values, tail) for name, values in draws.items()}
+                draws[name].append(_mean(per_fold(y[index], p[index], fold[index], name)))
+    return {name: interval(values, confidence) for name, values in draws.items()}
 
 
 def _together(subject: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -135,11 +133,6 @@ def _together(subject: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     order = np.argsort(first)
     rows = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1])
     return first[order], [rows[i] for i in order]
-
-
-def _quantiles(values: np.ndarray, tail: float) -> tuple[float, float]:
-    known = values[~np.isnan(values)]
-    return tuple(float(v) for v in np.quantile(known, [tail, 1 - tail])) if len(known) else (float("nan"),) * 2
 
 
 def delong(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:

@@ -8,7 +8,7 @@ subjects.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from mcsp.cohort import of_modalities, task_labels, without_answer
 from mcsp.errors import McspError
 from mcsp.evaluation.frozen import check_models, check_unseen
 from mcsp.evaluation.metrics import auroc
+from mcsp.evaluation.resampling import interval, resamples
 from mcsp.evaluation.rivals import site_of
 from mcsp.evaluation.rivals.features import WORDS, Features, vectors
 from mcsp.evaluation.splits import guard, load_splits, part, protocol_text, read_record
@@ -248,18 +249,9 @@ def arrays(own: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, np.nd
     return own["y"].to_numpy(), answers if len(columns) > 1 else answers[:, 0], own["known"].to_numpy()
 
 
-def _draws(y: np.ndarray, options: EvaluateOptions, kind: str) -> list[np.ndarray]:
+def _samples(y: np.ndarray, options: EvaluateOptions, kind: str) -> Iterator[np.ndarray]:
     """Bootstrap samples of subjects (indices), within classes where there are any."""
-    rng = np.random.default_rng(options.seed)
-    groups = [np.flatnonzero(y == k) for k in np.unique(y)] if kind == "multiclass" else [np.arange(len(y))]
-    groups = [group.astype(np.int32) for group in groups]  # half the memory: all samples are held
-    return [np.concatenate([rng.choice(group, len(group)) for group in groups]) for _ in range(options.n_bootstrap)]
-
-
-def _interval(values: Sequence[float], confidence: float) -> tuple[float, float]:
-    known = [value for value in values if not np.isnan(value)]
-    tail = (1 - confidence) / 2
-    return tuple(float(v) for v in np.quantile(known, [tail, 1 - tail])) if known else (float("nan"),) * 2
+    return resamples(y if kind == "multiclass" else np.zeros(len(y)), options.n_bootstrap, options.seed)
 
 
 def metric_rows(
@@ -270,9 +262,10 @@ def metric_rows(
     for method, protocol in protocols.items():
         own, inside = means[means["method"] == method], folds[folds["method"] == method]
         y, p, known = arrays(own, columns)
-        samples = _draws(y, options, task.kind)
-        for label, metric in METRICS[task.kind].items():
-            low, high = _interval([metric(y[i], p[i], known[i]) for i in samples], options.confidence)
+        metrics = METRICS[task.kind]
+        draws = [[metric(y[i], p[i], known[i]) for metric in metrics.values()] for i in _samples(y, options, task.kind)]
+        for (label, metric), values in zip(metrics.items(), zip(*draws)):
+            low, high = interval(values, options.confidence)
             within = [metric(*arrays(part, columns)) for _, part in inside.groupby("fold")]
             row = {"task": name, "kind": task.kind, "method": method, "protocol": protocol, "n": len(own), "metric": label}
             row |= {"value": metric(y, p, known), "low": low, "high": high, "fold_mean": float(np.mean(within))}
@@ -292,7 +285,7 @@ def comparison_rows(name: str, task: Task, means: pd.DataFrame, ours: str, optio
         both = mine.index.intersection(theirs.index).sort_values()
         (y, a, known), (_, b, _) = (arrays(table.loc[both], columns) for table in (mine, theirs))
         difference = metric(y, a, known) - metric(y, b, known)
-        draws = [metric(y[i], a[i], known[i]) - metric(y[i], b[i], known[i]) for i in _draws(y, options, task.kind)]
+        draws = [metric(y[i], a[i], known[i]) - metric(y[i], b[i], known[i]) for i in _samples(y, options, task.kind)]
         rng, count = np.random.default_rng(options.seed), 0
         for _ in range(options.n_permutations):
             swap = (rng.random(len(y)) < 0.5).reshape(-1, *[1] * (a.ndim - 1))
@@ -301,7 +294,7 @@ def comparison_rows(name: str, task: Task, means: pd.DataFrame, ours: str, optio
         p = (count + 1) / (options.n_permutations + 1)
         better = (difference < 0) == (label in ERRORS)
         verdict = "not told apart" if p >= 0.05 else "better" if better else "worse"
-        rows.append([name, ours, rival, label, len(both), difference, *_interval(draws, options.confidence), p, verdict])
+        rows.append([name, ours, rival, label, len(both), difference, *interval(draws, options.confidence), p, verdict])
     return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def shuffled(values: np.ndarray, strata: np.ndarray, rng: np.random.Generator) -
     return out
 
 
-def interval(draws: np.ndarray, confidence: float) -> tuple[float, float]:
+def interval(draws: Sequence[float], confidence: float) -> tuple[float, float]:
     """Percentile interval of draws (n); NaN where no draw has a value."""
     known = np.asarray(draws, float)
     known = known[~np.isnan(known)]

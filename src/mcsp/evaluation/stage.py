@@ -26,6 +26,7 @@ from mcsp.evaluation.comparisons import (
 )
 from mcsp.evaluation.frozen import dropout_predictions, mcsp_predictions, open_test_part
 from mcsp.evaluation.metrics import METRICS, bootstrap, delong, paired_permutation, per_fold
+from mcsp.evaluation.resampling import interval, resamples
 from mcsp.evaluation.rivals import COMBAT, site_of
 from mcsp.evaluation.splits import guard, part, protocol_text
 from mcsp.options.results import EvaluateOptions
@@ -190,14 +191,8 @@ def comparison_rows(task: str, means: pd.DataFrame, method: str, options: Evalua
 
 def paired_interval(y: np.ndarray, a: np.ndarray, b: np.ndarray, metric: str, options: EvaluateOptions) -> tuple[float, float]:
     """Bootstrap interval over subjects of the difference of a metric."""
-    rng = np.random.default_rng(options.seed)
-    groups = [np.flatnonzero(y == value) for value in (0, 1)]
-    draws = []
-    for _ in range(options.n_bootstrap):
-        index = np.concatenate([rng.choice(group, len(group)) for group in groups])
-        draws.append(METRICS[metric](y[index], a[index]) - METRICS[metric](y[index], b[index]))
-    tail = (1 - options.confidence) / 2
-    return tuple(float(v) for v in np.quantile(draws, [tail, 1 - tail]))
+    score, draws = METRICS[metric], resamples(y, options.n_bootstrap, options.seed)
+    return interval([score(y[index], a[index]) - score(y[index], b[index]) for index in draws], options.confidence)
 
 
 def modalities_of(cohort: pd.DataFrame) -> pd.Series:

@@ -223,6 +223,11 @@ class Classifier(_Saved):
         """What `read` makes of a batch."""
         return self.read(self.backbone.encode(batch)[0], batch.present)
 
+    def _outputs(self, batch: Batch | None, batch_size: int, **given: Given | Array | None) -> Tensor:
+        """What `read` makes of all subjects, in eval mode, on the CPU."""
+        batch = self.backbone.batch(**given) if batch is None else batch
+        return torch.cat([part.float() for part in _in_pieces(self, self, batch, batch_size)]).cpu()
+
     def predict_proba(
         self,
         batch: Batch | None = None,
@@ -240,8 +245,7 @@ class Classifier(_Saved):
         """
         if self.kind == "regression":
             raise McspError("this model answers with a number, not with probabilities: call predict_value")
-        batch = self.backbone.batch(fmri=fmri, eeg=eeg, n_valid=n_valid) if batch is None else batch
-        logits = torch.cat([part.float() for part in _in_pieces(self, self, batch, batch_size)]).cpu()
+        logits = self._outputs(batch, batch_size, fmri=fmri, eeg=eeg, n_valid=n_valid)
         return torch.softmax(logits, dim=1) if self.kind == "multiclass" else torch.sigmoid(logits)
 
     def predict_value(
@@ -258,6 +262,5 @@ class Classifier(_Saved):
         """
         if self.kind != "regression":
             raise McspError("this model answers with probabilities, not with a number: call predict_proba")
-        batch = self.backbone.batch(fmri=fmri, eeg=eeg, n_valid=n_valid) if batch is None else batch
-        values = torch.cat([part.float() for part in _in_pieces(self, self, batch, batch_size)]).cpu()
+        values = self._outputs(batch, batch_size, fmri=fmri, eeg=eeg, n_valid=n_valid)
         return values * self.config["head"]["sd"] + self.config["head"]["mean"]
