@@ -14,7 +14,7 @@ from mcsp.bids.listing import AnyDataset, describe, list_subjects
 from mcsp.bids.recordings import Unusable, bids_recordings, mean_displacement, recordings_table, roi_recordings
 from mcsp.options.datasets import RoiDataset
 from mcsp.shards import STATUS_COLUMNS, shard_of
-from mcsp.store import write_table, write_tsv
+from mcsp.store import remove_parts, write_table, write_tsv
 
 SUBJECT_COLUMNS = ["uid", "dataset", "shard", "subject", "site", "age", "sex", "family", "labels", "mean_fd"]
 
@@ -22,7 +22,8 @@ SUBJECT_COLUMNS = ["uid", "dataset", "shard", "subject", "site", "age", "sex", "
 def _write_if_new(path: Path, write: Callable[[Path], None]) -> None:
     """Write through `write` (which may make a sidecar too); files whose bytes stay the same keep their time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
+    remove_parts(path)
+    with TemporaryDirectory(dir=path.parent, prefix=".part-", suffix=f".{path.name}") as folder:
         write(Path(folder) / path.name)
         for made in Path(folder).iterdir():
             target = path.with_name(made.name)
