@@ -1,5 +1,6 @@
 """mcsp: from BIDS recordings of fMRI and EEG to a report. One study is one file in config/studies."""
 
+import shlex
 import sys
 from pathlib import Path
 
