@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
 import yaml
 from rich.console import Console
 from rich.table import Table
 
 from mcsp.errors import McspError
+from mcsp.store import read_table
 from mcsp.study import read_yaml
 
 ROWS = {
@@ -25,6 +27,9 @@ ROWS = {
     "jobs": "jobs of a first run",
     "dry_run_s": "planning it (snakemake -n), s",
     "dry_run_mb": "its peak memory, MB",
+    "ingest_s": "ingesting one shard of the first dataset, s",
+    "ingest_mb": "its peak memory, MB",
+    "ingest_subjects": "its subjects",
     "rerun_s": "a run with nothing to do, s",
     "one_more_jobs": "jobs after one subject more",
     "one_more_shards": "of these, jobs that work through a shard",
@@ -117,6 +122,15 @@ def _jobs(text: str) -> int:
     return int(total[1]) if total else 0
 
 
+def _ingest(folder: Path, snakefile: Path, study: str, dataset: str) -> dict[str, float]:
+    """Costs of the job that ingests the first shard of a dataset, run for once."""
+    results = folder / "results" / study
+    subjects = results / "ingest" / dataset / "shard-000.subjects.parquet"
+    _snakemake(folder, snakefile, str(subjects.relative_to(folder)), "--cores", "1")
+    job = pd.read_csv(results / "benchmarks" / "ingest" / f"{dataset}_000.tsv", sep="\t", na_values=["-"]).iloc[-1]
+    return {"ingest_s": job["s"], "ingest_mb": job["max_rss"], "ingest_subjects": len(read_table(subjects))}
+
+
 def _pretend(folder: Path, snakefile: Path) -> None:
     """Make Snakemake take the study for finished: empty files in the place of all outputs."""
     text, _, _ = _snakemake(folder, snakefile, "--summary")
@@ -167,6 +181,7 @@ def measure(*, study: Path, snakefile: Path, n_subjects: int, rival: bool = True
         (folder / "scale.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         text, costs["dry_run_s"], costs["dry_run_mb"] = _snakemake(folder, snakefile, "-n", "--quiet", "host")
         costs["jobs"] = _jobs(text)
+        costs |= _ingest(folder, snakefile, values["study"], names[0])
         _pretend(folder, snakefile)
         text, costs["rerun_s"], _ = _snakemake(folder, snakefile, "--cores", "1")
         if "Nothing to be done" not in text:
@@ -184,7 +199,7 @@ def measure(*, study: Path, snakefile: Path, n_subjects: int, rival: bool = True
                 folder, folder / "Snakefile", "-n", "--quiet", "host"
             )
             costs["per_subject_jobs"] = _jobs(text)
-    return {key: round(costs[key], 1) for key in ROWS if key in costs}
+    return {key: round(float(costs[key]), 1) for key in ROWS if key in costs}
 
 
 def show(costs: dict[str, float]) -> None:

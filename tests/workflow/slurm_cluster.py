@@ -72,7 +72,9 @@ def install() -> None:
         raise NoSlurm(f"{', '.join(missing)} absent: apt-get install slurm-wlm munge, and run the tests as root")
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in ("update -qq", "install -y -qq --no-install-recommends slurm-wlm munge"):
-        done = subprocess.run(["apt-get", *command.split()], env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["apt-get", "-o", "DPkg::Lock::Timeout=120", *command.split()], env=env, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise RuntimeError(f"apt-get {command}: {done.stderr.strip()[-2000:]}")
 

@@ -81,11 +81,31 @@ def test_a_file_that_changes_between_stages_is_found(checkout):
     assert not (checkout.results / "store/mri/fmri/temporal/shard-000.arrow").exists()
 
 
-def nobody(checkout, *arguments):
-    """Snakemake as a user who may not write to `results`."""
-    env = {**os.environ, "HOME": str(checkout.root / "home"), "XDG_CACHE_HOME": str(checkout.root / "home")}
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "1", *arguments, "--configfile", "config/studies/tiny.yaml"],
-        cwd=checkout.root, env=env, capture_output=True, text=True, check=False,
-        **({"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}),
-    )  # fmt: skip
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk: run as root")
+def test_a_full_disk_is_one_line_and_a_rerun_goes_on(checkout):
+    """A real one, of a megabyte: half a dataset does not stay, and once there is room the same command goes on."""
+    disk = checkout.root / "results"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)], check=True)
+    try:
+        text = checkout.snakemake("simulate", check=False)
+        assert "Error in rule simulate_dataset" in text
+        last = (checkout.results / "logs/simulate/mri.log").read_text().splitlines()[-1]
+        assert re.fullmatch("error: .*No space left on device.*: make room.*", last)
+        assert not list(disk.rglob(".part-*"))
+        subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
+        checkout.snakemake("simulate", "--rerun-incomplete")
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_directory_that_can_not_be_written_is_one_line(checkout):
+    """As a user whom permissions bind: root too, without the capability to pass over them."""
+    (checkout.root / "results").mkdir(mode=0o555)
+    bound = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.geteuid() == 0 else []
+    command = [*bound, sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", "config/studies/tiny.yaml"]
+    done = subprocess.run(command, cwd=checkout.root, capture_output=True, text=True, check=False)
+    text = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert f"{checkout.root}/results: nothing can be written here: mend its permissions, or run elsewhere" in text
+    assert "Traceback" not in text
