@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+# Snakemake's Slurm plugin drops SLURM_CONF within jobs, so that srun finds no other place than Debian's own.
+SLURM_CONF = Path("/etc/slurm/slurm.conf")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
 PARTITIONS = {"cpu": ["cpu1"], "gpu": ["gpu1", "gpu2"]}
 NODES = [node for nodes in PARTITIONS.values() for node in nodes]
@@ -94,13 +96,17 @@ class Cluster:
 
     def __init__(self, root: Path):
         self.root = root
-        self.env = {**os.environ, "SLURM_CONF": str(root / "slurm.conf")}
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
+        self.conf = root / "slurm.conf"
         self._daemons: dict[str, subprocess.Popen] = {}
 
     def start(self) -> None:
-        """Start munged, slurmctld and a slurmd for each node. Raises RuntimeError when a node does not come up."""
+        """Start munged, slurmctld and a slurmd for each node. Raises NoSlurm where there is a Slurm already, RuntimeError when
+        a node does not come up.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o755)
+        self._claim()
         self._write_configuration()
         key = self.root / "munge.key"
         key.write_bytes(os.urandom(128))
@@ -109,10 +115,21 @@ class Cluster:
         places |= {"seed-file": "munge.seed"}
         self._launch("munged", "--foreground", "--force", *(f"--{k}={self.root / v}" for k, v in places.items()))
         self._wait_for("munged", (self.root / "munge.socket").exists)
-        self._launch("slurmctld", "-D", "-f", self.env["SLURM_CONF"])
+        self._launch("slurmctld", "-D", "-f", str(self.conf))
         for node in NODES:
             self.start_node(node)
         self._wait_for("nodes", lambda: self.states() == dict.fromkeys(NODES, "idle"))
+
+    def _claim(self) -> None:
+        """Be this machine's Slurm. What a killed test left behind is no obstacle."""
+        if SLURM_CONF.is_symlink():
+            pid = SLURM_CONF.resolve().with_name("slurmctld.pid")
+            if not (pid.is_file() and psutil.pid_exists(int(pid.read_text()))):
+                SLURM_CONF.unlink()
+        if os.path.lexists(SLURM_CONF):
+            raise NoSlurm(f"{SLURM_CONF} is there: this machine has a Slurm of its own, or other tests run one")
+        SLURM_CONF.parent.mkdir(parents=True, exist_ok=True)
+        SLURM_CONF.symlink_to(self.conf)
 
     def _write_configuration(self) -> None:
         host, ports = socket.gethostname(), _free_ports(1 + len(NODES))
@@ -124,7 +141,7 @@ class Cluster:
         for name, nodes in PARTITIONS.items():
             text += PARTITION.format(name=name, nodes=",".join(nodes), default="YES" if name == "cpu" else "NO")
         (self.root / "state").mkdir(exist_ok=True)
-        (self.root / "slurm.conf").write_text(text)
+        self.conf.write_text(text)
         gpus = (f"NodeName={node} Name=gpu Count=1 File=/dev/null\n" for node in PARTITIONS["gpu"])
         (self.root / "gres.conf").write_text("".join(gpus))
 
@@ -146,7 +163,7 @@ class Cluster:
 
     def start_node(self, node: str) -> None:
         """Start a node's slurmd."""
-        self._launch("slurmd", "-D", "-N", node, "-f", self.env["SLURM_CONF"], name=f"slurmd-{node}")
+        self._launch("slurmd", "-D", "-N", node, "-f", str(self.conf), name=f"slurmd-{node}")
 
     def kill_node(self, node: str) -> None:
         """SIGKILL to a node's slurmd and to all that runs there, as when the machine loses its power."""
@@ -163,7 +180,7 @@ class Cluster:
         for process in psutil.process_iter():
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 environment = process.environ()
-                if (environment.get("SLURMD_NODENAME"), environment.get("SLURM_CONF")) == (node, self.env["SLURM_CONF"]):
+                if environment.get("SLURMD_NODENAME") == node:
                     found |= {process, *(p for p in process.parents() if p.name().startswith("slurmstepd"))}
         return list(found)
 
@@ -179,6 +196,8 @@ class Cluster:
                 process.kill()
                 process.wait()
         self._daemons.clear()
+        if SLURM_CONF.is_symlink() and SLURM_CONF.resolve() == self.conf:
+            SLURM_CONF.unlink()
 
     def __enter__(self) -> Cluster:
         self.start()
