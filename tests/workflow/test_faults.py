@@ -44,10 +44,12 @@ def test_names_never_reach_a_shell(checkout):
     dataset["phenotype"] = {"labels": {"dx": {"1": ["ASD"], "0": ["control"]}}}
     study = {"study": "nasty", "title": NASTY, "datasets": {"d": dataset}, "tasks": {"asd": {"case": ["ASD"], "title": NASTY}}}
     (checkout.root / "config/studies/nasty.yaml").write_text(json.dumps(study))
-    checkout.snakemake("ingest", "check", study="config/studies/nasty.yaml")
-    exclusions = read_tsv(checkout.root / "results/nasty/ingest/exclusions.tsv")
-    assert exclusions["reason"].str.contains("characters that BIDS does not allow").sum() == 4
-    assert not list(checkout.root.rglob("pwned"))
+    status = "results/nasty/ingest/d/shard-000.status.tsv"
+    checkout.snakemake(status, "check", study="config/studies/nasty.yaml")
+    states = read_tsv(checkout.root / status)
+    assert states["reason"].str.contains("characters that BIDS does not allow").sum() == 3
+    assert set(states["state"]) == {"excluded"}
+    assert not list(checkout.root.rglob("pwned*"))
 
 
 def test_two_runs_at_once(checkout):
@@ -75,10 +77,10 @@ def test_a_file_that_changes_between_stages_is_found(checkout):
         file.seek(-1, os.SEEK_END)
         file.write(b"\xff")
     text = checkout.snakemake("fmri", check=False)
-    log = (checkout.results / "logs/fmri/mri_000.log").read_text()
+    assert "Error in rule preprocess_shard" in text
+    log = (checkout.results / "logs/preprocess/mri_000.log").read_text()
     assert re.search(rf"^error: .*{re.escape(bold.name)}: changed since it was ingested: .*--forcerun ingest_shard$", log, re.M)
-    assert "Error in rule fmri_shard" in text
-    assert not (checkout.results / "store/mri/fmri/temporal/shard-000.arrow").exists()
+    checkout.snakemake("results/tiny/preprocess/mri/shard-000.recordings.parquet", "--forcerun", "ingest_shard")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk: run as root")
