@@ -97,6 +97,7 @@ class Cluster:
     def __init__(self, root: Path):
         self.root = root
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
+        self.env["MCSP_TEST_CLUSTER"] = str(root)  # jobs inherit it
         self.conf = root / "slurm.conf"
         self._daemons: dict[str, subprocess.Popen] = {}
 
@@ -180,7 +181,7 @@ class Cluster:
         for process in psutil.process_iter():
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 environment = process.environ()
-                if environment.get("SLURMD_NODENAME") == node:
+                if (environment.get("SLURMD_NODENAME"), environment.get("MCSP_TEST_CLUSTER")) == (node, str(self.root)):
                     found |= {process, *(p for p in process.parents() if p.name().startswith("slurmstepd"))}
         return list(found)
 
