@@ -38,7 +38,7 @@ ROWS = {
     "per_subject_mb": "peak memory, MB",
 }
 N_CHANNELS, SECONDS, SFREQ = 8, 300, 250
-SHARD_RULES = re.compile(r"^(\w+_shard) +(\d+)", re.MULTILINE)
+SHARD_RULES = re.compile(r"^\w+_shard +(\d+)", re.MULTILINE)
 
 
 def _nifti_head(n_volumes: int = 200) -> bytes:
@@ -190,7 +190,8 @@ def measure(*, study: Path, snakefile: Path, n_subjects: int, rival: bool = True
         write_dataset(folder / first["path"], first.get("modalities", ["fmri", "eeg"]), range(sizes[0], sizes[0] + 1))
         text, _, _ = _snakemake(folder, snakefile, "-n", "--quiet", "host")
         costs["one_more_jobs"] = _jobs(text)
-        costs["one_more_shards"] = sum(int(n) for _, n in SHARD_RULES.findall(text))
+        first_table = text.split("\ntotal")[0]  # Snakemake prints it twice
+        costs["one_more_shards"] = sum(int(n) for n in SHARD_RULES.findall(first_table))
         if rival:
             shutil.rmtree(folder / "results")
             (folder / "scale.yaml").unlink()
