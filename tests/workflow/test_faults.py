@@ -71,16 +71,17 @@ def test_two_runs_at_once(checkout):
 
 
 def test_a_file_that_changes_between_stages_is_found(checkout):
-    checkout.snakemake("ingest")
+    checkout.snakemake("results/tiny/ingest/mri/shard-000.recordings.parquet")
     bold = next(checkout.results.glob("bids/mri/derivatives/fmriprep/sub-*/func/*_bold.nii.gz"))
     with open(bold, "r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\xff")
-    text = checkout.snakemake("fmri", check=False)
+    table = "results/tiny/preprocess/mri/shard-000.recordings.parquet"
+    text = checkout.snakemake(table, check=False)
     assert "Error in rule preprocess_shard" in text
     log = (checkout.results / "logs/preprocess/mri_000.log").read_text()
     assert re.search(rf"^error: .*{re.escape(bold.name)}: changed since it was ingested: .*--forcerun ingest_shard$", log, re.M)
-    checkout.snakemake("results/tiny/preprocess/mri/shard-000.recordings.parquet", "--forcerun", "ingest_shard")
+    checkout.snakemake(table, "--forcerun", "ingest_shard")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk: run as root")
@@ -90,13 +91,13 @@ def test_a_full_disk_is_one_line_and_a_rerun_goes_on(checkout):
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)], check=True)
     try:
-        text = checkout.snakemake("simulate", check=False)
+        text = checkout.snakemake("results/tiny/bids/mri.manifest.tsv", check=False)
         assert "Error in rule simulate_dataset" in text
         last = (checkout.results / "logs/simulate/mri.log").read_text().splitlines()[-1]
         assert re.fullmatch("error: .*No space left on device.*: make room.*", last)
         assert not list(disk.rglob(".part-*"))
         subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
-        checkout.snakemake("simulate", "--rerun-incomplete")
+        checkout.snakemake("results/tiny/bids/mri.manifest.tsv")
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 

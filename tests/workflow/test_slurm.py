@@ -67,7 +67,7 @@ def start(checkout: Checkout, cluster: Cluster, configfile: str, *arguments: str
     )  # fmt: skip
 
 
-def wait_for(condition: Callable[[], object], run: subprocess.Popen, seconds: float = 240) -> object:
+def wait_for(condition: Callable[[], object], run: subprocess.Popen, seconds: float = 1200) -> object:
     """What `condition` gives, once it gives something. Fails when the run ends before."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -135,7 +135,7 @@ def disturbed(cluster, cut, tmp_path_factory):
     node = wait_for(lambda: running("finetune_fold"), run)["NodeList"]
     cluster.kill_node(node)
     cluster.start_node(node)
-    run.wait(600)
+    run.wait(1200)
     reader.join()
     return checkout, "".join(lines)
 
@@ -191,7 +191,7 @@ def test_a_node_that_dies_is_survived(cluster, disturbed):
 
 def test_training_that_its_time_limit_cuts_goes_on_where_it_was(cluster, cut):
     checkout, run = cut
-    text, _ = run.communicate(timeout=300)
+    text, _ = run.communicate(timeout=600)
     assert run.returncode == 0, text[-4000:]
     own = [(job["JobState"], job["TimeLimit"]) for job in cluster.jobs() if job["WorkDir"] == str(checkout.root)]
     assert own == [("TIMEOUT", "00:01:00"), ("COMPLETED", "00:02:00")]
