@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mcsp.errors import McspError
+from mcsp.shards import shard_of
 from mcsp.store import read_table
 from mcsp.study import read_yaml
 
@@ -187,7 +189,9 @@ def measure(*, study: Path, snakefile: Path, n_subjects: int, rival: bool = True
         if "Nothing to be done" not in text:
             raise McspError(f"a second run is not idle: {' '.join(text.split())[:300]}")
         first = values["datasets"][names[0]]
-        write_dataset(folder / first["path"], first.get("modalities", ["fmri", "eeg"]), range(sizes[0], sizes[0] + 1))
+        # into the shard that was ingested: of those that were only touched, Snakemake does not know who was in them
+        new = next(i for i in count(sizes[0]) if shard_of(f"{i:05d}", first.get("n_shards", 4)) == 0)
+        write_dataset(folder / first["path"], first.get("modalities", ["fmri", "eeg"]), range(new, new + 1))
         text, _, _ = _snakemake(folder, snakefile, "-n", "--quiet", "host")
         costs["one_more_jobs"] = _jobs(text)
         first_table = text.split("\ntotal")[0]  # Snakemake prints it twice
