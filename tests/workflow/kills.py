@@ -9,7 +9,6 @@ import argparse
 import hashlib
 import os
 import random
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -99,7 +98,7 @@ class Study:
             try:
                 run.wait(rng.uniform(0, longest))
                 continue
-            except subprocess.TimeoutExpired:
+            except psutil.TimeoutExpired:
                 pass
             victim = rng.choices(VICTIMS, weights=(4, 3, 1))[0]
             if what := kill(run, victim, rng):
