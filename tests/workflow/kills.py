@@ -9,10 +9,12 @@ import argparse
 import hashlib
 import os
 import random
+import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -38,13 +40,18 @@ def differences(one: dict[str, str], other: dict[str, str]) -> list[str]:
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
+def working(run: psutil.Process) -> list[psutil.Process]:
+    """Processes of Snakemake's jobs, with their workers."""
+    lines = [(process, " ".join(process.cmdline())) for process in run.children(recursive=True)]
+    return [process for process, line in lines if "src/mcsp" in line or "spawn_main" in line]
+
+
 def kill(run: psutil.Process, victim: str, rng: random.Random) -> str | None:
     """SIGKILL to Snakemake, to a job of it, or to all of them; gives the command of what was killed, None when that had
     ended by itself.
     """
     try:
-        below = run.children(recursive=True)
-        jobs = [p for p in below if "src/mcsp" in " ".join(p.cmdline()) or "spawn_main" in " ".join(p.cmdline())]
+        below, jobs = run.children(recursive=True), working(run)
         chosen = {"all": [run, *below], "snakemake": [run], "job": rng.sample(jobs, min(1, len(jobs)))}[victim]
         named = next((p.cmdline() for p in jobs if p in chosen or victim != "job"), [])
     except psutil.NoSuchProcess:
@@ -56,6 +63,15 @@ def kill(run: psutil.Process, victim: str, rng: random.Random) -> str | None:
             continue
     stage = next((named[i + 1] for i, word in enumerate(named[:-1]) if word.endswith("src/mcsp")), "between jobs")
     return f"{victim} in {stage}" if chosen else None
+
+
+def wait_for_work(run: psutil.Popen) -> None:
+    """Wait until a job of Snakemake's runs, or it has ended."""
+    while run.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            if working(run):
+                return
+        time.sleep(0.1)
 
 
 class Study:
@@ -95,6 +111,8 @@ class Study:
                 if run is not None and run.returncode == 0:
                     break
                 run = self.start()
+            if rng.random() < 0.9:  # else also while Snakemake plans
+                wait_for_work(run)
             try:
                 run.wait(rng.uniform(0, longest))
                 continue
@@ -123,13 +141,14 @@ def trial(
     """(what was killed, files that differ from the undisturbed run's) of a study that is killed `kills` times; where it ends
     before that, it begins anew.
     """
-    whole = make(folder / "whole", study, targets)
+    whole = make(folder / "study", study, targets)  # tables hold paths: all rounds run in one place
     whole.finish(1)
     wanted = contents(whole.results)
     hit, different, rng, round_ = Counter(), [], random.Random(seed), 0
     while hit.total() < kills:
         round_ += 1
-        killed = make(folder / f"killed-{round_}", study, targets)
+        shutil.rmtree(folder / "study")
+        killed = make(folder / "study", study, targets)
         hit += killed.disturb(kills - hit.total(), longest, rng)
         killed.finish()
         different += [f"round {round_}: {name}" for name in differences(wanted, contents(killed.results))]
