@@ -53,7 +53,7 @@ def kill(run: psutil.Process, victim: str, rng: random.Random) -> str | None:
     try:
         below, jobs = run.children(recursive=True), working(run)
         chosen = {"all": [run, *below], "snakemake": [run], "job": rng.sample(jobs, min(1, len(jobs)))}[victim]
-        named = next((p.cmdline() for p in jobs if p in chosen or victim != "job"), [])
+        words = [word for process in jobs for word in process.cmdline()]
     except psutil.NoSuchProcess:
         return None
     for process in chosen:
@@ -61,7 +61,7 @@ def kill(run: psutil.Process, victim: str, rng: random.Random) -> str | None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    stage = next((named[i + 1] for i, word in enumerate(named[:-1]) if word.endswith("src/mcsp")), "between jobs")
+    stage = next((words[i + 1] for i, word in enumerate(words[:-1]) if word.endswith("src/mcsp")), "between jobs")
     return f"{victim} in {stage}" if chosen else None
 
 
