@@ -131,13 +131,16 @@ def disturbed(cluster, cut, tmp_path_factory):
         jobs = [job for job in cluster.jobs() if (job["rule"], job["JobState"]) == (rule, "RUNNING")]
         return jobs[0] if jobs and processes_of(checkout, rule.split("_")[0]) else None
 
-    cluster.command("scancel", wait_for(lambda: running("fmri_shard"), run)["JobId"])
-    job = wait_for(lambda: running("finetune_fold"), run)
-    cluster.kill_node(job["NodeList"])
-    wait_for(lambda: jobs_of(cluster, "finetune_fold", "NODE_FAIL"), run)
-    cluster.start_node(job["NodeList"])
-    run.wait(1200)
-    reader.join()
+    try:
+        cluster.command("scancel", wait_for(lambda: running("fmri_shard"), run)["JobId"])
+        job = wait_for(lambda: running("finetune_fold"), run)
+        cluster.kill_node(job["NodeList"])
+        wait_for(lambda: jobs_of(cluster, "finetune_fold", "NODE_FAIL"), run)
+        cluster.start_node(job["NodeList"])
+        run.wait(1200)
+    finally:
+        run.kill()
+        reader.join()
     return checkout, "".join(lines)
 
 
