@@ -1,5 +1,6 @@
 """mcsp: from BIDS recordings of fMRI and EEG to a report. One study is one file in config/studies."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from snakemake.utils import min_version
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from mcsp.errors import McspError
-from mcsp.workflow import Plan, study_of
+from mcsp.workflow import Plan, check_writable, study_of
 
 min_version("9.10")
 
@@ -19,10 +20,11 @@ configfile: "config/config.yaml"
 
 try:
     STUDY, SOURCE = study_of(config, Path(workflow.basedir) / "config/studies/demo.yaml", workflow.configfiles)
+    PLAN = Plan(STUDY)
+    check_writable(Path(".snakemake"), PLAN.root)
 except McspError as error:
     raise WorkflowError(str(error)) from None
 
-PLAN = Plan(STUDY)
 R = PLAN.root
 ENVS = Path(workflow.basedir) / "envs"
 BASE = Path(workflow.basedir)

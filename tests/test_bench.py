@@ -1,4 +1,4 @@
-"""Costs: read from the benchmarks of a run; planning a large study."""
+"""Costs: read from the benchmarks of a run; planning a large study; beside other ways."""
 
 import json
 
@@ -7,13 +7,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mcsp import bench_pretrain
-from mcsp.bench import dry_run, stage_costs
+from mcsp import bench_pretrain, bench_scale
+from mcsp.bench import stage_costs
 from mcsp.bench_parcellate import FULL, SMALL, show, write_run
 from mcsp.cli import app
 from mcsp.errors import McspError
 from mcsp.fmri.parcellate import volumes
 from mcsp.store import read_table
+from mcsp.study import read_yaml
 from mcsp.training.data import Subjects
 from tests.conftest import PROJECT
 
@@ -30,11 +31,21 @@ def test_costs_are_summed_by_stage_and_the_largest_job_counts(tmp_path):
         stage_costs(tmp_path / "nothing")
 
 
-def test_planning_counts_jobs_by_shards_not_by_subjects():
-    few = dry_run(snakefile=PROJECT / "Snakefile", n_subjects=20, n_datasets=2, n_shards=2)
-    many = dry_run(snakefile=PROJECT / "Snakefile", n_subjects=80, n_datasets=2, n_shards=2)
-    assert few["jobs"] == many["jobs"]
-    assert dry_run(snakefile=PROJECT / "Snakefile", n_subjects=20, n_datasets=2, n_shards=3)["jobs"] == few["jobs"] + 2 * 7
+def test_planning_counts_jobs_by_shards_not_by_subjects(tmp_path):
+    study = read_yaml(PROJECT / "config/studies/scale.yaml")
+    study["datasets"] = {name: {**study["datasets"][name], "n_shards": 2} for name in ("treatment", "autism", "resting")}
+    (tmp_path / "small.yaml").write_text(json.dumps(study))
+    arguments = ["bench", "scale", str(tmp_path / "small.yaml"), "--json", "--snakefile", str(PROJECT / "Snakefile")]
+    few, many = (
+        json.loads(CliRunner().invoke(app, [*arguments, "--subjects", n, rival]).stdout)
+        for n, rival in (("12", "--no-rival"), ("36", "--rival"))
+    )
+    assert few["jobs"] == many["jobs"] > 100
+    assert many["one_more_shards"] == 7  # ingestion, and three stages of each modality
+    assert many["one_more_jobs"] < many["jobs"]
+    assert many["per_subject_jobs"] == 12 * 6 + 12 * 3 + 12 * 3 + 1
+    assert many.keys() == bench_scale.ROWS.keys()
+    bench_scale.show(many)
 
 
 def test_both_sides_of_the_parcellation_agree(capsys):

@@ -1,6 +1,7 @@
 """Stores and tables: whole or not there, equal bytes for equal content."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -117,3 +118,51 @@ def test_a_copy_is_a_file_of_its_own(tmp_path):
     assert (tmp_path / "b").read_text() == "x"
     assert not (tmp_path / "a").samefile(tmp_path / "b")
     assert not list(tmp_path.glob(".part-*"))
+
+
+def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
+    for name in (".part-1.a.tsv", ".part-77.b.a.tsv", ".part-x_y.a.tsv.old"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".part-2.a.tsv").mkdir()
+    with atomic_path(tmp_path / "a.tsv") as temporary:
+        temporary.write_text("whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".part-77.b.a.tsv", ".part-x_y.a.tsv.old", "a.tsv"]
+
+
+SMALL_FILES = """
+import resource, sys
+import numpy as np, pandas as pd, torch
+from mcsp.store import StoreWriter, write_table
+from mcsp.cli import app, main
+
+@app.command()
+def fill(what: str, path: str):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    if what == "store":
+        with StoreWriter(path, (100, 100), {}) as writer:
+            writer.add("d/sub-1", np.zeros((100, 100)), 1)
+    elif what == "footer":  # all rows fit, the end does not
+        with StoreWriter(path, (4_800,), {}) as writer:
+            writer.add("d/sub-1", np.zeros(4_800), 1)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (19_900, 19_900))
+    elif what == "table":
+        write_table(pd.DataFrame({"x": np.random.default_rng(0).normal(size=10_000)}), path)
+    else:
+        from mcsp.model.mcsp import _Saved
+        model = _Saved()
+        model.config, model.layer = {}, torch.nn.Linear(100, 100)
+        model.save_pretrained(path)
+
+main()
+"""
+
+
+@pytest.mark.parametrize("what", ["store", "footer", "table", "model"])
+def test_no_room_on_the_disk_is_one_line_and_leaves_nothing(tmp_path, what):
+    out = tmp_path / "here" / "out"
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL_FILES, "fill", what, str(out)], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*File too large: raise the limit on the size of files \(ulimit -f\)\n", done.stderr)
+    assert [p for p in (tmp_path / "here").rglob("*") if p.is_file()] == []

@@ -1,14 +1,8 @@
-"""Where the time and the memory of a run went, and what planning a large study costs."""
+"""Where the time and the memory of a run went."""
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
-import sys
-import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 from rich.console import Console
@@ -49,47 +43,3 @@ def print_stage_costs(*, benchmarks: Path) -> None:
         "all", f"{total.jobs:.0f}", f"{total.wall_s:.1f}", f"{total.cpu_s:.1f}", f"{costs.peak_mb.max():.0f}", style="bold"
     )
     Console().print(table)
-
-
-def _write_names(root: Path, n_subjects: int) -> None:
-    """A BIDS dataset in name only: the files of `n_subjects` people with raw EEG and preprocessed BOLD, all empty."""
-    labels = [f"{i:05d}" for i in range(n_subjects)]
-    for label in labels:
-        stem = f"sub-{label}_task-rest"
-        eeg, bold = root / f"sub-{label}" / "eeg", root / "derivatives" / "fmriprep" / f"sub-{label}" / "func"
-        for folder, names in (
-            (eeg, (f"{stem}_eeg.edf", f"{stem}_eeg.json", f"{stem}_channels.tsv")),
-            (bold, (f"{stem}_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz", f"{stem}_desc-confounds_timeseries.tsv")),
-        ):
-            folder.mkdir(parents=True)
-            for name in names:
-                (folder / name).touch()
-    rows = "".join(f"sub-{label}\t{i % 2}\n" for i, label in enumerate(labels))
-    (root / "participants.tsv").write_text(f"participant_id\tdiagnosis\n{rows}")
-
-
-def dry_run(*, snakefile: Path, n_subjects: int, n_datasets: int, n_shards: int) -> dict[str, float]:
-    """Wall time `dry_run_s` and number of `jobs` of `snakemake -n` for a made-up study of `n_subjects` people in
-    `n_datasets` datasets of `n_shards` shards. Raises McspError when Snakemake fails.
-    """
-    with TemporaryDirectory() as folder:
-        root = Path(folder)
-        datasets = {}
-        for i in range(n_datasets):
-            _write_names(root / f"d{i}", n_subjects // n_datasets)
-            labels = {"diagnosis": {"1": ["ASD"], "0": ["control"]}}
-            datasets[f"d{i}"] = {
-                "kind": "bids", "path": str(root / f"d{i}"), "n_shards": n_shards, "phenotype": {"labels": labels},
-            }  # fmt: skip
-        study = {"study": "scale", "datasets": datasets, "tasks": {"asd": {"case": ["ASD"]}}}
-        (root / "scale.yaml").write_text(json.dumps(study))
-        command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "host", "--snakefile", str(snakefile)]
-        started = time.perf_counter()
-        done = subprocess.run(
-            [*command, f"--configfile={root / 'scale.yaml'}"], cwd=folder, capture_output=True, text=True, check=False
-        )
-        seconds = time.perf_counter() - started
-    total = re.search(r"^total +(\d+)$", done.stdout + done.stderr, re.MULTILINE)
-    if not total:
-        raise McspError(f"snakemake -n failed: {(done.stdout + done.stderr).strip().splitlines()[-1:]}")
-    return {"subjects": n_subjects, "datasets": n_datasets, "jobs": int(total[1]), "dry_run_s": round(seconds, 2)}

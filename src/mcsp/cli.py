@@ -11,7 +11,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from mcsp import __version__
-from mcsp.errors import McspError
+from mcsp.errors import McspError, machine_fault
 
 app = typer.Typer(
     name="mcsp",
@@ -1055,17 +1055,19 @@ def bench_stages(
     print_stage_costs(benchmarks=load_plan(study, results).root / "benchmarks")
 
 
-@bench_app.command("dry-run")
-def bench_dry_run(
-    subjects: Annotated[int, typer.Option(min=1, help="Subjects of the made-up study.")] = 10_000,
-    datasets: Annotated[int, typer.Option(min=1, help="Datasets they are spread over.")] = 4,
-    shards: Annotated[int, typer.Option(min=1, max=999, help="Shards of each dataset.")] = 25,
+@bench_app.command("scale")
+def bench_scale(
+    study: Annotated[Path, typer.Argument(help="Study file; its datasets are made up.")] = Path("config/studies/scale.yaml"),
+    subjects: Annotated[int, typer.Option(min=6, help="Made-up subjects, spread over the study's datasets.")] = 10_000,
     snakefile: Annotated[Path, typer.Option(help="The workflow's Snakefile.")] = Path("Snakefile"),
+    rival: Annotated[bool, typer.Option("--rival/--no-rival", help="Beside one job for each step of each subject.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """How long Snakemake plans a large study, and how many jobs it plans."""
-    from mcsp.bench import dry_run
+    """What Snakemake takes to plan a large study, to find nothing to do, and to add one subject."""
+    from mcsp.bench_scale import measure, show
 
-    print(json.dumps(dry_run(snakefile=snakefile.resolve(), n_subjects=subjects, n_datasets=datasets, n_shards=shards)))
+    costs = measure(study=study, snakefile=snakefile.resolve(), n_subjects=subjects, rival=rival)
+    print(json.dumps(costs)) if as_json else show(costs)
 
 
 @bench_app.command("parcellate")
@@ -1136,9 +1138,14 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; an McspError ends it with its lines on standard error and exit status 1."""
+    """Run the command line; an McspError, or a fault of the machine such as a full disk, ends it with its lines on standard
+    error and exit status 1.
+    """
     try:
         app()
-    except McspError as error:
-        print(*(f"error: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+    except Exception as error:
+        told = str(error) if isinstance(error, McspError) else machine_fault(error)
+        if told is None:
+            raise
+        print(*(f"error: {line}" for line in told.splitlines()), sep="\n", file=sys.stderr)
         sys.exit(1)

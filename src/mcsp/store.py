@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,21 @@ from mcsp.errors import McspError
 _META_KEY = b"mcsp"
 
 
+def remove_parts(path: Path) -> None:
+    """Remove what killed processes left of earlier tries to write the file or directory `path`."""
+    left = re.compile(rf"\.part-[^.]+\.{re.escape(path.name)}")
+    for part in [entry for entry in path.parent.glob(".part-*") if left.fullmatch(entry.name)]:
+        shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it replaces `path`, on error it is removed."""
+    """Give a temporary path beside `path`; on success it replaces `path`, on error it is removed. One that a killed process
+    left behind is removed first.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_parts(path)
     temporary = path.with_name(f".part-{os.getpid()}.{path.name}")
     try:
         yield temporary
@@ -108,15 +119,14 @@ class StoreWriter:
         self._shape = tuple(shape)
 
     def __enter__(self) -> StoreWriter:
-        self._temporary = self._context.__enter__()
-        self._sink = pa.OSFile(str(self._temporary), "wb")
-        self._writer = pa.ipc.new_file(self._sink, self._schema)
+        with ExitStack() as stack:
+            sink = stack.enter_context(pa.OSFile(str(stack.enter_context(self._context)), "wb"))
+            self._writer = stack.enter_context(pa.ipc.new_file(sink, self._schema))
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind, error, traceback) -> bool | None:
-        self._writer.close()
-        self._sink.close()
-        return self._context.__exit__(kind, error, traceback)
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)  # each part, also where the file's end finds no room on the disk
 
     def add(self, uid: str, tensor: np.ndarray, n_valid: int) -> None:
         """Append one subject. Raises ValueError on another shape or on values that are not finite."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -87,6 +88,16 @@ def study_of(config: Mapping[str, Any], fallback: Path, configfiles: Iterable[st
     study = parse_study(adopted(config, source), source)
     check_paths(study, source)
     return study, source
+
+
+def check_writable(*places: Path) -> None:
+    """Raises McspError when nothing can be written to one of these directories, which need not exist yet."""
+    for place in places:
+        there = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
+        if not os.access(there, os.W_OK):
+            raise McspError(
+                f"{there}: nothing can be written here: mend its permissions, or run elsewhere: snakemake --directory PLACE"
+            )
 
 
 def load_plan(study: Path, results: Path) -> Plan:

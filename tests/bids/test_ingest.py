@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mcsp.bids.recordings import fingerprint, header_t_r, nifti_header
+from mcsp.bids.recordings import header_t_r, nifti_header
 from mcsp.errors import McspError
+from mcsp.fingerprints import fingerprint
 from mcsp.options.datasets import BidsDataset, Phenotype, RoiDataset
 from mcsp.options.simulate import SimulatedDataset
 from mcsp.shards import shard_of

@@ -50,6 +50,7 @@ def copy_checkout(root: Path) -> Checkout:
         ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(source, root / name, ignore=ignore) if source.is_dir() else shutil.copy(source, root / name)
     (root / "slurm").symlink_to("workflow/profiles/slurm")
+    (root / "profiles").symlink_to("workflow/profiles")
     shutil.copy(PROJECT / "tests/workflow/tiny.yaml", root / "config/studies/tiny.yaml")
     return Checkout(root)
 

@@ -21,13 +21,13 @@ rule rival_task:
         stores=above("stores", 4),
         code=PLAN.code("rival"),
         task=lambda wildcards: PLAN.task_options(wildcards.task),
-        modalities=[f"--modality {modality}" for modality in STUDY.pretrain.model.modalities],
+        modalities=[f"--modality={modality}" for modality in STUDY.pretrain.model.modalities],
         seed=STUDY.evaluate.seed,
     message:
         "Rival {wildcards.rival} for {wildcards.task}"
     shell:
         "mcsp rival {wildcards.rival} --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} "
-        "--task {params.task:q} {params.modalities} --seed {params.seed} --out {output:q} > {log:q} 2>&1"
+        "--task {params.task:q} {params.modalities:q} --seed {params.seed:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule evaluate_task:

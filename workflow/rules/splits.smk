@@ -51,13 +51,13 @@ rule cohort:
     params:
         ingest=above("subjects", 2),
         statuses=above("status", 3),
-        stages=" ".join(f"--stage {stage}" for stage in PLAN.status_stages()),
+        stages=[f"--stage={stage}" for stage in PLAN.status_stages()],
         code=PLAN.code("cohort"),
         shards=PLAN.shard_counts(),
     message:
         "Cohort after all exclusions"
     shell:
-        "mcsp cohort --shards {params.shards:q} --ingest {params.ingest:q} --status {params.statuses:q} {params.stages} "
+        "mcsp cohort --shards {params.shards:q} --ingest {params.ingest:q} --status {params.statuses:q} {params.stages:q} "
         "--duplicates {input.duplicates:q} --out {output.cohort:q} --exclusions {output.exclusions:q} > {log:q} 2>&1"
 
 

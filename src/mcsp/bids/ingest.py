@@ -15,7 +15,7 @@ from mcsp.bids.recordings import Unusable, bids_recordings, mean_displacement, r
 from mcsp.options.datasets import RoiDataset
 from mcsp.options.simulate import SimulatedDataset
 from mcsp.shards import STATUS_COLUMNS, plain_label, shard_of
-from mcsp.store import write_table, write_tsv
+from mcsp.store import remove_parts, write_table, write_tsv
 
 SUBJECT_COLUMNS = [
     "uid", "dataset", "shard", "subject", "person", "site", "age", "sex", "handedness", "iq", "medication", "family", "labels",
@@ -26,7 +26,8 @@ SUBJECT_COLUMNS = [
 def _write_if_new(path: Path, write: Callable[[Path], None]) -> None:
     """Write through `write` (which may make a sidecar too); files whose bytes stay the same keep their time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
+    remove_parts(path)
+    with TemporaryDirectory(dir=path.parent, prefix=".part-", suffix=f".{path.name}") as folder:
         write(Path(folder) / path.name)
         for made in Path(folder).iterdir():
             target = path.with_name(made.name)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +15,7 @@ import pandas as pd
 
 from mcsp.bids.contents import derivatives_of, roi_files
 from mcsp.errors import Exclusion, McspError
+from mcsp.fingerprints import data_files, fingerprint
 from mcsp.grayordinates import DTSERIES, is_dtseries, series_t_r
 from mcsp.options.datasets import BidsDataset, RoiDataset
 from mcsp.options.simulate import SimulatedDataset
@@ -34,28 +33,6 @@ T_R_RANGE = (0.2, 10.0)  # s
 RAW_ONLY = "raw BOLD only: set preprocess: embedded or fmriprep, or point derivatives at fMRIPrep's output"
 
 Unusable = tuple[str, str, str]  # uid, modality, reason
-
-
-def data_files(path: Path) -> list[Path]:
-    """Files that hold the data of a header: what a `.vhdr` names, the `.fdt` beside a `.set`. They may be missing."""
-    if path.suffix == ".vhdr":
-        named = re.search(r"^DataFile=(.+)$", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-        return [path.with_name(named[1].strip().replace("$b", path.stem)) if named else path.with_suffix(".eeg")]
-    fdt = path.with_suffix(".fdt")
-    return [fdt] if path.suffix == ".set" and fdt.exists() else []
-
-
-def fingerprint(path: Path) -> str:
-    """Hash of the first MiB and the size of a recording's data: tells a changed or doubled recording by one short read.
-
-    Headers beside the data do not count: they hold the file's own name, so those of doubles differ.
-    """
-    digest = hashlib.sha256()
-    for part in data_files(path) or [path]:
-        with open(part, "rb") as file:
-            digest.update(file.read(1 << 20))
-        digest.update(str(part.stat().st_size).encode())
-    return digest.hexdigest()[:16]
 
 
 def sidecar_of(path: Path) -> dict:

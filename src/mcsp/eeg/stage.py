@@ -11,6 +11,7 @@ from mcsp.code import code_version
 from mcsp.eeg.read import read_eeg
 from mcsp.eeg.segments import cut_segments, preprocess, scale_of
 from mcsp.errors import Exclusion
+from mcsp.fingerprints import check_unchanged
 from mcsp.options.eeg import EegOptions
 from mcsp.shards import run_record, work_through, write_runs, write_status
 from mcsp.store import StoreWriter, read_table
@@ -29,8 +30,9 @@ MEASURED = {
 def recording_segments(row: dict, options: EegOptions) -> tuple[np.ndarray, dict]:
     """((n_segments, C, samples) of one recording, divided by its scale; what the runs table says of it).
 
-    Raises Exclusion when it is unusable.
+    Raises Exclusion when it is unusable, McspError when it is not the file that was ingested.
     """
+    check_unchanged(row)
     needed = options.n_segments * options.segment_samples / options.sfreq
     montage = Path(row["montage"]) if row["montage"] else None
     raw = read_eeg(Path(row["path"]), montage, options.montage, LOOK_AHEAD * needed)

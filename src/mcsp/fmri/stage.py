@@ -11,6 +11,7 @@ from mcsp.atlas import Atlas, load_atlas
 from mcsp.code import code_version
 from mcsp.confounds import displacement, read_confounds
 from mcsp.errors import Exclusion, McspError
+from mcsp.fingerprints import check_unchanged
 from mcsp.fmri.series import check_regions, denoise, read_roi_series, scaled, standard_length, to_common_rate
 from mcsp.fmri.surface import run_means
 from mcsp.options.fmri import FmriOptions
@@ -28,9 +29,10 @@ MEASURED = {
 def run_series(row: dict, atlas: Atlas, options: FmriOptions) -> tuple[np.ndarray, dict]:
     """(series (N, R) of one recording, denoised, at the common repetition time; what the runs table says of it).
 
-    Raises Exclusion when it is unusable.
+    Raises Exclusion when it is unusable, McspError when it is not the file that was ingested.
     """
     path, t_r = Path(row["path"]), row["t_r"]
+    check_unchanged(row)
     if not 0.2 <= t_r <= 10:  # NaN fails too
         raise Exclusion(f"{path.name}: repetition time {t_r:g} s: write the right one into its sidecar")
     if row["kind"] == "raw":

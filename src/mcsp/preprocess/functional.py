@@ -19,11 +19,11 @@ from nilearn.masking import compute_epi_mask
 from rich.progress import track
 from scipy.ndimage import binary_dilation, map_coordinates, spline_filter
 
-from mcsp.errors import Exclusion
+from mcsp.errors import MACHINE_FAULTS, Exclusion
 from mcsp.options.embedded import EmbeddedOptions
 from mcsp.preprocess import head_motion, slice_timing
 from mcsp.preprocess.anatomy import Anatomy, ball, template
-from mcsp.preprocess.space import MACHINE_FAULTS, Image, check_affine, map_points, warp
+from mcsp.preprocess.space import Image, check_affine, map_points, warp
 
 MIN_FRAMES = 10
 MIN_OVERLAP = 0.8  # share of the brain that must be recorded: a slab is registered badly, and lacks regions anyway

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,6 @@ SPACE = "MNI152NLin2009aSym"  # of the templates that nilearn bundles, by Templa
 
 
 # Errors of the machine, which concern everybody: no space, quota, read-only, input or output error.
-MACHINE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
 def check_affine(affine: np.ndarray, name: str) -> np.ndarray:

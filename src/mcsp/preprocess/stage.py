@@ -19,15 +19,16 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from mcsp import __version__
-from mcsp.bids.recordings import Index, fingerprint, preprocessed_bold, recordings_table, sidecar_of
+from mcsp.bids.recordings import Index, preprocessed_bold, recordings_table, sidecar_of
 from mcsp.code import code_version
-from mcsp.errors import Exclusion, McspError
+from mcsp.errors import MACHINE_FAULTS, Exclusion, McspError
+from mcsp.fingerprints import check_unchanged, fingerprint
 from mcsp.options.embedded import EmbeddedOptions
 from mcsp.options.fmriprep import FmriprepOptions, volumes
 from mcsp.preprocess.embedded import run_anatomy, run_bold
 from mcsp.preprocess.fmriprep import run_fmriprep
 from mcsp.preprocess.qc import write_page
-from mcsp.preprocess.space import MACHINE_FAULTS, SPACE, temporary_files_in
+from mcsp.preprocess.space import SPACE, temporary_files_in
 from mcsp.shards import STATUS_COLUMNS, Outcome, work_through
 from mcsp.store import read_json, read_table, write_json, write_table, write_tsv
 
@@ -191,9 +192,12 @@ def run(
     each raw run replaced by what was made of it. Subjects of whom nothing is left stand in `status` with the reason.
 
     `options` say by which route. `mem_mb` and `threads`: what a container may take, one subject after the other; in the
-    embedded route, so many subjects side by side. Raises McspError when the machine lacks what the route needs.
+    embedded route, so many subjects side by side. Raises McspError when the machine lacks what the route needs, or a
+    recording is not the one that was ingested.
     """
     table = read_table(recordings)
+    for row in table.to_dict("records"):
+        check_unchanged(row)
     raw = table["kind"] == "raw"
     items = [(uid, rows.to_dict("records")) for uid, rows in table[raw].groupby("uid", sort=True)]
     embedded = isinstance(options, EmbeddedOptions)

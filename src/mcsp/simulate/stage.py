@@ -23,7 +23,7 @@ from mcsp.simulate.participants import COLUMNS, draw_participants, draw_traits, 
 from mcsp.simulate.raw import write_raw
 from mcsp.simulate.signals import DT, SETTLE, alpha_envelopes, bold_response, slow_activity
 from mcsp.simulate.truth import check_effects, write_truth
-from mcsp.store import write_json, write_tsv
+from mcsp.store import remove_parts, write_json, write_tsv
 
 SHORT_EEG = 20.0  # s, length of a damaged recording that stopped early
 README = """Simulated data
@@ -123,7 +123,7 @@ def run(
     check_effects(options, regions)
     participants = draw_participants(name, dataset, options.seed)
     part = out.with_name(f".part-{os.getpid()}.{out.name}")
-    shutil.rmtree(part, ignore_errors=True)
+    remove_parts(out)
     try:
         write_dataset_files(part, name, dataset, participants)
         work = partial(write_subject, name=name, dataset=dataset, options=options, atlas=regions, root=part)
