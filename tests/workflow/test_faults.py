@@ -89,7 +89,9 @@ def test_a_full_disk_is_one_line_and_a_rerun_goes_on(checkout):
     """A real one, of a megabyte: half a dataset does not stay, and once there is room the same command goes on."""
     disk = checkout.root / "results"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)], check=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
     try:
         text = checkout.snakemake("results/tiny/bids/mri.manifest.tsv", check=False)
         assert "Error in rule simulate_dataset" in text
