@@ -23,7 +23,7 @@ demo: setup
 	@$(VENV)/bin/mcsp show $(STUDY)
 
 test: setup
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: setup
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

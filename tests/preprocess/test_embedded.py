@@ -14,6 +14,7 @@ from nibabel.affines import apply_affine
 from nilearn.interfaces.fmriprep import load_confounds
 
 from mcsp.confounds import STRATEGIES, read_confounds, select
+from mcsp.fingerprints import fingerprint
 from mcsp.fmri.parcellate import parcel_series
 from mcsp.fmri.stage import run_series
 from mcsp.motion import MOTION, framewise_displacement, rigid_matrix, rigid_parameters
@@ -27,8 +28,6 @@ from mcsp.preprocess.space import SPACE, Image, map_points, matrix_of
 from mcsp.preprocess.stage import describe
 from mcsp.simulate.raw import labels_of, tissues
 from tests.preprocess.conftest import DT, N_FRAMES, OPTIONS, T_R, load, made
-
-pytestmark = pytest.mark.xdist_group("embedded")
 
 
 def relative(motion, centre):
@@ -135,7 +134,9 @@ def test_every_confound_strategy_works_here_and_in_nilearn(subject):
 
 def test_the_fmri_stage_takes_it_like_any_other_run(subject):
     options = FmriOptions(n_frames=30, min_frames=20, fd_threshold=None, max_mean_fd=5.0)
-    series, quality = run_series(subject.record["rows"][0], subject.atlas, options)
+    row = subject.record["rows"][0]
+    row |= {"fingerprint": fingerprint(Path(row["path"]))}  # as the recordings table has it
+    series, quality = run_series(row, subject.atlas, options)
     assert series.shape == (N_FRAMES, 160)
     assert quality["mean_fd"] > 0.1
 

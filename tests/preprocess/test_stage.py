@@ -21,8 +21,6 @@ from mcsp.preprocess.stage import embedded_subject, raw_key, run
 from mcsp.store import read_json, read_table, read_tsv, write_table
 from tests.preprocess.conftest import OPTIONS, raw_rows
 
-pytestmark = pytest.mark.xdist_group("embedded")
-
 
 def shard(tmp_path, rows, derivatives, options=OPTIONS):
     write_table(recordings_table(rows), tmp_path / "in.parquet")

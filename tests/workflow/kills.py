@@ -22,12 +22,13 @@ import psutil
 from tests.workflow.conftest import PROJECT, Checkout, copy_checkout
 
 TIMED = {"logs", "benchmarks"}  # they say how long things took
+STAMP = ".snakemake_timestamp"  # Snakemake's, in directories that a rule made
 VICTIMS = ("all", "job", "snakemake")  # the machine dies; one process is killed for its memory; the terminal is closed
 
 
 def contents(results: Path) -> dict[str, str]:
     """SHA-256 of every file of a study's results, but of what holds times: logs, benchmarks, and the pages that show them."""
-    files = (path for path in results.rglob("*") if path.is_file() and path.suffix != ".html")
+    files = (path for path in results.rglob("*") if path.is_file() and path.suffix != ".html" and path.name != STAMP)
     return {
         path.relative_to(results).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files

@@ -12,7 +12,7 @@ import pytest
 from mcsp.store import Store, read_table, read_tsv
 
 # One worker runs the whole module: the study is made once.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("finished")]
+pytestmark = pytest.mark.slow
 
 
 def browse(address, folder):

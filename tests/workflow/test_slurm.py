@@ -27,7 +27,7 @@ from tests.workflow.conftest import PROJECT, Checkout
 from tests.workflow.slurm_cluster import Cluster, NoSlurm, install
 from tests.workflow.test_stopped_training import TARGET, study
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.slow
 
 GPU_RULES = {"pretrain_fold", "pretrain", "finetune_fold", "explain_task"}
 GROUPS = {"cohort", "domains", "pages", "report"}
