@@ -6,13 +6,27 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mcsp.errors import McspError
-from mcsp.store import Store, StoreWriter, atomic_path, copy_file, read_table, read_tsv, write_json, write_table, write_tsv
+from mcsp.store import (
+    DAY,
+    HOST,
+    Store,
+    StoreWriter,
+    atomic_path,
+    copy_file,
+    read_json,
+    read_table,
+    read_tsv,
+    write_json,
+    write_table,
+    write_tsv,
+)
 
 META = {"units": "z", "names": ["a", "b"], "code": "x"}
 
@@ -120,13 +134,29 @@ def test_a_copy_is_a_file_of_its_own(tmp_path):
     assert not list(tmp_path.glob(".part-*"))
 
 
-def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
-    for name in (".part-1.a.tsv", ".part-77.b.a.tsv", ".part-x_y.a.tsv.old"):
+def test_what_a_killed_writer_left_is_cleared_away_and_nobody_elses(tmp_path):
+    """Of this machine by the process that is no more, of another one after a day."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = [f".part-{HOST}-{dead.pid}.a.tsv", ".part-other-1.a.tsv"]
+    (tmp_path / left[0]).mkdir()
+    (tmp_path / left[1]).write_text("half")
+    os.utime(tmp_path / left[1], (time.time() - 2 * DAY,) * 2)
+    kept = [f".part-{HOST}-{os.getppid()}.a.tsv", ".part-other-2.a.tsv", f".part-{HOST}-{dead.pid}.b.a.tsv"]
+    for name in kept:
         (tmp_path / name).write_text("half")
-    (tmp_path / ".part-2.a.tsv").mkdir()
     with atomic_path(tmp_path / "a.tsv") as temporary:
         temporary.write_text("whole")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".part-77.b.a.tsv", ".part-x_y.a.tsv.old", "a.tsv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*kept, "a.tsv"])
+
+
+def test_two_processes_may_write_one_file_at_once(tmp_path):
+    """Shards of a dataset write what belongs to all of it side by side."""
+    code = "import sys; from mcsp.store import write_json\nfor i in range(300): write_json(sys.argv[1], [i] * 1000)"
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "all.json")]) for _ in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert read_json(tmp_path / "all.json") == [299] * 1000
+    assert [p.name for p in tmp_path.iterdir()] == ["all.json"]
 
 
 SMALL_FILES = """

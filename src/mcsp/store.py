@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +25,54 @@ import pyarrow.parquet as pq
 from mcsp.errors import McspError
 
 _META_KEY = b"mcsp"
+HOST = platform.node().split(".")[0] or "here"
+DAY = 86_400  # s
 
 
-def remove_parts(path: Path) -> None:
-    """Remove what killed processes left of earlier tries to write the file or directory `path`."""
-    left = re.compile(rf"\.part-[^.]+\.{re.escape(path.name)}")
-    for part in [entry for entry in path.parent.glob(".part-*") if left.fullmatch(entry.name)]:
-        shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+def _is_dead(part: Path, host: str, pid: int) -> bool:
+    """Whether the process that wrote a part has ended; of another machine's it is believed after a day."""
+    if host != HOST:
+        return time.time() - part.stat().st_mtime > DAY
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # somebody else's, and alive
+        return False
+    return False
+
+
+def _remove(part: Path) -> None:
+    shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+
+
+@contextmanager
+def part_of(path: Path) -> Iterator[Path]:
+    """Give a name beside `path` for a file or directory that is not whole yet; what then still lies there is removed. What
+    killed processes left of earlier tries is removed first; others that write the same path keep theirs.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = re.compile(rf"\.part-([^.]+)-(\d+)\.{re.escape(path.name)}")
+    for entry in path.parent.glob(".part-*"):
+        with suppress(FileNotFoundError):  # its writer has just finished
+            if (of := name.fullmatch(entry.name)) and _is_dead(entry, of[1], int(of[2])):
+                _remove(entry)
+    part = path.with_name(f".part-{HOST}-{os.getpid()}.{path.name}")
+    try:
+        yield part
+    finally:
+        _remove(part)
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it replaces `path`, on error it is removed. One that a killed process
-    left behind is removed first.
-    """
+    """Give a temporary path beside `path`; on success it replaces `path`, on error it is removed."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_parts(path)
-    temporary = path.with_name(f".part-{os.getpid()}.{path.name}")
-    try:
+    with part_of(path) as temporary:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def copy_file(source: str | Path, out: str | Path) -> None:

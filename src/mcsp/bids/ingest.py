@@ -6,7 +6,6 @@ import os
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 
@@ -15,7 +14,7 @@ from mcsp.bids.recordings import Unusable, bids_recordings, mean_displacement, r
 from mcsp.options.datasets import RoiDataset
 from mcsp.options.simulate import SimulatedDataset
 from mcsp.shards import STATUS_COLUMNS, plain_label, shard_of
-from mcsp.store import remove_parts, write_table, write_tsv
+from mcsp.store import part_of, write_table, write_tsv
 
 SUBJECT_COLUMNS = [
     "uid", "dataset", "shard", "subject", "person", "site", "age", "sex", "handedness", "iq", "medication", "family", "labels",
@@ -25,11 +24,10 @@ SUBJECT_COLUMNS = [
 
 def _write_if_new(path: Path, write: Callable[[Path], None]) -> None:
     """Write through `write` (which may make a sidecar too); files whose bytes stay the same keep their time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_parts(path)
-    with TemporaryDirectory(dir=path.parent, prefix=".part-", suffix=f".{path.name}") as folder:
-        write(Path(folder) / path.name)
-        for made in Path(folder).iterdir():
+    with part_of(path) as folder:
+        folder.mkdir()
+        write(folder / path.name)
+        for made in folder.iterdir():
             target = path.with_name(made.name)
             if not target.is_file() or target.read_bytes() != made.read_bytes():
                 os.replace(made, target)

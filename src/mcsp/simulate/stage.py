@@ -23,7 +23,7 @@ from mcsp.simulate.participants import COLUMNS, draw_participants, draw_traits, 
 from mcsp.simulate.raw import write_raw
 from mcsp.simulate.signals import DT, SETTLE, alpha_envelopes, bold_response, slow_activity
 from mcsp.simulate.truth import check_effects, write_truth
-from mcsp.store import remove_parts, write_json, write_tsv
+from mcsp.store import part_of, write_json, write_tsv
 
 SHORT_EEG = 20.0  # s, length of a damaged recording that stopped early
 README = """Simulated data
@@ -122,9 +122,7 @@ def run(
         raise McspError(f"simulating {name}: {atlas} has no label image: simulated studies need an atlas of kind volume")
     check_effects(options, regions)
     participants = draw_participants(name, dataset, options.seed)
-    part = out.with_name(f".part-{os.getpid()}.{out.name}")
-    remove_parts(out)
-    try:
+    with part_of(out) as part:
         write_dataset_files(part, name, dataset, participants)
         work = partial(write_subject, name=name, dataset=dataset, options=options, atlas=regions, root=part)
         items = [(row["participant_id"], row) for row in participants.to_dict("records")]
@@ -136,8 +134,6 @@ def run(
         write_truth(part / "derivatives" / "truth", options, regions, dataset.n_channels, subjects)
         shutil.rmtree(out, ignore_errors=True)
         os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     files = manifest_of(out)
     write_tsv(files, manifest, {"path": "File, from the dataset's root", "size": "Bytes", "sha256": "SHA-256 of the content"})
     print(f"simulated {len(participants)} subjects, {files['size'].sum() / 1e6:.0f} MB: {out}")
