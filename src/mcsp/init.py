@@ -241,9 +241,9 @@ def look_at_people(seen: Seen, labels: list[str]) -> None:
         seen.missing.append(f"phenotype.labels: no column looks like a diagnosis (there are {_few(list(table))})")
         return
     best = order[0]
-    seen.phenotype["labels"], unknown = {}, []
-    seen.phenotype["labels"][best], unknown = _labels(values[best], levels[best])
-    seen.tasks = choose_tasks(seen.phenotype["labels"][best])
+    meanings, unknown = _labels(values[best], levels[best])
+    seen.phenotype["labels"] = {best: meanings}
+    seen.tasks = choose_tasks(meanings)
     others = f"; other columns that may be one: {_few(order[1:])}" if order[1:] else ""
     seen.notes["labels"] = f"guess: {best} is the diagnosis{others}. An empty list [] keeps a subject without a label"
     if unknown:

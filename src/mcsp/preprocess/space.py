@@ -23,9 +23,6 @@ FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS <-> LPS
 SPACE = "MNI152NLin2009aSym"  # of the templates that nilearn bundles, by TemplateFlow's name
 
 
-# Errors of the machine, which concern everybody: no space, quota, read-only, input or output error.
-
-
 def check_affine(affine: np.ndarray, name: str) -> np.ndarray:
     """The affine (4, 4) of an image. Raises Exclusion when it leads nowhere."""
     if not (np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9):

@@ -51,7 +51,7 @@ def methods_text(study: dict, people: pd.DataFrame) -> str:
         )
     p, m, s = study["pretrain"], study["pretrain"]["model"], study["splits"]
     again = f"{s['repeats']} times with other folds, " if s["repeats"] > 1 else ""
-    weights = ", ".join(f"{name.upper()} {p['loss'][name]:g}" for name in ("id", "cd", "im", "cm", "cf", "kd"))
+    weights = ", ".join(f"{name.upper()} {weight:g}" for name, weight in p["loss"].items() if "temperature" not in name)
     sentences.append(
         f"Subjects were split into {s['n_folds']} fold(s) ({s['protocol']}, seed {s['seed']}), "
         f"{FOLDS[s['protocol']]}{again}"
