@@ -98,7 +98,7 @@ def test_numbers_are_guessed_by_their_levels_only(tmp_path):
     root = clinic(tmp_path / "my clinic", **columns)
     values, text = written(root, tmp_path / "bare.yaml")
     phenotype = values["datasets"]["my-clinic"]["phenotype"]
-    assert phenotype == {"age": "Age", "sex": "gender", "labels": {"group": {"0": ["group-0"], "1": ["group-1"]}}}
+    assert phenotype == {"sex": "gender", "labels": {"group": {"0": ["group-0"], "1": ["group-1"]}}}
     assert values["tasks"] == {"groups": {"case": ["group-0"], "control": ["group-1"]}}
     assert "FILL IN phenotype.labels.group: what 0, 1 mean" in text
     assert "FILL IN phenotype.sex_map: {1, 2: M or F}" in text

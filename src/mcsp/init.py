@@ -24,7 +24,7 @@ from mcsp.bids.recordings import (
 )
 from mcsp.errors import Exclusion, McspError
 from mcsp.grayordinates import DTSERIES
-from mcsp.options.datasets import CONTROL, BidsDataset, Phenotype
+from mcsp.options.datasets import CONTROL, BidsDataset, Phenotype, plain_column
 from mcsp.shards import plain_label
 from mcsp.store import atomic_path, read_json
 from mcsp.study import parse_study
@@ -230,7 +230,8 @@ def look_at_people(seen: Seen, labels: list[str]) -> None:
         seen.phenotype["subject"] = subject
     table = read_phenotype([path], Phenotype(subject=subject)).drop(columns=["_table", "_subject", "_label", "_unfit"])
     sidecar = path.with_suffix(".json")
-    about = read_json(sidecar) if sidecar.is_file() else {}
+    told = read_json(sidecar) if sidecar.is_file() else {}
+    about = {c: told[name] for c in table for name in told if plain_column(name) == plain_column(c)}
     none = {text.lower() for text in Phenotype().missing}
     values = {c: sorted({v.strip() for v in table[c]} - {v for v in table[c] if v.strip().lower() in none}) for c in table}
     levels = {c: about.get(c, {}).get("Levels") or {} if isinstance(about.get(c, {}), dict) else {} for c in table}

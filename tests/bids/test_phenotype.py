@@ -8,7 +8,7 @@ import pytest
 
 from mcsp.bids.cohort import same_people
 from mcsp.bids.listing import describe, list_subjects
-from mcsp.bids.phenotype import person, read_phenotype, used_columns
+from mcsp.bids.phenotype import absent, person, read_phenotype, used_columns
 from mcsp.errors import McspError
 from mcsp.options.datasets import BidsDataset, Phenotype
 from mcsp.shards import plain_label
@@ -100,7 +100,10 @@ def test_adhd200():
 
 def test_adhd200_of_the_real_table(real_data, tmp_path):
     phenotype = cohort("adhd200", "adhd200")
-    rows = read_phenotype([real_data / "adhd200_athena_sample" / "Peking_1_phenotypic.csv"], phenotype)
+    table = tmp_path / "phenotypic" / "Peking_1_phenotypic.csv"
+    table.parent.mkdir()
+    table.write_bytes((real_data / "adhd200_athena_sample" / "Peking_1_phenotypic.csv").read_bytes())
+    rows = read_phenotype([table], phenotype)
     people = [person(row, phenotype, "d") for _, row in rows.iterrows()]
     assert {reason for _, reason in people} == {None}
     labels = pd.Series([fields["labels"] for fields, _ in people])
@@ -208,7 +211,106 @@ def test_abide2_of_the_sites_tables(tmp_path):
     assert described(tmp_path, phenotype, "29553")[0]["labels"] == "control"
 
 
+def test_adhd200_of_the_sites_tables(tmp_path):
+    """BIDS tables in words, also for the test set, beside the competition's tables in codes; the site is the folder."""
+    header = "participant_id\tgender\tage\thandedness\tdx\tfull4_iq\tmed_status"
+    rows = {
+        "Peking_2": ["1050975\tMale\t13.2\tRight\tADHD-Inattentive\t99\tMedication Naive"],
+        "NYU": ["21009\tFemale\t9.5\t0.67\tTypically Developing Children\tn/a\tNot Medication Naive"] * 2,
+        "Brown": ["0026001\tFemale\t11\tAmbidextrous\tn/a\t101\tn/a"],
+    }
+    for site, lines in rows.items():
+        (tmp_path / "sourcedata" / site).mkdir(parents=True)
+        (tmp_path / "sourcedata" / site / "participants.tsv").write_text("\n".join([header, *lines]) + "\n")
+    (tmp_path / "phenotypic").mkdir()
+    codes = "ScanDir ID,Site,Gender,Age,Handedness,DX,Full4 IQ,Full2 IQ,Med Status"
+    test_release = "21009,5,0,9.5,0.67,pending,-999,-999,-999\n9000001,4,1,12,1,1,-999,88,1"
+    (tmp_path / "phenotypic/NYU_TestRelease_phenotypic.csv").write_text(f"{codes}\n{test_release}\n")
+    tables = [f"{tmp_path}/sourcedata/*/participants.tsv", f"{tmp_path}/phenotypic/*_phenotypic.csv"]
+    phenotype = cohort("adhd200", "adhd200").model_copy(update={"table": tables})
+    found = {label: described(tmp_path, phenotype, label) for label in ("1050975", "0021009", "0026001", "9000001")}
+    assert {reason for _, reason in found.values()} == {None}
+    told = {
+        label: [fields[n] for n in ("site", "labels", "sex", "handedness", "medication")]
+        for label, (fields, _) in found.items()
+    }
+    assert told == {
+        "1050975": ["Peking_2", "ADHD", "M", "R", "no"],
+        "0021009": ["NYU", "control", "F", None, "yes"],
+        "0026001": ["Brown", "", "F", "A", None],
+        "9000001": ["NeuroIMAGE", "ADHD", "M", "R", "no"],
+    }
+    assert found["9000001"][0]["iq"] == 88
+
+
+def test_abide2_of_nitrc_s_table(tmp_path):
+    """The release's whole table, for a site that has none in the bucket: capital letters, codes of its legend."""
+    (tmp_path / "phenotypic").mkdir()
+    header = "SITE_ID,NDAR_GUID,SUB_ID,DX_GROUP,PDD_DSM_IV_TR,AGE_AT_SCAN ,SEX,HANDEDNESS_CATEGORY,FIQ,CURRENT_MED_STATUS"
+    rows = "ABIDEII-ETH_1,,29057,2,0,22.3,1,1,118,0\nABIDEII-ETH_1,,29058,1,2,17,2,3,,1"
+    table = tmp_path / "phenotypic/ABIDEII_Composite_Phenotypic.csv"
+    table.write_bytes(f"{header}\n{rows}\n".encode("cp1252"))
+    tables = [f"{tmp_path}/sourcedata/*/participants.tsv", f"{tmp_path}/phenotypic/ABIDEII_*Composite_Phenotypic.csv"]
+    phenotype = cohort("abide", "abide2").model_copy(update={"table": tables})
+    fields, reason = described(tmp_path, phenotype, "29057")
+    assert reason is None
+    assert fields == {
+        "site": "ABIDEII-ETH_1", "age": 22.3, "sex": "M", "handedness": "R", "iq": 118.0, "medication": "no", "family": None,
+        "labels": "control",
+    }  # fmt: skip
+    fields, _ = described(tmp_path, phenotype, "29058")
+    assert (fields["labels"], fields["handedness"], fields["medication"]) == ("ASD", "A", "yes")
+
+
+def test_abide_subtypes_on_the_real_table(real_data, tmp_path):
+    """What the cohort's card says of DSM_IV_TR: as labels of their own, whoever it tells nothing of is left out."""
+    import tarfile
+
+    with tarfile.open(real_data / "abide_pcp.tar.xz") as tar:
+        member = next(m for m in tar if m.name.endswith(".csv"))
+        (tmp_path / "p.csv").write_bytes(tar.extractfile(member).read())
+    names = {"0": ["control"], "1": ["autism"], "2": ["Asperger"], "3": ["PDD-NOS"], "4": ["Asperger-or-PDD-NOS"]}
+    phenotype = cohort("abide", "abide1").model_copy(update={"labels": {"DSM_IV_TR": names}})
+    rows = read_phenotype([tmp_path / "p.csv"], phenotype)
+    people = [person(row, phenotype, "d") for _, row in rows.iterrows()]
+    assert {reason for _, reason in people if reason} <= {
+        "no label: column DSM_IV_TR of the phenotype table is empty for this subject"
+    }
+    labels = pd.Series([fields["labels"] for fields, reason in people if reason is None])
+    told = rows["DSM_IV_TR"].map(lambda text: text.removesuffix(".0"))
+    assert (
+        labels.value_counts().to_dict()
+        == told[told.isin(list(names))].map(lambda code: names[code][0]).value_counts().to_dict()
+    )
+
+
 # ---- the options
+
+
+def test_names_of_columns_are_compared_without_case_and_blanks(tmp_path):
+    (tmp_path / "a.tsv").write_text("participant_id\tDX \tFull4_IQ\tAGE\n1\tx\t99\t7\n")
+    (tmp_path / "b.tsv").write_text("Participant ID\tdx\tfull4 iq\tage\tDX\n2\ty\t98\t8\tz\n")
+    phenotype = Phenotype(iq=["Full4 IQ"], labels={"dx": {"x": ["ASD"], "y": ["control"]}})
+    rows = read_phenotype([tmp_path / "a.tsv", tmp_path / "b.tsv"], phenotype)
+    assert rows[["_subject", "dx", "Full4 IQ", "age"]].to_numpy().tolist() == [["1", "x", "99", "7"], ["2", "y", "98", "8"]]
+
+
+def test_what_is_only_carried_may_be_missing(tmp_path):
+    (tmp_path / "t.csv").write_text("id,iq\n1,99\n")
+    phenotype = Phenotype(subject="id", iq=["FIQ", "iq"], handedness="hand", medication="med")
+    rows = read_phenotype([tmp_path / "t.csv"], phenotype)
+    assert absent(phenotype, list(rows)) == {"handedness": ["hand"], "medication": ["med"]}
+    fields, reason = told(phenotype, **rows.iloc[0])
+    assert (fields["iq"], fields["handedness"], reason) == (99.0, None, None)
+
+
+def test_wildcards_that_fit_nothing_are_passed_over(tmp_path):
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    phenotype = Phenotype(table=[f"{tmp_path}/a.csv", f"{tmp_path}/x*.csv"], subject="id")
+    assert phenotype.tables(tmp_path) == [tmp_path / "a.csv"]
+    alone = Phenotype(table=f"{tmp_path}/x*.csv", subject="id")
+    with pytest.raises(McspError, match=r"x\*\.csv: phenotype table not readable"):
+        read_phenotype(alone.tables(tmp_path), alone)
 
 
 def test_rows_that_where_leaves(tmp_path):
@@ -250,7 +352,8 @@ def test_columns_that_are_not_there_are_named(tmp_path):
     for phenotype, words in [
         (Phenotype(subject=["x", "y"]), r"t\.csv: no column x \(it has id, age\)"),
         (Phenotype(subject="id", labels={"DX_??": {"*": ["x"]}}), r"no column DX_\?\? \(it has id, age\)"),
-        (Phenotype(subject="id", iq=["FIQ"]), "no column FIQ"),
+        (Phenotype(subject="id", site="SITE"), "no column SITE"),
+        (Phenotype(subject="id", family="FAM"), "no column FAM"),
         (Phenotype(subject="id", where={"qc": ["1"]}), "no column qc"),
     ]:
         with pytest.raises(McspError, match=words):

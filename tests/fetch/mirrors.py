@@ -96,7 +96,9 @@ def abide_series() -> dict[str, bytes]:
 
 
 def adhd200() -> dict[str, bytes]:
-    """Sites with sessions, several runs, WashU's names of tasks, tables beside the sites, a test set without diagnoses."""
+    """Sites with sessions, several runs, WashU's names of tasks. BIDS tables in words within sites (also of the test set, but
+    for Brown, whose diagnoses were never released; test subjects twice), the competition's in codes beside some of them.
+    """
     root = f"{INDI}/ADHD200/RawDataBIDS"
     found = {}
     for site, label, task, t_r in (
@@ -104,6 +106,8 @@ def adhd200() -> dict[str, bytes]:
         ("KKI", "1019436", "rest", 2.5),
         ("WashU", "0015026", "reststudy3", 2.5),
         ("OHSU", "2054438", "rest", 2.5),
+        ("Peking_2", "1050975", "rest", 2.0),
+        ("Brown", "0026001", "rest", 2.0),
     ):
         found |= scans(f"{root}/{site}", label, session="ses-1", task=task, t_r=t_r)
         found[f"{root}/{site}/task-rest_bold.json"] = json.dumps({"RepetitionTime": t_r}).encode()
@@ -122,6 +126,12 @@ def adhd200() -> dict[str, bytes]:
     ids = {"ScanDir ID": ["2054438"], "Site": ["6"], "Gender": ["0"], "Age": ["8.9"]}
     codes = {"Handedness": ["1"], "DX": ["pending"], "Full4 IQ": ["120"], "Med Status": ["-999"]}
     found[f"{root}/OHSU_TestRelease_phenotypic.csv"] = phenotypic(**ids, **codes)
+    for site, label, dx in (("OHSU", "2054438", "ADHD-Combined"), ("Peking_2", "1050975", "Typically Developing Children")):
+        words = {"participant_id": [label] * 2, "gender": ["Female"] * 2, "age": ["8.9"] * 2, "handedness": ["Right"] * 2}
+        found[f"{root}/{site}/participants.tsv"] = table(
+            "\t", **words, dx=[dx] * 2, full4_iq=["120", "120.0"], med_status=["Medication Naive"] * 2
+        )
+    found[f"{root}/Brown/participants.tsv"] = table("\t", participant_id=["26001"], gender=["Male"], age=["11"], full4_iq=[""])
     return found
 
 

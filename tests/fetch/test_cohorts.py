@@ -91,9 +91,11 @@ def test_adhd200_from_the_bucket_to_the_table(tmp_path):
     found = ingested(study, tmp_path)["adhd200"]
     people = by_label(found)
     assert {label: own["labels"] for label, own in people.items()} == {
-        "0015026": "control", "1018959": "control", "1019436": "ADHD", "2054438": "",
+        "0015026": "control", "1018959": "control", "1019436": "ADHD", "2054438": "ADHD", "1050975": "control", "0026001": "",
     }  # fmt: skip
-    assert {own["site"] for own in people.values()} == {"KKI", "WashU", "OHSU"}
+    assert {label: own["site"] for label, own in people.items()} == {
+        "0015026": "WashU", "1018959": "KKI", "1019436": "KKI", "2054438": "OHSU", "1050975": "Peking_2", "0026001": "Brown",
+    }  # fmt: skip
     assert [people[label]["handedness"] for label in ("1018959", "1019436", "0015026")] == ["R", "A", None]
     assert [people[label]["medication"] for label in ("1018959", "1019436", "0015026")] == ["no", None, "yes"]
     assert set(found.recordings["task"]) == {"rest", "reststudy3"}
@@ -212,9 +214,9 @@ def test_fetch_as_a_target(checkout):  # noqa: F811
         assert not (checkout.root / "data").exists()
         path.write_text(path.read_text().replace("accept_terms: false", "accept_terms: true"))
         text = checkout.snakemake("fetch", study=study)
-        assert "adhd200: 14 files of 4 subjects" in text
+        assert "adhd200: 23 files of 6 subjects" in text
         assert "Nothing to be done" in checkout.snakemake("fetch", study=study)
     checkout.snakemake("ingest", study=study)
     table = pd.read_csv(checkout.root / "results/adhd200/ingest/subjects.tsv", sep="\t")
-    assert len(table) == 4
+    assert len(table) == 6
     assert {"handedness", "iq", "medication"} <= set(table)

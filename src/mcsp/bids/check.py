@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mcsp.bids.listing import AnyDataset, Listing, describe, list_subjects
+from mcsp.bids.phenotype import absent
 from mcsp.bids.recordings import (
     RAW_ONLY,
     bids_recordings,
@@ -200,6 +201,13 @@ def check_container(options: FmriprepOptions, findings: Findings) -> None:
             findings.add("warning", "preprocess", None, None, f"on this machine: {error}")
 
 
+def check_columns(listing: Listing, findings: Findings) -> None:
+    """Report columns that the study names and no phenotype table has: what they would tell stays unknown."""
+    for option, names in absent(listing.phenotype, [] if listing.rows is None else list(listing.rows)).items():
+        text = f"phenotype.{option}: no table has a column {' or '.join(names)}: it stays empty in the cohort table"
+        findings.add("warning", listing.name, None, None, text)
+
+
 def _recordings(listing: Listing, root: Path, findings: Findings, raw_too: bool) -> list[dict]:
     """Recordings of all subjects that can be used; what can't be is reported."""
     name, dataset = listing.name, listing.dataset
@@ -310,7 +318,11 @@ def show(problems: pd.DataFrame, forecast: pd.DataFrame) -> None:
             break
         uid = own["uid"].iloc[0]
         who = (
-            f"{dataset}: {own['file'].iloc[0]}" if pd.isna(uid) else uid if len(own) == 1 else f"{uid} and {len(own) - 1} more"
+            f"{dataset}: {own['file'].iloc[0] or 'phenotype table'}"
+            if pd.isna(uid)
+            else uid
+            if len(own) == 1
+            else f"{uid} and {len(own) - 1} more"
         )
         text = own["problem"].iloc[0] if len(own) == 1 else kind
         console.print(f"{severity}: {who}: {text}", markup=False, highlight=False, soft_wrap=True)
@@ -347,6 +359,7 @@ def run(
             listing = list_subjects(name, dataset, paths[name])
             if not isinstance(dataset, RoiDataset):
                 check_sidecars(name, paths[name], findings)
+            check_columns(listing, findings)
             found = _recordings(listing, paths[name], findings, preprocess != "none")
             usable = [row for row in found if _check_recording(row, name, fmri, eeg, findings)]
         except McspError as error:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from mcsp.options.datasets import BidsDataset, RoiDataset
+from mcsp.options.datasets import BidsDataset, RoiDataset, plain_column
 from mcsp.options.simulate import SimulatedDataset
 from mcsp.shards import plain_label, shard_of
 
@@ -50,14 +50,15 @@ def _file_names(dataset: BidsDataset | RoiDataset, root: Path) -> Iterator[tuple
 
 def _table_rows(dataset: BidsDataset | RoiDataset, root: Path) -> Iterator[tuple[str, str]]:
     """(subject, row as text) of the phenotype tables that are there."""
-    names = dataset.phenotype.subject_columns()
+    names = [plain_column(name) for name in dataset.phenotype.subject_columns()]
     for table in dataset.phenotype.tables(root / "participants.tsv"):
         if not table.is_file():
             continue
         with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
             for row in csv.DictReader(file, delimiter="," if table.suffix == ".csv" else "\t"):
                 cells = {(key or "").strip(): str(value) for key, value in row.items()}
-                subject = next((cells[name] for name in names if name in cells), "")
+                plain = {plain_column(key): value for key, value in cells.items()}
+                subject = next((plain[name] for name in names if name in plain), "")
                 yield subject, repr(sorted(cells.items()))
 
 

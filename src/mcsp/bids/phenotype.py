@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from mcsp.errors import McspError
-from mcsp.options.datasets import CONTROL, Phenotype
+from mcsp.options.datasets import CONTROL, FOLDER, Phenotype, plain_column
 from mcsp.shards import plain_label
 
 # The columns that the simulator writes. Its labels need no map: 'ADHD+ASD' means both.
@@ -71,7 +71,8 @@ def _fields(row: pd.Series, phenotype: Phenotype, name: str) -> dict:
     def of(column: str | None) -> str | None:
         return cell(row, column, phenotype)
 
-    site, scores = of(phenotype.site), [_as_number(of(column)) for column in phenotype.iq]
+    site = next((told for column in phenotype.site_columns() if (told := of(column))), None)
+    scores = [_as_number(of(column)) for column in phenotype.iq]
     return {
         "site": phenotype.site_map.get(site, site) if site else "unknown" if phenotype.site else name,
         "age": _as_number(of(phenotype.age)) / (12 if phenotype.age_unit == "months" else 1),
@@ -93,7 +94,7 @@ def label_columns(columns: Sequence[str], wanted: str) -> list[str]:
     """Columns that a key of the label map means: the one of this name, or those that its wildcards fit."""
     if wanted in columns:
         return [wanted]
-    return [column for column in columns if fnmatchcase(column, wanted) and not column.startswith("_")]
+    return [column for column in columns if fnmatchcase(column, wanted) and not column.startswith(("_", FOLDER))]
 
 
 def _meaning(value: str, mapping: dict[str, list[str]], missing: bool) -> list[str] | None:
@@ -151,6 +152,24 @@ def _unfit(rows: pd.DataFrame, phenotype: Phenotype) -> pd.Series:
     return reasons
 
 
+def _named(phenotype: Phenotype) -> list[str]:
+    """Columns that the study names, but for wildcards and the subject's."""
+    one = [phenotype.age, phenotype.sex, phenotype.family]
+    carried = [column for columns in phenotype.carried().values() for column in columns]
+    return [column for column in (*phenotype.site_columns(), *one, *carried, *phenotype.where, *phenotype.labels) if column]
+
+
+def _as_named(rows: pd.DataFrame, phenotype: Phenotype) -> pd.DataFrame:
+    """The table with columns under the names that the study has for them: 'dx' and 'DX ' are one."""
+    names = {plain_column(name): name for name in [*_named(phenotype), *phenotype.subject_columns()]}
+    renamed: dict[str, str] = {}
+    for column in rows.columns.str.strip():
+        name = names.get(plain_column(column), column)
+        free = name not in renamed.values() and (name == column or name not in rows)
+        renamed[column] = name if free else column
+    return rows.set_axis([renamed[column] for column in rows.columns.str.strip()], axis=1)
+
+
 def _read_table(table: Path, phenotype: Phenotype) -> pd.DataFrame:
     """One table as text, with `_subject` and `_unfit`. Raises McspError when it can't be read or lacks the subject's column."""
     try:
@@ -161,12 +180,14 @@ def _read_table(table: Path, phenotype: Phenotype) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise McspError(f"{table}: phenotype table not readable ({reason}): set phenotype.table or mend the file") from error
-    rows.columns = rows.columns.str.strip()
+    rows = _as_named(rows, phenotype)
     subject = next((name for name in phenotype.subject_columns() if name in rows), None)
     if subject is None:
         raise _no_column(table, phenotype.subject_columns()[:1], rows)
     rows = rows if table.match("participants*.tsv") else rows.iloc[phenotype.description_rows :]
     rows = rows[rows[subject].str.strip() != ""]
+    if FOLDER in phenotype.site_columns():
+        rows = rows.assign(**{FOLDER: table.absolute().parent.name})
     return rows.assign(
         _unfit=_unfit(rows, phenotype), _subject=rows[subject].str.split(",").str[0].str.strip().str.removeprefix("sub-")
     )
@@ -182,27 +203,34 @@ def read_phenotype(tables: Sequence[Path], phenotype: Phenotype) -> pd.DataFrame
     `_subject` (label as written there), `_label` (label for comparison) and `_unfit` (why the row does not count, or '').
 
     Raises McspError when one is not there or not readable, or no table has a column that the study names. The default
-    columns `age` and `sex` may be missing: they are then unknown.
+    columns `age` and `sex` may be missing, and those that are only carried along: they are then unknown.
     """
     parts = [_read_table(table, phenotype).assign(_table=number) for number, table in enumerate(tables)]
     rows = pd.concat(parts, ignore_index=True).fillna("")
     defaults = {name: Phenotype.model_fields[name].default for name in ("age", "sex")}
     named = [getattr(phenotype, name) for name in ("age", "sex") if getattr(phenotype, name) != defaults[name]]
-    others = [phenotype.site, phenotype.family, phenotype.handedness, phenotype.medication]
-    wanted = [*others, *named, *phenotype.iq, *phenotype.where]
-    missing = [column for column in wanted if column and column not in rows]
+    missing = [column for column in (phenotype.family, *named, *phenotype.where) if column and column not in rows]
+    sites = phenotype.site_columns()
+    missing += [] if not sites or set(sites) & set(rows) else sites[:1]
     missing += [column for column in phenotype.labels if not label_columns(list(rows), column)]
     if missing:
         raise _no_column(" and ".join(map(str, tables)), missing, rows)
     return rows.assign(_label=rows["_subject"].map(plain_label))
 
 
+def absent(phenotype: Phenotype, columns: Sequence[str]) -> dict[str, list[str]]:
+    """Option -> columns that the study names for it and no table has, of what is only carried along."""
+    wanted = phenotype.carried()
+    return {option: names for option, names in wanted.items() if names and not set(names) & set(columns)}
+
+
 def used_columns(phenotype: Phenotype, columns: Sequence[str]) -> list[str]:
     """Columns of the tables that decide on a subject."""
     labels = [column for wanted in phenotype.labels for column in label_columns(columns, wanted)]
     beside = [other.replace("{column}", column) for other in phenotype.ignore for column in labels]
-    names = [phenotype.site, phenotype.age, phenotype.sex, phenotype.family, phenotype.handedness, phenotype.medication]
-    return [column for column in dict.fromkeys([*names, *phenotype.iq, *labels, *beside]) if column and column in columns]
+    names = [*phenotype.site_columns(), phenotype.age, phenotype.sex, phenotype.family]
+    carried = [column for own in phenotype.carried().values() for column in own]
+    return [column for column in dict.fromkeys([*names, *carried, *labels, *beside]) if column and column in columns]
 
 
 def rows_that_count(own: pd.DataFrame) -> tuple[pd.DataFrame, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from glob import glob
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,15 +14,21 @@ from mcsp.options.fetch import FetchOptions
 from mcsp.options.simulate import SimulatedDataset
 
 CONTROL = "control"
+FOLDER = "{folder}"  # as the column of the site: the name of the directory that the row's table lies in
+
+
+def plain_column(name: str) -> str:
+    """A column's name for comparison: tables of one cohort write 'Full4 IQ', 'full4_iq' and 'FULL4_IQ '."""
+    return re.sub(r"[\s_]+", "", name).lower()
 
 
 class Phenotype(Options):
-    """How phenotype tables are read. Values are compared as text; blanks around the tables' column names do not count."""
+    """How phenotype tables are read. Values are compared as text; case, blanks and underscores of column names do not count."""
 
     table: str | list[str] | None = Field(
         None,
         description="Table with one row per subject; default: participants.tsv of the dataset. Several, by a list or by "
-        "wildcards, are joined by subject: the first that knows a column counts",
+        "wildcards, are joined by subject: the first that knows a column counts. Wildcards that fit nothing are passed over",
     )
     subject: str | list[str] = Field(
         "participant_id",
@@ -37,7 +44,11 @@ class Phenotype(Options):
     where: dict[str, list[str]] = Field(
         {}, description="Column -> values: only rows with one of them count, e.g. one visit, or one verdict of quality control"
     )
-    site: str | None = Field(None, description="Column of the site; without it the whole dataset is one site")
+    site: str | list[str] | None = Field(
+        None,
+        description="Column of the site (of several, the first that is known); without it the whole dataset is one site. "
+        "'{folder}': the name of the directory that the table lies in, e.g. of sourcedata/<site>/participants.tsv",
+    )
     site_map: dict[str, str] = Field({}, description="Values of the site column -> names; others stay as they are")
     age: str | None = Field("age", description="Column of the age; null when there is none")
     age_unit: Literal["years", "months"] = "years"
@@ -86,11 +97,21 @@ class Phenotype(Options):
     def tables(self, default: Path) -> list[Path]:
         """Paths of the tables, wildcards filled in where something fits; `default` where the study names none."""
         named = [self.table] if isinstance(self.table, str) else self.table or [str(default)]
-        return [Path(path) for text in named for path in sorted(glob(text)) or [text]]
+        found = [path for text in named for path in sorted(glob(text)) or ([] if re.search(r"[*?\[]", text) else [text])]
+        return [Path(path) for path in found or named[:1]]
 
     def subject_columns(self) -> list[str]:
         """Names that the column of the subject may have."""
         return [self.subject] if isinstance(self.subject, str) else self.subject
+
+    def site_columns(self) -> list[str]:
+        """Columns that may tell the site."""
+        return [self.site] if isinstance(self.site, str) else self.site or []
+
+    def carried(self) -> dict[str, list[str]]:
+        """Option -> columns of what stands in the cohort table and is used by nothing."""
+        own = {"handedness": [self.handedness], "iq": self.iq, "medication": [self.medication]}
+        return {option: [column for column in columns if column] for option, columns in own.items()}
 
 
 class _Dataset(Options):
