@@ -16,7 +16,7 @@ from mcsp.errors import McspError, machine_fault
 app = typer.Typer(
     name="mcsp",
     help="From BIDS recordings of fMRI and EEG to self-supervised models, honest evaluation and biomarkers. "
-    "Snakemake calls one command per rule; `init`, `check`, `status`, `schema` and `bench` are for people.",
+    "Snakemake calls one command per rule; `init`, `fetch`, `check`, `status`, `schema` and `bench` are for people.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -138,17 +138,29 @@ def prefetch(options: Json, out: Annotated[Path, typer.Option(help="Table of dow
 
 @app.command()
 def fetch(
-    name: str,
-    options: Json,
-    path: Annotated[Path, typer.Option(help="Directory of the dataset.")],
-    out: Annotated[Path, typer.Option(help="List of files to write (TSV).")],
+    name: Annotated[str, typer.Argument(help="Study file, e.g. config/studies/abide.yaml; or a dataset's name and --options.")],
+    options: Annotated[str | None, typer.Option(help="A dataset's options as JSON, instead of a study file.")] = None,
+    path: Annotated[Path | None, typer.Option(help="With --options: directory of the dataset.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --options: list of files to write (TSV).")] = None,
+    subset: Annotated[
+        int | None, typer.Option(min=1, help="So many subjects of each source and site, for a first try.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Transfers at a time.")] = 8,
 ) -> None:
-    """Download a public dataset; what is there is not fetched again."""
-    from mcsp.fetch.cohort import run
+    """Download a study's public datasets; what is there is not fetched again."""
+    from mcsp.fetch.cohort import run, run_study
     from mcsp.options.fetch import FetchOptions
+    from mcsp.workflow import load_plan
 
-    run(name=name, options=_parse(FetchOptions, options), path=path, out=out, threads=threads)
+    if options is None:
+        plan = load_plan(Path(name), Path("results"))
+        run_study(plan.study.to_fetch(), plan.root / "fetch", subset=subset, threads=threads)
+    elif path is None or out is None:
+        raise McspError(
+            "fetch: --options wants --path and --out too; or give a study file: mcsp fetch config/studies/abide.yaml"
+        )
+    else:
+        run(name=name, options=_parse(FetchOptions, options), path=path, out=out, threads=threads)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from mcsp.options.datasets import Dataset
 from mcsp.options.domains import ConnectivityOptions, SpectraOptions
 from mcsp.options.eeg import EegOptions
 from mcsp.options.embedded import EmbeddedOptions
+from mcsp.options.fetch import FetchOptions
 from mcsp.options.fmri import FmriOptions
 from mcsp.options.fmriprep import FmriprepOptions
 from mcsp.options.results import EvaluateOptions, ExplainOptions, FigureOptions, PredictOptions
@@ -122,6 +123,10 @@ class Study(Options):
             else:
                 labels.update(x for m in dataset.phenotype.labels.values() for values in m.values() for x in values)
         return labels
+
+    def to_fetch(self) -> dict[str, tuple[FetchOptions, Path]]:
+        """Name -> (how it is obtained, its directory) of the datasets that can be fetched."""
+        return {n: (d.fetch, Path(d.path)) for n, d in self.datasets.items() if d.kind != "simulate" and d.fetch}
 
     def paths(self) -> list[tuple[str, Path]]:
         """(field, path) of every input path that must exist before a run starts. What can be fetched need not."""

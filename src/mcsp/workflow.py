@@ -155,7 +155,7 @@ class Plan:
     @property
     def fetched(self) -> list[str]:
         """Names of the datasets that can be fetched."""
-        return [name for name, d in self.study.datasets.items() if d.kind != "simulate" and d.fetch]
+        return list(self.study.to_fetch())
 
     def preprocess_options(self) -> str:
         """Options of the study's route of preprocessing as JSON, without what the rule itself asks for."""

@@ -6,6 +6,8 @@ import gzip
 import io
 import itertools
 import json
+import tarfile
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -93,6 +95,75 @@ def abide_series() -> dict[str, bytes]:
     key = f"{root}/Phenotypic_V1_0b_preprocessed1.csv"
     own = pd.read_csv(io.BytesIO(found[key]), dtype=str).assign(func_mean_fd="0.1")
     return {**found, key: own.to_csv(index=False).encode()}
+
+
+def abide_volumes() -> dict[str, bytes]:
+    """Preprocessed volumes of the Preprocessed Connectomes Project and their masks, in the names of its pipelines."""
+    found = {key: content for key, content in abide_series().items() if key.endswith(".csv")}
+    root = f"{INDI}/ABIDE_Initiative/Outputs/cpac/filt_noglobal"
+    for name in ("NYU_0050952", "Caltech_0051456", "UM_1_0050999"):
+        found[f"{root}/func_preproc/{name}_func_preproc.nii.gz"] = image((4, 4, 4, 8), 2.0)
+        found[f"{root}/func_mask/{name}_func_mask.nii.gz"] = image((4, 4, 4))
+    return found
+
+
+def athena() -> bytes:
+    """The archive of Athena's CC200 series: sites, subjects of seven digits, series under AFNI's header, the sites' tables."""
+    codes = [f"Mean_{number}" for number in range(1, 201)]
+    content = {}
+    for site, label in (("KKI", "1018959"), ("NYU", "0010001"), ("NYU", "0021009")):
+        rows = [f"sfnwmrda{label}.nii.gz\t{frame}[?]\t" + "\t".join(["1.5"] * 200) for frame in range(3)]
+        text = "\n".join(["File\tSub-brick\t" + "\t".join(codes), *rows]) + "\n"
+        content[f"{site}/{label}/sfnwmrda{label}_session_1_rest_1_cc200_TCs.1D"] = text.encode()
+        content[f"{site}/{label}/snwmrda{label}_session_1_rest_1_cc200_TCs.1D"] = b"not filtered"
+    ids = {"ScanDir ID": ["10001", "21009"], "Site": ["5"] * 2, "Gender": ["1"] * 2, "Age": ["9"] * 2}
+    content["NYU/NYU_phenotypic.csv"] = table(",", **ids, DX=["3", "pending"])
+    content["KKI/KKI_phenotypic.csv"] = table(
+        ",", **{"ScanDir ID": ["1018959"]}, Site=["3"], Gender=["0"], Age=["12"], DX=["0"]
+    )
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, data in content.items():
+            member = tarfile.TarInfo(f"ADHD200_CC200_TCs_filtfix/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def nda_package(root: Path, eeg: bytes = b"edf") -> None:
+    """A package of EMBARC as the archive's client leaves it below `root`: tables in NDA's columns, files where the ends of
+    their URLs say. CU0001 has NIfTI and EEG, TX0002 has DICOM and an EEG of an amplifier that BIDS does not know.
+    """
+    url = "s3://NDAR_Central_1/submission_19221"
+
+    def write(name: str, **columns):
+        described = {column: [f"about {column}", *values] for column, values in columns.items()}
+        (root / f"{name}.txt").write_bytes(table("\t", **described))
+
+    def put(path: str, content: bytes) -> str:
+        (root / "image03" / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / "image03" / path).write_bytes(content)
+        return f"{url}/{path}"
+
+    root.mkdir(parents=True)
+    ids = ["CU0001", "TX0002"]
+    write(
+        "ndar_subject01", subjectkey=["NDAR_1", "NDAR_2"], src_subject_id=ids, interview_age=["450", "402"], sex=["F", "M"],
+        phenotype=["MDD", "Healthy control"], site=["CU", "TX"], ca243=["1", "2"],
+    )  # fmt: skip
+    images = [
+        ("CU0001", "MR structural (MPRAGE)", "MPRAGE", "", put("CU0001/T1.nii.gz", image((6, 6, 6)))),
+        ("CU0001", "fMRI", "resting state 1", "2", put("CU0001/a/scan.nii.gz", image((4, 4, 4, 8), 2.0))),
+        ("CU0001", "fMRI", "resting state 2", "2000", put("CU0001/b/scan.nii.gz", image((4, 4, 4, 8), 2.0))),
+        ("CU0001", "fMRI", "reward task", "2", put("CU0001/c/scan.nii.gz", b"not wanted")),
+        ("CU0001", "MR diffusion", "DTI", "", put("CU0001/dwi.nii.gz", b"not wanted")),
+        ("TX0002", "fMRI", "Rest", "2", put("TX0002/dicoms.zip", b"DICOM")),
+    ]
+    columns = zip(*images)
+    names = ("src_subject_id", "scan_type", "image_description", "mri_repetition_time_pd", "image_file")
+    write("image03", **{name: list(values) for name, values in zip(names, columns)}, visit=["Baseline"] * 6)
+    files = [put("CU0001/rest_ec.edf", eeg), put("TX0002/rest_ec.cnt", b"Neuroscan")]
+    write("eeg_sub_files01", src_subject_id=ids, data_file1=files, task_name=["Rest, eyes closed"] * 2, visit=["Baseline"] * 2)
 
 
 def adhd200() -> dict[str, bytes]:

@@ -8,8 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mcsp.atlas import load_atlas
 from mcsp.eeg.stage import run as eeg_stage
+from mcsp.errors import McspError
 from mcsp.fetch.cohort import run as fetch
+from mcsp.fmri.series import read_roi_series
 from mcsp.options.eeg import EegOptions
 from mcsp.store import Store
 from mcsp.study import Study, parse_study, read_yaml
@@ -29,6 +32,7 @@ def study_at(name: str, root: Path, url: str = "") -> Study:
     values = overlay(read_yaml(PROJECT / "config/config.yaml"), read_yaml(PROJECT / f"config/studies/{name}.yaml"))
     for dataset in values["datasets"].values():
         fetch_options = json.dumps(dataset.pop("fetch")).replace("https://s3.amazonaws.com", url)
+        fetch_options = fetch_options.replace('"package": "data/', f'"package": "{root}/')
         local = json.dumps(dataset).replace('"data/', f'"{root}/')
         dataset |= {**json.loads(local), "fetch": {**json.loads(fetch_options), "accept_terms": True}}
     return parse_study(values, name)
@@ -162,24 +166,79 @@ def test_hbn_eeg_from_the_bucket_to_the_store(tmp_path):
     assert runs["spline_error"].between(0.01, 0.5).all()
 
 
-def test_embarc_starts_from_what_the_user_obtained(tmp_path):
-    study = study_at("embarc", tmp_path)
-    root = tmp_path / "embarc"
-    for label in ("CU0001", "TX0002"):
-        for key, content in mirrors.scans("x", label, session="ses-1").items():
-            path = root / key.removeprefix("x/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-    (root / "phenotype").mkdir()
-    header = "collection_id\tsubjectkey\tsrc_subject_id\tinterview_age\tsex\tphenotype\tphenotype_description"
-    described = "collection_id\tThe NDAR GUID\tSubject ID how it's defined\tAge in months\tSex of the subject\tPhenotype\tText"
-    rows = ["2199\tNDAR_1\tCU0001\t450\tF\tMDD\tx", "2199\tNDAR_2\tTX0002\t402\tM\tHealthy control\tx"]
-    (root / "phenotype/ndar_subject01.txt").write_text("\n".join([header, described, *rows]) + "\n")
-    fetched(study, tmp_path)
-    people = by_label(ingested(study, tmp_path)["embarc"])
-    assert {label: (own["labels"], own["age"]) for label, own in people.items()} == {
-        "CU0001": ("MDD", 37.5), "TX0002": ("control", 33.5),
+def test_abide_s_preprocessed_volumes_become_bids(tmp_path):
+    with serve(Bucket(mirrors.abide_volumes())) as bucket:
+        study = study_at("abide-func", tmp_path, bucket.url)
+        (table,) = fetched(study, tmp_path).values()
+    stem = "sub-0050999/func/sub-0050999_task-rest_space-MNI152NLin6Asym_desc"
+    assert {f"{stem}-preproc_bold.nii.gz", f"{stem}-brain_mask.nii.gz"} <= set(table["path"])
+    found = ingested(study, tmp_path)["abide"]
+    assert {label: own["labels"] for label, own in by_label(found).items()} == {
+        "0050952": "control", "0050999": "ASD", "0051456": "ASD",
     }  # fmt: skip
+    assert found.recordings["kind"].tolist() == ["bold"] * 3
+    assert found.recordings["mask"].str.endswith("mask.nii.gz").all()
+
+
+def test_athena_s_archive_to_the_table(tmp_path):
+    """What the user downloaded is unpacked, once; the withheld test set stays without a label."""
+    study = study_at("adhd200-roi", tmp_path)
+    with pytest.raises(
+        McspError, match=r"adhd200: can't be fetched by a program\. Register with NITRC, download ADHD200_CC200"
+    ):
+        fetched(study, tmp_path)
+    place = tmp_path / "adhd200_athena"
+    place.mkdir()
+    (place / "ADHD200_CC200_TCs_filtfix.tar.gz").write_bytes(mirrors.athena())
+    fetched(study, tmp_path)
+    found = ingested(study, tmp_path)["adhd200"]
+    people = by_label(found)
+    assert {label: (own["site"], own["labels"]) for label, own in people.items()} == {
+        "10001": ("NYU", "ADHD"), "21009": ("NYU", ""), "1018959": ("KKI", "control"),
+    }  # fmt: skip
+    assert found.recordings.set_index("uid")["t_r"].to_dict() == {
+        "adhd200/sub-10001": 2.0, "adhd200/sub-21009": 2.0, "adhd200/sub-1018959": 2.5,
+    }  # fmt: skip
+    atlas = load_atlas(PROJECT / "config/atlases/cc200_athena.tsv")
+    assert read_roi_series(Path(found.recordings["path"].iloc[0]), atlas).shape == (3, 190)
+
+
+def test_athena_s_real_series(real_data):
+    atlas = load_atlas(PROJECT / "config/atlases/cc200_athena.tsv")
+    (path,) = (real_data / "adhd200_athena_sample").glob("*_TCs.1D")
+    series = read_roi_series(path, atlas)
+    assert series.shape[1] == 190
+    assert np.isfinite(series).all()
+
+
+def test_embarc_starts_from_the_package(tmp_path, capsys):
+    study = study_at("embarc", tmp_path)
+    with pytest.raises(
+        McspError, match=r"embarc: can't be fetched by a program\. Request access to EMBARC \(collection 2199\)"
+    ):
+        fetched(study, tmp_path)
+    mirrors.nda_package(tmp_path / "embarc-package")
+    (table,) = fetched(study, tmp_path).values()
+    stem = "sub-CU0001/ses-Baseline/{}/sub-CU0001_ses-Baseline_"
+    rest = stem.format("func") + "task-rest_run-{}_bold.nii.gz"
+    assert set(table["path"][table["state"] == "fetched"]) == {
+        stem.format("anat") + "run-1_T1w.nii.gz", rest.format(1), rest.format(2),
+        stem.format("eeg") + "task-rest_run-1_eeg.edf",
+    }  # fmt: skip
+    told = capsys.readouterr().out
+    assert "dicoms.zip: not .nii.gz or .nii: unpack it, convert it with dcm2niix" in told
+    assert "rest_ec.cnt: not .edf or .bdf or .set: unpack it, convert it with mne-bids" in told
+    assert "4 files laid out, 0 there, 2 left out" in told
+    (again,) = fetched(study, tmp_path).values()
+    assert again["state"].value_counts().to_dict() == {"there": 4, "left out": 2}
+    found = ingested(study, tmp_path)["embarc"]
+    people = by_label(found)
+    assert {label: (own["labels"], own["age"], own["site"], own["handedness"]) for label, own in people.items()} == {
+        "CU0001": ("MDD", 37.5, "CU", "R"),
+    }  # fmt: skip
+    bold = found.recordings[found.recordings["modality"] == "fmri"]
+    assert bold["t_r"].tolist() == [2.0, 2.0]
+    assert bold["t1w"].str.endswith("T1w.nii.gz").all()
 
 
 def test_the_papers_datasets_are_those_of_the_single_studies():
@@ -190,7 +249,7 @@ def test_the_papers_datasets_are_those_of_the_single_studies():
     assert paper["datasets"] == single
 
 
-@pytest.mark.parametrize("name", [*COHORTS, "paper"])
+@pytest.mark.parametrize("name", [*COHORTS, "paper", "abide-func", "adhd200-roi"])
 def test_dry_runs(name, checkout):  # noqa: F811
     """From a fresh clone, before anything is fetched: the graph, and what would be fetched."""
     study = f"config/studies/{name}.yaml"

@@ -10,7 +10,7 @@ from mcsp.bids.recordings import sidecar_of
 from mcsp.errors import McspError
 from mcsp.fetch import cohort
 from mcsp.fetch.bucket import Remote, place, take_subset, unwanted_directory
-from mcsp.fetch.cohort import run
+from mcsp.fetch.cohort import run, run_study
 from mcsp.options.fetch import FetchOptions, Source
 from mcsp.store import read_tsv
 from tests.fetch.bucket_server import Bucket, serve
@@ -277,3 +277,34 @@ def test_what_only_the_user_can_obtain(tmp_path, capsys):
     assert read_tsv(tmp_path / "out.tsv").empty
     with pytest.raises(ValueError, match="give sources, files, or by_hand"):
         FetchOptions(terms="x")
+
+
+def test_names_are_changed_to_those_that_bids_knows(bucket, tmp_path):
+    bucket.objects["b/Out/UM_1_0050999_func.nii.gz"] = b"x"
+    bucket.objects["b/Out/readme.txt"] = b"y"
+    source = {"bucket": f"{bucket.url}/b", "prefix": "Out/", "into": "in"}
+    rename = {r".*_(\d{7})_func\.nii\.gz": r"sub-\1/func/sub-\1_task-rest_bold.nii.gz"}
+    table = fetch(bucket, tmp_path, sources=[{**source, "rename": rename}])
+    assert list(table.index) == ["in/readme.txt", "in/sub-0050999/func/sub-0050999_task-rest_bold.nii.gz"]
+    for wrong, words in (({"(": "x"}, "is no regular expression"), ({"x": r"\1"}, "names a group that x does not have")):
+        with pytest.raises(ValueError, match=words):
+            Source(**source, rename=wrong)
+    leads_out = Source(bucket="b", prefix="p/", rename={"(.*)": r"../\1"})
+    with pytest.raises(McspError, match="leads out of the dataset"):
+        place(leads_out, "p/x")
+
+
+def test_a_study_at_once_and_a_subset_of_it(bucket, tmp_path, capsys):
+    """Each dataset is told of before what hinders any is; a try leaves no list that the workflow takes for the whole."""
+    whole, refused = options(bucket), options(bucket, accept_terms=False)
+    with pytest.raises(McspError, match=r"^two: not fetched: read the terms"):
+        run_study(
+            {"one": (whole, tmp_path / "one"), "two": (refused, tmp_path / "two")}, tmp_path, subset=1, threads=2, wait=0.01
+        )
+    told = capsys.readouterr().out
+    assert "one: 9 files of 2 subjects" in told
+    assert "two: 9 files of 2 subjects" in told
+    assert sorted(path.name for path in (tmp_path / "one").glob("sub-*")) == ["sub-A1", "sub-B1"]
+    assert [path.name for path in tmp_path.glob("*.tsv")] == ["one.try.tsv"]
+    with pytest.raises(McspError, match="this study fetches nothing"):
+        run_study({}, tmp_path, subset=None, threads=1)

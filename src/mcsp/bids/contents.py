@@ -21,11 +21,16 @@ def derivatives_of(dataset: BidsDataset | SimulatedDataset, root: Path) -> Path:
     return Path(own) if own else root / "derivatives" / "fmriprep"
 
 
+def _as_regex(pattern: str) -> str:
+    """A part of a glob as a regular expression: ** for directories of any depth, * and ? within one."""
+    meaning = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+    return "".join(meaning.get(part, re.escape(part)) for part in re.split(r"(\*\*/|\*|\?)", pattern))
+
+
 def roi_files(dataset: RoiDataset, root: Path) -> dict[str, list[tuple[str, Path]]]:
     """Ready series by the subject's label for comparison: (label as written in the file's name, path)."""
     before, after = dataset.pattern.split("{subject}", 1)
-    between = "".join("[^/]*" if c == "*" else "[^/]" if c == "?" else re.escape(c) for c in before)
-    behind = "".join("[^/]*" if c == "*" else "[^/]" if c == "?" else re.escape(c) for c in after)
+    between, behind = _as_regex(before), _as_regex(after)
     # Greedy before the label, so that '*_' takes 'UM_1_' whole; the label itself is what is left.
     whole = re.compile(f"{between}(?P<label>[^/]+?){behind}")
     files = defaultdict(list)

@@ -100,10 +100,11 @@ def place(source: Source, key: str) -> tuple[str, str] | None:
     fits = [pattern for pattern in source.include if fnmatchcase(rel, pattern)]
     if not rel or rel.endswith("/") or not fits or any(fnmatchcase(rel, pattern) for pattern in source.exclude):
         return None
-    if ".." in PurePosixPath(rel).parts or rel.startswith("/") or name in (".", ".."):
-        raise McspError(f"{source.bucket}: the key {key!r} leads out of the dataset: don't trust this bucket")
     joined = source.sites or source.name
-    inside = f"sourcedata/{name}/{rel}" if joined and not rel.startswith("sub-") else rel
+    renamed = next((fit.expand(to) for pattern, to in source.rename.items() if (fit := re.fullmatch(pattern, rel))), None)
+    inside = renamed or (f"sourcedata/{name}/{rel}" if joined and not rel.startswith("sub-") else rel)
+    if ".." in (*PurePosixPath(inside).parts, *PurePosixPath(rel).parts) or inside.startswith("/") or name in (".", ".."):
+        raise McspError(f"{source.bucket}: the key {key!r} leads out of the dataset: don't trust this bucket")
     return name, str(PurePosixPath(source.into) / inside)
 
 

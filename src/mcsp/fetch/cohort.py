@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,17 +14,19 @@ import pandas as pd
 import requests
 
 from mcsp.errors import Exclusion, McspError
+from mcsp.fetch.archives import unpack
 from mcsp.fetch.bucket import Remote, list_remotes, new_session
+from mcsp.fetch.nda import lay_out
 from mcsp.fetch.transfer import Missing, fetch_file, is_there
 from mcsp.options.fetch import FetchOptions
 from mcsp.store import copy_file, write_json, write_tsv
 
 COLUMNS = {
     "path": "File below the dataset's directory",
-    "state": "fetched, there (from an earlier time, unchanged), or missing (the server lists it and has it not)",
+    "state": "fetched, there (from an earlier time, unchanged), missing (the server lists it and has it not), or left out",
     "size": "Bytes",
     "etag": "The server's mark of the content: the MD5 unless it holds '-'",
-    "url": "Where it comes from",
+    "url": "Where it comes from; of what was left out, why",
 }
 SIDECARS = ("_bold.json", "T1w.json", "_eeg.json")  # what a dataset's top says of all its recordings
 BIDS_VERSION = "1.8.0"
@@ -117,6 +119,33 @@ def join_datasets(name: str, path: Path, remotes: Sequence[Remote]) -> None:
         write_json(description, {"Name": name, "BIDSVersion": BIDS_VERSION, "DatasetType": "raw"})
 
 
+def unpack_archives(name: str, options: FetchOptions, path: Path) -> None:
+    """Unpack the archives that the user put below `path`. Raises McspError when one can't be trusted or is damaged."""
+    for archive in sorted({found for pattern in options.archives for found in path.glob(pattern) if found.is_file()}):
+        print(f"{name}: {unpack(archive, archive.parent)} files unpacked from {archive}", flush=True)
+
+
+def obtained(name: str, options: FetchOptions, path: Path) -> list[tuple]:
+    """Start from what only the user can obtain: archives, a package, or a ready dataset. Returns rows of the list of files.
+
+    Raises McspError, with what to do, when it is not there.
+    """
+    print(f"{name}: terms of use: {options.terms}")
+    if not (path.is_dir() or (options.nda and Path(options.nda.package).is_dir())):
+        raise McspError(f"{name}: can't be fetched by a program. {options.by_hand}")
+    unpack_archives(name, options, path)
+    if not options.nda or not Path(options.nda.package).is_dir():
+        print(f"{name}: {path} is there; by hand: {options.by_hand}")
+        return []
+    rows = lay_out(name, options.nda, path)
+    for where, _, _, _, why in (row for row in rows if row[1] == "left out"):
+        print(f"{name}: {where}: {why}")
+    done = Counter(row[1] for row in rows)
+    counts = f"{done['fetched']} files laid out, {done['there']} there, {done['left out']} left out"
+    print(f"{name}: of {options.nda.package}: {counts}")
+    return rows
+
+
 def run(*, name: str, options: FetchOptions, path: Path, out: Path, threads: int = 8, wait: float = 1.0) -> None:
     """Fetch dataset `name` into `path`, and write the list of its files at `out`.
 
@@ -125,10 +154,7 @@ def run(*, name: str, options: FetchOptions, path: Path, out: Path, threads: int
     succeeded stay, and the next run goes on.
     """
     if not (options.sources or options.files):
-        if not path.is_dir():
-            raise McspError(f"{name}: can't be fetched by a program. {options.by_hand}")
-        print(f"{name}: terms of use: {options.terms}\n{name}: {path} is there; by hand: {options.by_hand}")
-        write_tsv(pd.DataFrame(columns=list(COLUMNS)), out, COLUMNS)
+        write_tsv(pd.DataFrame(obtained(name, options, path), columns=list(COLUMNS)), out, COLUMNS)
         return
     session = new_session(options.retries)
     remotes = list_remotes(session, options)
@@ -145,6 +171,7 @@ def run(*, name: str, options: FetchOptions, path: Path, out: Path, threads: int
             "run it again: what came is kept"
         )
     join_datasets(name, path, remotes)
+    unpack_archives(name, options, path)
     fetched = {remote.path for remote in wanted}
     rows = [
         (r.path, "missing" if r.path in missing else "fetched" if r.path in fetched else "there", r.size, r.etag, r.url)
@@ -152,3 +179,24 @@ def run(*, name: str, options: FetchOptions, path: Path, out: Path, threads: int
     ]
     write_tsv(pd.DataFrame(rows, columns=list(COLUMNS)), out, COLUMNS)
     print(f"{name}: {len(fetched - missing)} files fetched, {len(remotes) - len(wanted)} there, {len(missing)} missing: {out}")
+
+
+def run_study(
+    datasets: Mapping[str, tuple[FetchOptions, Path]], folder: Path, *, subset: int | None, threads: int, wait: float = 1.0
+) -> None:
+    """Fetch all datasets (name -> options, directory) of a study, each `subset` subjects of each source and site where given.
+    Their lists go to `folder`, under names of their own: the workflow must not take a try for the whole.
+
+    Raises McspError, after all were tried, with what hindered each.
+    """
+    if not datasets:
+        raise McspError("this study fetches nothing: none of its datasets has the option fetch")
+    trouble = []
+    for name, (options, path) in datasets.items():
+        wanted = options.model_copy(update={"subset": subset}) if subset else options
+        try:
+            run(name=name, options=wanted, path=path, out=folder / f"{name}.try.tsv", threads=threads, wait=wait)
+        except McspError as error:
+            trouble.append(str(error))
+    if trouble:
+        raise McspError("; ".join(trouble))

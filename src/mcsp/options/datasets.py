@@ -28,7 +28,8 @@ class Phenotype(Options):
     table: str | list[str] | None = Field(
         None,
         description="Table with one row per subject; default: participants.tsv of the dataset. Several, by a list or by "
-        "wildcards, are joined by subject: the first that knows a column counts. Wildcards that fit nothing are passed over",
+        "wildcards (** for any depth), are joined by subject: the first that knows a column counts. Wildcards that fit nothing "
+        "are passed over",
     )
     subject: str | list[str] = Field(
         "participant_id",
@@ -97,7 +98,11 @@ class Phenotype(Options):
     def tables(self, default: Path) -> list[Path]:
         """Paths of the tables, wildcards filled in where something fits; `default` where the study names none."""
         named = [self.table] if isinstance(self.table, str) else self.table or [str(default)]
-        found = [path for text in named for path in sorted(glob(text)) or ([] if re.search(r"[*?\[]", text) else [text])]
+        found = [
+            path
+            for text in named
+            for path in sorted(glob(text, recursive=True)) or ([] if re.search(r"[*?\[]", text) else [text])
+        ]
         return [Path(path) for path in found or named[:1]]
 
     def subject_columns(self) -> list[str]:
@@ -144,7 +149,8 @@ class RoiDataset(_Dataset):
     kind: Literal["roi"]
     modalities: list[Literal["fmri"]] = Field(["fmri"], min_length=1, max_length=1)
     pattern: str = Field(
-        description="Glob of the series under `path`; {subject} stands for the label, e.g. '*_{subject}_rois_ho.1D'"
+        description="Glob of the series under `path` (**/ for any depth); {subject} stands for the label, e.g. "
+        "'*_{subject}_rois_ho.1D'"
     )
     t_r: float | dict[str, float] = Field(
         description="Repetition time in s, or one per site; for a site with several, one per beginning of its files' names"

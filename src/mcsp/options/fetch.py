@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveInt, model_validator
+import re
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from mcsp.options import Options
 
@@ -23,6 +25,36 @@ class Source(Options):
     )
     include: list[str] = Field(["*"], description="Patterns of paths below the prefix (and site); * fits any text, / too")
     exclude: list[str] = Field([], description="Patterns of what is left out, also when it is included")
+    rename: dict[str, str] = Field(
+        {},
+        description="Regular expression that fits a whole path below the prefix (and site) -> path below the dataset, \\1 for "
+        "its first group: e.g. names that BIDS does not know to those that it does. What none fits keeps its name",
+    )
+
+    @field_validator("rename")
+    @classmethod
+    def _compiles(cls, value: dict[str, str]) -> dict[str, str]:
+        for pattern, name in value.items():
+            try:
+                groups = re.compile(pattern).groups
+            except re.error as error:
+                raise ValueError(f"{pattern} is no regular expression ({error})") from error
+            if any(int(number) > groups for number in re.findall(r"\\(\d)", name)):
+                raise ValueError(f"{name} names a group that {pattern} does not have")
+        return value
+
+
+class NdaPackage(Options):
+    """A package of the NIMH Data Archive, as its own client downloads it: its images and EEG are laid out as BIDS."""
+
+    package: str = Field(description="Directory of the package: image03.txt, eeg_sub_files01.txt and their files")
+    task: str = Field("rest", description="BIDS task of the functional images and EEG that are wanted")
+    wanted: list[str] = Field(
+        ["*rest*"],
+        description="Patterns, in any case, of what the archive's tables say of functional images and EEG (description, task, "
+        "name of the file): those that one fits are laid out",
+    )
+    visits: list[str] = Field([], description="Values of the column visit that count; empty: all, each a session")
 
 
 class FetchOptions(Options):
@@ -33,6 +65,11 @@ class FetchOptions(Options):
     sources: list[Source] = Field([], description="Buckets and prefixes")
     files: dict[str, str] = Field({}, description="Single files: path below the dataset's path -> URL")
     by_hand: str | None = Field(None, description="What only the user can obtain, and how")
+    archives: list[str] = Field(
+        [],
+        description="Patterns of archives (tar, zip) below the dataset's path, put there by hand, which are unpacked beside it",
+    )
+    nda: NdaPackage | None = Field(None, description="Lay out a package of the NIMH Data Archive that was downloaded by hand")
     subset: PositiveInt | None = Field(None, description="Only so many subjects of each source and site, for a first try")
     retries: int = Field(5, ge=0, description="How often a cut or refused transfer is tried again, waiting longer each time")
 
