@@ -196,3 +196,15 @@ def test_no_room_on_the_disk_is_one_line_and_leaves_nothing(tmp_path, what):
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*File too large: raise the limit on the size of files \(ulimit -f\)\n", done.stderr)
     assert [p for p in (tmp_path / "here").rglob("*") if p.is_file()] == []
+
+
+def test_what_a_recording_does_not_hold_is_nan_and_nothing_else_is(tmp_path):
+    with StoreWriter(tmp_path / "s.arrow", (2,), {}) as writer:
+        writer.add("a", np.array([1.0, 2.0]), 1)
+        writer.add("b", np.array([1.0, np.nan]), 1, top_hz=45.0)
+        for tensor, top in (([1.0, np.nan], np.inf), ([np.nan, np.nan], 45.0), ([1.0, np.inf], 45.0)):
+            with pytest.raises(ValueError, match="c: values that are not finite"):
+                writer.add("c", np.array(tensor), 1, top_hz=top)
+    store = Store(tmp_path / "s.arrow")
+    assert (store.uids, store.top_hz) == (["a", "b"], [np.inf, 45.0])
+    assert np.isnan(store.row(1)).tolist() == [False, True]

@@ -1,7 +1,8 @@
 """Stores (Arrow IPC, memory-mapped) and tables (Parquet, TSV with a JSON sidecar), written atomically.
 
-A store holds one row per subject: `uid`, `n_valid` (frames or segments that are data, the rest is padding) and a
-fixed-shape tensor. Knows nothing of torch.
+A store holds one row per subject: `uid`, `n_valid` (frames or segments that are data, the rest is padding), a fixed-shape
+tensor, and `top_hz`, above which the recording holds nothing while others of its store do (infinite where it lacks nothing).
+Knows nothing of torch.
 """
 
 from __future__ import annotations
@@ -140,6 +141,7 @@ class StoreWriter:
         self._context = atomic_path(path)
         self._tensor_type = pa.fixed_shape_tensor(pa.float32(), list(shape))
         fields = [pa.field("uid", pa.string()), pa.field("n_valid", pa.int32()), pa.field("tensor", self._tensor_type)]
+        fields.append(pa.field("top_hz", pa.float64()))
         self._schema = pa.schema(fields, metadata={_META_KEY: json.dumps(dict(meta)).encode()})
         self._shape = tuple(shape)
 
@@ -153,16 +155,19 @@ class StoreWriter:
     def __exit__(self, *error: Any) -> bool | None:
         return self._stack.__exit__(*error)  # each part, also where the file's end finds no room on the disk
 
-    def add(self, uid: str, tensor: np.ndarray, n_valid: int) -> None:
-        """Append one subject. Raises ValueError on another shape or on values that are not finite."""
+    def add(self, uid: str, tensor: np.ndarray, n_valid: int, top_hz: float = np.inf) -> None:
+        """Append one subject. Raises ValueError on another shape or on values that are not finite; NaN is for what a recording
+        with a finite `top_hz` does not hold.
+        """
         tensor = np.ascontiguousarray(tensor, dtype=np.float32)
         if tensor.shape != self._shape:
             raise ValueError(f"{uid}: tensor of shape {tensor.shape}, store of {self._shape}")
-        if not np.isfinite(tensor).all():
+        known = ~np.isnan(tensor) if np.isfinite(top_hz) else np.ones_like(tensor, bool)
+        if not np.isfinite(tensor[known]).all() or not known.any():
             raise ValueError(f"{uid}: values that are not finite")
         storage = pa.FixedSizeListArray.from_arrays(pa.array(tensor.reshape(-1)), tensor.size)
         column = pa.ExtensionArray.from_storage(self._tensor_type, storage)
-        arrays = [pa.array([uid]), pa.array([n_valid], pa.int32()), column]
+        arrays = [pa.array([uid]), pa.array([n_valid], pa.int32()), column, pa.array([float(top_hz)])]
         self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
 
 
@@ -180,6 +185,8 @@ class Store:
         batches = [self._reader.get_batch(i) for i in range(self._reader.num_record_batches)]
         self.uids: list[str] = [batch.column("uid")[0].as_py() for batch in batches]
         self.n_valid: list[int] = [batch.column("n_valid")[0].as_py() for batch in batches]
+        told = "top_hz" in self._reader.schema.names  # not in stores of before this column
+        self.top_hz: list[float] = [batch.column("top_hz")[0].as_py() if told else np.inf for batch in batches]
         self._tensors = [batch.column("tensor") for batch in batches]
 
     def __len__(self) -> int:

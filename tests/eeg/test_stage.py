@@ -49,6 +49,51 @@ def test_a_bad_recording_never_stops_a_shard(tmp_path, threads):
     assert used["sfreq"].tolist() == [250, 500]  # before resampling
 
 
+def test_what_a_rate_can_not_hold_is_missing_and_not_zero(tmp_path):
+    """Three recordings of one band up to 60 Hz, at 250, 100 and 64 Hz: the second holds nothing from 45 Hz on, which no
+    spectrum and no band says otherwise; the third holds less than is compared.
+    """
+    rows = [recording(tmp_path, f"d/sub-{name}", sfreq=sfreq) for name, sfreq in (("a", 250.0), ("bb", 100.0), ("ccc", 64.0))]
+    write_table(pd.DataFrame(rows), tmp_path / "r.parquet")
+    options = EegOptions(n_segments=20, low_pass=60.0)
+    named = {name: tmp_path / f"{name}.arrow" for name in ("temporal", "spectral", "spatial")}
+    run(
+        dataset="d", recordings=tmp_path / "r.parquet", options=options, store=named["temporal"], status=tmp_path / "s.tsv",
+        runs=tmp_path / "runs.tsv", threads=1,
+    )  # fmt: skip
+    told = read_tsv(tmp_path / "s.tsv").set_index("uid")
+    assert told.loc["d/sub-ccc", "reason"] == (
+        "sampled at 64 Hz: nothing above 29 Hz was recorded, bands up to 30 Hz are compared"
+    )
+    series = Store(named["temporal"])
+    assert dict(zip(series.uids, series.top_hz)) == {"d/sub-a": np.inf, "d/sub-bb": 45.0}
+    assert np.isfinite(series.row(1)).all()
+    shared = {"dataset": "d", "modality": "eeg", "temporal": named["temporal"], "status": tmp_path / "x.tsv", "threads": 1}
+    spectra.run(**shared, options=SpectraOptions(), store=named["spectral"])
+    bands = {"alpha": (8.0, 13.0), "low": (30.0, 45.0), "gamma": (30.0, 60.0)}
+    connectivity.run(**shared, options=ConnectivityOptions(bands=bands), store=named["spatial"])
+    spectral, spatial = Store(named["spectral"]), Store(named["spatial"])
+    freqs = np.array(spectral.meta["freqs"])
+    assert np.isfinite(spectral.row(0)).all()
+    missing = np.isnan(spectral.row(1)).all(axis=(0, 1))
+    np.testing.assert_array_equal(missing, freqs > 45)
+    assert np.isfinite(spectral.row(1)[..., ~missing]).all()
+    assert np.isnan(spatial.row(1)).all(axis=(1, 2)).tolist() == [False, False, True]
+    assert np.isfinite(spatial.row(0)).all()
+    assert spectral.top_hz == spatial.top_hz == series.top_hz
+
+
+def test_rates_that_hold_the_whole_band_lose_nothing(tmp_path):
+    """By default the band ends at 45 Hz, which 100 Hz hold: no mask, at no rate of the cohorts."""
+    rows = [recording(tmp_path, "d/sub-a", sfreq=100.0), recording(tmp_path, "d/sub-bb", sfreq=1000.0)]
+    write_table(pd.DataFrame(rows), tmp_path / "r.parquet")
+    run(
+        dataset="d", recordings=tmp_path / "r.parquet", options=EegOptions(n_segments=20), store=tmp_path / "t.arrow",
+        status=tmp_path / "s.tsv", runs=tmp_path / "runs.tsv", threads=1,
+    )  # fmt: skip
+    assert Store(tmp_path / "t.arrow").top_hz == [np.inf, np.inf]
+
+
 @pytest.fixture(scope="module")
 def real_spectra(real_data, tmp_path_factory):
     """(spectral store, status of ingestion, status of the EEG stage) of the real recordings. Each lasts 60 s or more."""

@@ -234,8 +234,9 @@ def test_embarc_starts_from_the_package(tmp_path, capsys):
     found = ingested(study, tmp_path)["embarc"]
     people = by_label(found)
     assert {label: (own["labels"], own["age"], own["site"], own["handedness"]) for label, own in people.items()} == {
-        "CU0001": ("MDD", 37.5, "CU", "R"),
+        "CU0001": ("MDD", 37.5, "CU", "R"), "TX0002": ("control", 33.5, "TX", "L"),
     }  # fmt: skip
+    assert found.reason("embarc/sub-TX0002") == "no recording of fmri or eeg found"
     bold = found.recordings[found.recordings["modality"] == "fmri"]
     assert bold["t_r"].tolist() == [2.0, 2.0]
     assert bold["t1w"].str.endswith("T1w.nii.gz").all()

@@ -6,6 +6,8 @@ import torch
 
 from mcsp.cohort import store_path
 from mcsp.errors import McspError
+from mcsp.model.augment import Augmentation, augmented
+from mcsp.model.batch import Batch
 from mcsp.model.mcsp import MCSP
 from mcsp.store import Store, read_table
 from mcsp.training.data import PairedSampler, Subjects, fit_scalers, start_at_components_of, study_keys
@@ -82,6 +84,51 @@ def test_scaled_features_do_not_depend_on_units_and_keep_their_relative_spread(s
     for uid, row in subjects.rows["eeg", "spectral"].items():
         subjects.rows["eeg", "spectral"][uid] = 7.0 * row
     torch.testing.assert_close(fit(subjects)["eeg", "spectral"](7.0 * x), before, rtol=1e-4, atol=1e-4)
+
+
+def masked(subjects, uid):
+    """What `uid` holds, as if its rate had been too low for the last bins and the last band."""
+    for key, place in (("eeg", "spectral"), (..., slice(-5, None))), (("eeg", "spatial"), slice(-1, None)):
+        row = np.array(subjects.rows[key][uid])
+        row[place] = np.nan
+        subjects.rows[key][uid] = row
+
+
+def test_a_recording_tells_nothing_of_what_its_rate_could_not_hold(subjects):
+    """Standardisers count each entry over those who have it."""
+    uid = next(iter(subjects.rows["eeg", "spectral"]))
+    masked(subjects, uid)
+    fitted = fit(subjects)
+    rows = np.stack(list(subjects.rows["eeg", "spectral"].values())).astype(float)
+    logs = np.log1p(rows / np.mean([np.nanmean(row) for row in rows])).reshape(-1, *rows.shape[-2:])
+    np.testing.assert_allclose(fitted["eeg", "spectral"].mean.numpy(), np.nanmean(logs, axis=0), atol=1e-4)
+    assert fitted["eeg", "spectral"].scale.item() == pytest.approx(np.sqrt((np.nanstd(logs, axis=0) ** 2).mean()), rel=1e-4)
+    matrices = np.stack(list(subjects.rows["eeg", "spatial"].values())).astype(float)
+    np.testing.assert_allclose(fitted["eeg", "spatial"].mean.numpy(), np.nanmean(matrices, axis=0), atol=1e-5)
+
+
+def test_the_model_reads_what_is_missing_as_the_training_mean(subjects):
+    """Not as zeros: a recording with the mean there gives the same embedding, one with zeros another, and views are finite."""
+    sizes = {"width": 8, "depth": 1, "heads": 2, "dim": 4, "patch": 8, "segment_features": 2, "density": 0.3, "dropout": 0.0}
+    shapes = {"/".join(key): subjects.shapes[key] for key in subjects.keys}
+    torch.manual_seed(0)
+    model = MCSP({"architecture": {**sizes, "shapes": shapes}})
+    uid = next(iter(subjects.rows["eeg", "spectral"]))
+    masked(subjects, uid)
+    fit_scalers(model, subjects)
+    start_at_components_of(model, subjects, 0)
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    batch = subjects.collate([subjects.uids.index(uid)])
+    assert batch.x["eeg", "spectral"].isnan().any()
+    given = batch.filled(model.centres())
+    found, meant = model.embed(batch), model.embed(given)
+    for key, value in found.items():
+        assert value.isfinite().all()
+        torch.testing.assert_close(value, meant[key])
+    zeros = Batch({key: x.nan_to_num(0.0) for key, x in batch.x.items()}, batch.present, batch.n_valid)
+    assert not torch.allclose(model.embed(zeros)["eeg", "spectral"], found["eeg", "spectral"], atol=1e-3)
+    views = augmented(batch, Augmentation(), torch.Generator().manual_seed(0), model.centres())
+    assert all(x.isfinite().all() for x in views.x.values())
 
 
 def test_a_subject_that_is_not_in_its_store_is_named(stored_study):

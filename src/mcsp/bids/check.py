@@ -27,7 +27,7 @@ from mcsp.bids.recordings import (
 )
 from mcsp.confounds import STRATEGIES, read_confounds
 from mcsp.eeg.read import MIN_KNOWN, check_edf_size, standard_name
-from mcsp.eeg.segments import top_frequency
+from mcsp.eeg.segments import LEAST_TOP, top_frequency
 from mcsp.errors import Exclusion, McspError
 from mcsp.grayordinates import is_dlabel, is_dtseries, open_series, read_labels, series_t_r
 from mcsp.montage import is_hydrocel_128, template_montage
@@ -128,9 +128,12 @@ def check_eeg(path: Path, options: EegOptions) -> tuple[list[str], list[str]]:
     if duration < needed and options.short == "exclude":
         errors.append(f"{duration:.0f} s long, {needed:.0f} s are needed: lower eeg.n_segments, or set eeg.short: overlap")
     top = top_frequency(raw.info["sfreq"], options)
-    if top < options.low_pass:
+    if top < min(LEAST_TOP, options.low_pass):
+        errors.append(f"sampling rate of {raw.info['sfreq']:g} Hz: nothing above {top:.0f} Hz, {LEAST_TOP:g} Hz are needed")
+    elif top < options.low_pass:
         hint = (
-            f"nothing is left above {top:g} Hz: lower eeg.low_pass ({options.low_pass:g} Hz), so that all recordings are alike"
+            f"nothing was recorded from {top:g} to {options.low_pass:g} Hz (eeg.low_pass): missing there in spectra and in "
+            "connectivity; series can't be marked: lower eeg.low_pass, so that all recordings are alike"
         )
         warnings.append(f"sampling rate of {raw.info['sfreq']:g} Hz: {hint}")
     return errors, warnings

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from mcsp.code import code_version
 from mcsp.domains.graphs import band_connectivity, correlation
 from mcsp.domains.transform import transform_store
@@ -33,7 +35,8 @@ def run(
             "code": code,
         }
     stage = f"connectivity-{modality}"
+    tops = None if modality == "fmri" else np.array([high for _, high in options.bands.values()])[:, None, None]
     transform_store(
         temporal=temporal, function=function, shape=shape, meta=meta, options=options, store=store, status=status, stage=stage,
-        dataset=dataset, threads=threads,
+        dataset=dataset, threads=threads, above=tops,
     )  # fmt: skip

@@ -21,6 +21,7 @@ def run(
     source = Store(temporal)
     n = source.shape[-1]
     step = source.meta["t_r"] if modality == "fmri" else 1 / source.meta["sfreq"]
+    freqs = np.fft.rfftfreq(n, step)
     axes = ["roi", "frequency"] if modality == "fmri" else ["segment", "channel", "frequency"]
     transform_store(
         temporal=temporal,
@@ -28,7 +29,7 @@ def run(
         shape=(*source.shape[:-1], n // 2 + 1),
         meta={
             "axes": axes,
-            "freqs": [round(float(f), 9) for f in np.fft.rfftfreq(n, step)],
+            "freqs": [round(float(f), 9) for f in freqs],
             "code": code_version("mcsp.domains.spectra"),
         },
         options=options,
@@ -37,4 +38,5 @@ def run(
         stage=f"spectra-{modality}",
         dataset=dataset,
         threads=threads,
+        above=freqs if modality == "eeg" else None,
     )

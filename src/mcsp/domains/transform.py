@@ -36,9 +36,13 @@ def transform_store(
     stage: str,
     dataset: str,
     threads: int,
+    above: np.ndarray | None = None,
 ) -> None:
     """Write `function(row, n_valid)` of every row of `temporal` to `store`, and the status of its subjects. The store's
     metadata is the temporal one's and `meta`, with the stage's `options` beside those of the stage before.
+
+    `above`: upper edge in Hz of each entry, of a shape that fits `shape`; entries with one above what a recording holds
+    become NaN: they were not recorded, which is something else than being zero.
     """
     source = Store(temporal)
     made_by = {**source.meta.get("options", {}), stage.split("-")[0]: options.model_dump(mode="json")}
@@ -47,6 +51,10 @@ def transform_store(
     with StoreWriter(store, shape, {**source.meta, **meta, "options": made_by}) as writer:
         for outcome in work_through(Row(temporal, function), items, threads=threads, label=f"{stage} {dataset}"):
             if outcome.state == "done":
-                writer.add(outcome.key, outcome.value, source.n_valid[source.uids.index(outcome.key)])
+                index = source.uids.index(outcome.key)
+                value, top = outcome.value, source.top_hz[index]
+                if above is not None and np.isfinite(top):
+                    value = np.where(above > top, np.nan, value)
+                writer.add(outcome.key, value, source.n_valid[index], top)
             outcomes.append(outcome._replace(value=None))
     write_status(status, stage, dataset, outcomes)

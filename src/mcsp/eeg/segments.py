@@ -13,6 +13,7 @@ FLAT = 0.1e-6  # V, standard deviation of a dead channel
 DEVIANT = 6.0  # robust z of a channel's log standard deviation
 TOO_LARGE = 500e-6  # V, median standard deviation of what can't be EEG
 EDGE = 5.0  # Hz from the pass band to the stop band: what is left of 50 Hz between 45 Hz and the Nyquist frequency of 100 Hz
+LEAST_TOP = 30.0  # Hz, end of the beta band: rivals compare power up to it, and a recording must hold that
 PROBES, PROBE_SECONDS = 10, 20.0  # channels and seconds that tell the error of splines
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mcsp.code import code_version
 from mcsp.eeg.read import read_eeg
-from mcsp.eeg.segments import cut_segments, preprocess, scale_of
+from mcsp.eeg.segments import LEAST_TOP, cut_segments, preprocess, scale_of, top_frequency
 from mcsp.errors import Exclusion
 from mcsp.fingerprints import check_unchanged
 from mcsp.options.eeg import EegOptions
@@ -40,6 +40,10 @@ def recording_segments(row: dict, options: EegOptions) -> tuple[np.ndarray, dict
     if raw.times[-1] + 1 / raw.info["sfreq"] < min(least, needed - 1):
         raise Exclusion(f"too short: {raw.times[-1]:.0f} s, {least:.0f} s are needed (eeg.n_segments, eeg.short)")
     sfreq = float(raw.info["sfreq"])
+    if (top := top_frequency(sfreq, options)) < min(LEAST_TOP, options.low_pass):
+        raise Exclusion(
+            f"sampled at {sfreq:g} Hz: nothing above {top:.0f} Hz was recorded, bands up to {LEAST_TOP:g} Hz are compared"
+        )
     data, quality = preprocess(raw, options, row["line_freq"])
     segments = cut_segments(data, options)
     return segments / scale_of(segments), {"sfreq": sfreq, **quality}
@@ -81,8 +85,10 @@ def run(*, dataset: str, recordings: Path, options: EegOptions, store: Path, sta
         work = partial(subject_segments, options=options)
         for outcome in work_through(work, items, threads=threads, label=f"EEG {dataset}"):
             if outcome.state == "done":
-                writer.add(outcome.key, outcome.value[0], options.n_segments)
-                records += outcome.value[1]
+                segments, own = outcome.value
+                top = own[-1]["top_hz"]
+                writer.add(outcome.key, segments, options.n_segments, top if top < options.low_pass else np.inf)
+                records += own
             outcomes.append(outcome._replace(value=None))
     write_status(status, "eeg", dataset, outcomes, records)
     write_runs(runs, records, MEASURED)

@@ -67,9 +67,9 @@ def sketch(values: np.ndarray) -> np.ndarray:
 
 
 def connectivity_of(row: np.ndarray) -> np.ndarray:
-    """Edges (F,) of a row of a spatial store, (R, R) or (bands, C, C)."""
+    """Edges (F,) of a row of a spatial store, (R, R) or (bands, C, C); 0 in bands that the recording does not hold."""
     upper = np.triu_indices(row.shape[-1], 1)
-    return row[..., upper[0], upper[1]].reshape(-1).astype(float)
+    return np.nan_to_num(row[..., upper[0], upper[1]].reshape(-1).astype(float))
 
 
 def signatures(spatial: Sequence[Path]) -> tuple[list[str], list[Recording], np.ndarray]:

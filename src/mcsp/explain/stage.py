@@ -78,13 +78,15 @@ def training_reference(stores: Path, cohort: pd.DataFrame, uids: Sequence[str], 
     subjects = Subjects(stores, cohort, uids, keys)
     mean, spread = {}, {}
     for key in keys:
-        total, squares, count = np.zeros(subjects.shapes[key]), 0.0, len(subjects.rows[key])
+        total, seen = np.zeros(subjects.shapes[key]), np.zeros(subjects.shapes[key])
+        squares, count = 0.0, max(len(subjects.rows[key]), 1)
         for row in subjects.rows[key].values():
-            total += row
-            squares += float(np.square(row, dtype=np.float64).mean())
-        count = max(count, 1)
-        mean[key] = torch.from_numpy((total / count).astype(np.float32))
-        spread[key] = max(squares / count - float(total.mean() / count) ** 2, 0.0) ** 0.5
+            known = ~np.isnan(row)
+            total, seen = total + np.where(known, row, 0), seen + known
+            squares += float(np.nanmean(np.square(row, dtype=np.float64)))
+        average = total / np.maximum(seen, 1)
+        mean[key] = torch.from_numpy(average.astype(np.float32))
+        spread[key] = max(squares / count - float(average.mean()) ** 2, 0.0) ** 0.5
     return Reference(mean, spread)
 
 
@@ -109,7 +111,7 @@ def explain_subjects(
     """(uid, domain, summaries) of every subject and each domain that it has."""
     device = next(iter(reference.mean.values())).device
     for uids, batch in subjects.everyone(16):
-        found = METHODS[method](forward, batch.to(device), reference, options)
+        found = METHODS[method](forward, batch.to(device).filled(reference.mean), reference, options)
         for key, values in found.items():
             array = values.detach().cpu().double().numpy()
             for i, uid in enumerate(uids):

@@ -88,7 +88,7 @@ def augmented(batch: Batch, strength: Augmentation, generator: Generator, centre
     from 0 in everybody, and 0 would say more than what it hides.
     """
     views = {}
-    for key, x in batch.x.items():
+    for key, x in batch.filled(centres).x.items():
         modality, domain = key
         if domain == "temporal":
             views[key] = temporal_view(x, strength, generator, segmented=modality == "eeg")

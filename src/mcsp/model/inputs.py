@@ -13,7 +13,7 @@ from torch import Tensor
 from mcsp.domains.amplitudes import amplitude_spectrum, segment_spectra
 from mcsp.domains.graphs import band_connectivity, correlation
 from mcsp.errors import McspError
-from mcsp.model.batch import Batch, Key
+from mcsp.model.batch import MASKABLE, Batch, Key
 
 Array = np.ndarray | Tensor
 Given = Array | Mapping[str, Array]
@@ -65,7 +65,8 @@ def _numbers(key: Key, value: Array) -> np.ndarray:
 def _present(key: Key, array: np.ndarray) -> np.ndarray:
     """Which subjects (B) are there: one whose values are all NaN is not. Raises McspError for values that are not finite."""
     flat = array.reshape(len(array), -1)
-    missing, finite = np.isnan(flat).all(axis=1), np.isfinite(flat).all(axis=1)
+    unknown = np.isnan(flat)
+    missing, finite = unknown.all(axis=1), (np.isfinite(flat) | (unknown & (key in MASKABLE))).all(axis=1)
     bad = np.flatnonzero(~missing & ~finite)
     if len(bad):
         raise McspError(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mcsp import __version__
 from mcsp.errors import McspError
-from mcsp.model.batch import Batch, Key
+from mcsp.model.batch import Batch, Key, fill
 from mcsp.model.encoders import Architecture, Projector, Scaler, make_encoder
 from mcsp.model.inputs import Array, Given, as_batch
 
@@ -111,9 +111,10 @@ class MCSP(_Saved):
         """
         h: dict[Key, Tensor] = {}
         z: dict[Key, Tensor] = {}
+        centres = self.centres()
         seen = {m: present.nonzero().squeeze(1) for m, present in batch.present.items()}
         for key in self.keys:
-            x, n_valid, rows = batch.x[key], batch.n_valid[key[0]], seen[key[0]]
+            x, n_valid, rows = fill(key, batch.x[key], centres.get(key)), batch.n_valid[key[0]], seen[key[0]]
             if not len(rows):
                 nothing = x.sum() * 0.0  # zero, but part of the graph, as attribution wants it
                 h[key] = nothing.expand(len(x), self.sizes.width)
@@ -165,7 +166,8 @@ class MCSP(_Saved):
         mapping of domains, any of temporal (B, R, T), spatial (B, R, R; Fisher z) and spectral (B, R, T // 2 + 1;
         amplitude). `eeg`: segments (B, S, C, samples) at `config["data"]["eeg"]["sfreq"]` Hz, channels in the order of its
         `ch_names`, divided by the recording's scale (1.4826 x median absolute value); or temporal, spatial (B, bands, C, C)
-        and spectral (B, S, C, samples // 2 + 1). What is not given is computed from the series as the workflow does it.
+        and spectral (B, S, C, samples // 2 + 1), these two NaN where the recording's rate was too low. What is not given is
+        computed from the series as the workflow does it.
         numpy or torch; both modalities of the same subjects in the same order, all NaN where a subject lacks one.
         `n_valid` (B): frames of fMRI that are data, where series are padded; shorter arrays are padded here. Instead of
         arrays, a ready `batch`. Raises McspError, in one line, for arrays that the model can't read.

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mcsp.cohort import read_domain
-from mcsp.model.batch import Batch, Key
+from mcsp.model.batch import Batch, Key, fill
 from mcsp.model.encoders import start_at_components
 from mcsp.store import Store
 
@@ -156,11 +156,13 @@ def fit_scalers(model, subjects: Subjects) -> None:
         if not rows:
             continue
         if scaler.amplitude:
-            scaler.unit.fill_(float(np.mean([row.mean(dtype=float) for row in rows])) or 1.0)
+            scaler.unit.fill_(float(np.mean([np.nanmean(row, dtype=float) for row in rows])) or 1.0)
         total, squares, count = 0.0, 0.0, 0
         for row in rows:
             values = scaler.raw(as_tensor(row)).double().reshape(-1, *scaler.mean.shape)
-            total, squares, count = total + values.sum(0), squares + values.square().sum(0), count + len(values)
+            total, squares = total + values.nansum(0), squares + values.square().nansum(0)
+            count = count + (~values.isnan()).sum(0)  # a recording tells nothing of what its rate could not hold
+        count = count.clamp_min(1)
         mean = total / count
         scaler.mean.copy_(mean)
         scaler.scale.copy_((squares / count - mean.square()).clamp_min(0).mean().sqrt() or 1.0)
@@ -173,12 +175,14 @@ def start_at_components_of(model, subjects: Subjects, seed: int, limit: int = 51
     EEG series start at each component apart, because what tells people apart is the power of single rhythms; all others at
     mixtures, because in fMRI it is how regions move together.
     """
+    centres = model.centres()
     for key in model.keys:
         encoder = model.encoders["_".join(key)]
         own = [uid for uid in subjects.uids if uid in subjects.rows[key]]
         rows: list[torch.Tensor] = []
         for i in np.random.default_rng(seed).permutation(len(own))[:limit]:
-            found = encoder.wide_inputs(as_tensor(subjects.rows[key][own[i]])[None]).flatten(0, -2)
+            row = fill(key, as_tensor(subjects.rows[key][own[i]])[None], centres.get(key))
+            found = encoder.wide_inputs(row).flatten(0, -2)
             rows.append(found[:: -(-len(found) // ROWS)].clone())
         if len(own) > 2:
             start_at_components(encoder.wide(), torch.cat(rows), apart=key == ("eeg", "temporal"))
