@@ -152,6 +152,59 @@ def test_errors_in_one_line(tmp_path):
     assert out.read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("table", "sidecar", "words"),
+    [
+        (b"", None, "FILL IN phenotype: .*participants.tsv: phenotype table not readable (No columns to parse from file)"),
+        (b"participant_id\tgroup\nsub-1\tASD\textra\nsub-2\tTD\n", None, "FILL IN phenotype: .*not readable"),
+        (b"participant_id\tage\n", None, "FILL IN phenotype.labels: no column looks like a diagnosis"),
+        (b"participant_id\tgroup: #1\nsub-1\tASD: yes # no\nsub-2\tTD\n", b"[1]", "labels: {'group: #1': {'ASD: yes # no'"),
+        ("\ufeffparticipant_id\tGroupe\nsub-1\tt\xe9moin\nsub-2\tAutiste\n".encode(), None, "Groupe: {Autiste: [ASD], "),
+        (
+            "participant_id\tgroupe\nsub-1\tt\xe9moin\nsub-2\tautiste\n".encode("latin-1"),
+            None,
+            "FILL IN phenotype.labels.groupe",
+        ),
+        (b"participant_id\tgroup\tgroup\nsub-1\tASD\tx\nsub-2\tTD\ty\n", None, "labels: {group: {ASD: [ASD], TD: [control]}}"),
+    ],
+)
+def test_hostile_tables(tmp_path, table, sidecar, words):
+    """The study file is written, can be read again, and says what could not be seen."""
+    root = tmp_path / "odd d\xe4ta (1)"
+    for label in ("1", "2"):
+        write_bold(root / "derivatives/fmriprep", label)
+    (root / "participants.tsv").write_bytes(table)
+    if sidecar:
+        (root / "participants.json").write_bytes(sidecar)
+    _, text = written(root, tmp_path / "study.yaml")
+    before, _, after = words.partition(".*")
+    assert before in text
+    assert after in text
+
+
+def test_derivatives_alone_without_a_table(tmp_path):
+    """fMRIPrep's output as the dataset itself."""
+    write_bold(tmp_path / "out", "1")
+    values, text = written(tmp_path / "out", tmp_path / "study.yaml")
+    assert "preprocess" not in values
+    assert "preprocessed BOLD of 1 subjects" in text
+    assert "FILL IN phenotype: no participants.tsv here" in text
+
+
+def test_sessions_of_eeg_without_sidecars(tmp_path):
+    for label, session in (("1", "pre"), ("1", "post"), ("2", "pre")):
+        folder = tmp_path / f"d/sub-{label}/ses-{session}/eeg"
+        folder.mkdir(parents=True)
+        (folder / f"sub-{label}_ses-{session}_task-eyesclosed_eeg.edf").touch()
+    write_participants(tmp_path / "d", participant_id=["sub-1", "sub-2"], diagnosis=["MDD", "healthy"], centre=["x", "y"])
+    values, text = written(tmp_path / "d", tmp_path / "study.yaml")
+    assert values["datasets"]["d"]["phenotype"] == {
+        "site": "centre", "labels": {"diagnosis": {"MDD": ["MDD"], "healthy": ["control"]}},
+    }  # fmt: skip
+    assert "sessions: post, pre; the first usable recording" in text
+    assert "FILL IN line_freq: 50" in text
+
+
 def test_default_place_of_the_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(bids_dir=clinic(tmp_path / "my_bids"), out=None) == Path("config/studies/my-bids.yaml")

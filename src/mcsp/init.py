@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from mcsp.bids.phenotype import read_phenotype
+from mcsp.bids.phenotype import read_phenotype, read_text
 from mcsp.bids.recordings import (
     BOLD_SUFFIXES,
     EEG_SUFFIXES,
@@ -214,7 +214,10 @@ def _subject_column(table: pd.DataFrame, path: Path, labels: list[str]) -> str:
     hits = {column: table[column].map(plain_label).isin(present).sum() for column in table}
     best = max(hits, key=hits.get)
     if not hits[best]:
-        raise McspError(f"{path}: no column {default}, and none that names the directories sub-*: add it")
+        raise McspError(
+            f"{path}: no column {default}, and none that names the directories sub-* (it has {_few(list(table))}): "
+            "add it; cells are separated by tabs"
+        )
     return best
 
 
@@ -224,13 +227,18 @@ def look_at_people(seen: Seen, labels: list[str]) -> None:
     if not path.is_file():
         seen.missing.append("phenotype: no participants.tsv here: {table: /my/table.tsv, labels: {column: {value: [ASD]}}}")
         return
-    first = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace")
+    try:
+        first = read_text(path)
+    except McspError as error:
+        seen.missing.append(f"phenotype: {error}")
+        return
     subject = _subject_column(first, path, labels)
     if subject != Phenotype.model_fields["subject"].default:
         seen.phenotype["subject"] = subject
     table = read_phenotype([path], Phenotype(subject=subject)).drop(columns=["_table", "_subject", "_label", "_unfit"])
     sidecar = path.with_suffix(".json")
     told = read_json(sidecar) if sidecar.is_file() else {}
+    told = told if isinstance(told, dict) else {}
     about = {c: told[name] for c in table for name in told if plain_column(name) == plain_column(c)}
     none = {text.lower() for text in Phenotype().missing}
     values = {c: sorted({v.strip() for v in table[c]} - {v for v in table[c] if v.strip().lower() in none}) for c in table}

@@ -178,12 +178,12 @@ def test_hbn_tables_are_joined(tmp_path):
 
 def test_embarc_tables_of_nda(tmp_path):
     """A second row of descriptions, months, and values in the study's own words."""
-    header = "subjectkey\tsrc_subject_id\tinterview_age\tsex\tphenotype"
-    descriptions = "The GUID\tSubject ID how it's defined in lab\tAge in months\tSex of the subject\tPhenotype of the subject"
+    header = "subjectkey\tsrc_subject_id\tinterview_age\tsex\tphenotype\tsite"
+    descriptions = "The GUID\tSubject ID how it's defined in lab\tAge in months\tSex of the subject\tPhenotype of the subject\tSite"
     rows = [
-        "NDAR1\tCU0001\t450\tF\tMajor Depression",
-        "NDAR2\tCU0002\t402\tM\tHealthy Control",
-        "NDAR3\tCU0003\t300\tF\tBipolar",
+        "NDAR1\tCU0001\t450\tF\tMajor Depression\tCU",
+        "NDAR2\tCU0002\t402\tM\tHealthy Control\tCU",
+        "NDAR3\tCU0003\t300\tF\tBipolar\tCU",
     ]
     table = tmp_path / "ndar_subject01.txt"
     table.write_text("\n".join([header, descriptions, *rows]) + "\n")

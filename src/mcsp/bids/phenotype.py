@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import cache
@@ -170,17 +171,24 @@ def _as_named(rows: pd.DataFrame, phenotype: Phenotype) -> pd.DataFrame:
     return rows.set_axis([renamed[column] for column in rows.columns.str.strip()], axis=1)
 
 
-def _read_table(table: Path, phenotype: Phenotype) -> pd.DataFrame:
-    """One table as text, with `_subject` and `_unfit`. Raises McspError when it can't be read or lacks the subject's column."""
+def read_text(table: Path) -> pd.DataFrame:
+    """A table (CSV, else tabs) as text. Raises McspError when it can't be read, or a row has more cells than the header."""
     try:
         separator = "," if table.suffix == ".csv" else "\t"
-        rows = pd.read_csv(
-            table, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace"
-        )
-    except (ValueError, OSError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(
+                table, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace",
+                index_col=False,  # else a first row with a cell too many would shift all columns
+            )  # fmt: skip
+    except (ValueError, OSError, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
         raise McspError(f"{table}: phenotype table not readable ({reason}): set phenotype.table or mend the file") from error
-    rows = _as_named(rows, phenotype)
+
+
+def _read_table(table: Path, phenotype: Phenotype) -> pd.DataFrame:
+    """One table as text, with `_subject` and `_unfit`. Raises McspError when it can't be read or lacks the subject's column."""
+    rows = _as_named(read_text(table), phenotype)
     subject = next((name for name in phenotype.subject_columns() if name in rows), None)
     if subject is None:
         raise _no_column(table, phenotype.subject_columns()[:1], rows)
