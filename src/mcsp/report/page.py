@@ -173,8 +173,9 @@ def ablations_text(sweep: Path | None) -> str:
     changed = "; ".join(found) if found else "none, so no part of the model is shown to matter on these data"
     fusion = fusion_text(read_tsv(sweep.with_name("fusion.tsv")))
     return (
-        f"{fusion} One thing at a time was changed and everything trained anew, on the same folds. Of {len(told)} comparisons with the whole model, these differ in AUROC (variant less whole; "
-        f"DeLong's test, Holm-corrected within the task): {changed}. Nothing was chosen by these tables."
+        f"{fusion} One thing at a time was changed and everything trained anew, on the same folds. Of {len(told)} comparisons "
+        "with the whole model, these differ in AUROC (variant less whole; DeLong's test, Holm-corrected within the task): "
+        f"{changed}. Nothing was chosen by these tables."
     )
 
 
