@@ -170,7 +170,7 @@ def test_a_corpus_is_what_pretraining_learns_from(stored_study, frozen, options,
 
     monkeypatch.setattr(pretrain, "make_feed", spy)
     train(stored_study, frozen, options.model_copy(update={"epochs": 1, "corpus": ["mri", "cap"]}), tmp_path / "a")
-    assert fed[0] == {"mri", "cap"}
+    assert fed[-1] == {"mri", "cap"}  # those before validate
     config = json.loads((tmp_path / "a/config.json").read_text())
     whole = part(load_splits(frozen), 0, "train")
     assert config["n_subjects"] == sum(not uid.startswith("both/") for uid in whole) < len(whole)
