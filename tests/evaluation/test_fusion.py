@@ -59,7 +59,7 @@ def test_the_words_follow_the_tests():
     text = fusion_text(found)
     assert "Fusion is not shown to help (mcsp: better than each modality alone in 0 of 1 tasks)" in text  # no better than EEG
     assert "Fusion helps in asd (linear FC + band power: better than each modality alone in 1 of 1 tasks)" in text
-    assert "80 to 80" in text
+    assert "(80 a task)" in text
     spoiled = fusion_rows("asd", table(weak, "mcsp"), {"fMRI only": table(strong), "EEG only": table(weak)}, OPTIONS)
     assert "worse than one of them in asd" in fusion_text(spoiled)
     assert "can't be told" in fusion_text(fusion_rows("asd", table(weak, "mcsp"), {}, OPTIONS))

@@ -74,10 +74,12 @@ def parsed(text):
         depth += (letter == "{") - (letter == "}")
         assert depth >= 0
     assert depth == 0
-    for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
-        assert text.count(rule) == 1
-    body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
-    lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [2, 2, 1]
+    first, again, body = re.split(r"\\endfirsthead|\\endhead", text)
+    assert first.count(r"\label{") == text.count(r"\label{") == 1  # a head that every page repeats would define it anew
+    heads = [part.split(r"\toprule")[1].split(r"\midrule")[0].strip() for part in (first, again)]
+    assert heads[0] == heads[1]
+    lines = [heads[0], *(line for line in body.split(r"\bottomrule")[0].splitlines() if line.endswith(r"\\"))]
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)&", line.removesuffix(r"\\"))] for line in lines]
     width = len(re.search(r"\\begin\{longtable\}\{([lr]+)\}", text)[1])
     assert {len(row) for row in cells} == {width}

@@ -99,7 +99,8 @@ def fusion_text(table: pd.DataFrame) -> str:
         sentence = f"Fusion {found} ({method}: better than each modality alone in {len(helped)} of {len(verdicts)} tasks"
         sentences.append(sentence + (f", worse than one of them in {', '.join(worse)}" if worse else "") + ").")
     n = table.groupby("task")["n"].max()
+    counts = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
     return (
-        " ".join(sentences) + f" Only test subjects with both modalities count ({n.min()} to {n.max()} a task): with so few, "
-        "a small gain would not show. DeLong's test, Holm-corrected within the task, 0.05."
+        f"{' '.join(sentences)} Only test subjects with both modalities count ({counts} a task): with few, a small gain does "
+        "not show. DeLong's test, Holm-corrected within the task, 0.05."
     )

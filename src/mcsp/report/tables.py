@@ -66,13 +66,15 @@ def _p(value: float) -> str:
 def latex(table: PaperTable) -> str:
     """The table as a longtable with booktabs' rules."""
     numeric = [all(not cell or cell == "n/a" or cell[0] in "-<0123456789" for cell in table.shown[c]) for c in table.shown]
+    head = ["\\toprule", " & ".join(escaped(c) for c in table.shown) + " \\\\", "\\midrule"]
     lines = [
         "% needs \\usepackage{booktabs,longtable}; made by mcsp, numbers in " + f"{table.name}.tsv",
         f"\\begin{{longtable}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
         f"\\caption{{{escaped(table.caption)}}}\\label{{tab:{table.name}}}\\\\",
-        "\\toprule",
-        " & ".join(escaped(c) for c in table.shown) + " \\\\",
-        "\\midrule",
+        *head,
+        "\\endfirsthead",
+        "\\caption[]{(continued)}\\\\",  # without the label, which each page would define anew
+        *head,
         "\\endhead",
     ]
     for number, row in enumerate(table.shown.to_dict("records")):
