@@ -77,8 +77,25 @@ def test_what_a_study_does_not_have_is_not_left_out():
     assert not [name for name in untrained if name == "scratch" or name.startswith(("no-id", "subjects", "scope"))]
     assert variants(study(sweep={
         "scratch": False, "scope": False, "tfc": False,
-        "losses": False, "domains": False, "modalities": False, "subject_shares": [], "segment_samples": [],
+        "losses": False, "domains": False, "modalities": False, "corpus": False, "subject_shares": [], "segment_samples": [],
     })) == {}  # fmt: skip
+
+
+def test_the_corpus_is_taken_apart_dataset_by_dataset():
+    """Of two datasets, one without the other says it all; of three, each is left out and each stands alone."""
+    two = {k: v for k, v in variants(study(sweep={"corpus": True})).items() if v.kind == "pre-training corpus"}
+    assert {name: v.changes["pretrain"]["corpus"] for name, v in two.items()} == {
+        "without-duo": ["mri"],
+        "without-mri": ["duo"],
+    }
+    third = read_yaml(PROJECT / "tests/workflow/tiny.yaml")["datasets"]["mri"]
+    three = variants(study(sweep={"corpus": True}, datasets={"more-2": third}))
+    assert {"without-more-2", "from-more-2", "from-duo"} <= set(three)
+    assert three["without-more-2"].changes["pretrain"]["corpus"] == ["duo", "mri"]
+    assert three["from-more-2"].changes["pretrain"]["corpus"] == ["more-2"]
+    assert not [v for v in variants(study(sweep={"corpus": True}, pretrain={"epochs": 0})).values() if "corpus" in v.kind]
+    with pytest.raises(Exception, match=r"pretrain.corpus: elsewhere is no dataset \(there are duo, mri\)"):
+        study(pretrain={"corpus": ["elsewhere", "duo"]})
 
 
 @pytest.mark.parametrize("sweep", [{"subject_shares": [1.0]}, {"subject_shares": [0.5, 0.5]}, {"segment_samples": [4]}])

@@ -672,13 +672,14 @@ def sweep_table(
     variants: Annotated[str, typer.Option(help="Variants as JSON: name -> [kind, value].")],
     options: Json,
     out: Annotated[Path, typer.Option(help="Table to write (TSV).")],
+    fusion: Annotated[Path, typer.Option(help="Table of single modalities against both to write (TSV).")],
 ) -> None:
-    """Variants of a study beside the whole model, in one table."""
+    """Variants of a study beside the whole model, in one table; single modalities against both in another."""
     from mcsp.evaluation.sweep import run
     from mcsp.options.results import EvaluateOptions
 
     named = _parse(dict[str, tuple[str, str]], variants)
-    run(results=results, tasks=tasks, variants=named, options=_parse(EvaluateOptions, options), out=out)
+    run(results=results, tasks=tasks, variants=named, options=_parse(EvaluateOptions, options), out=out, fusion=fusion)
 
 
 @app.command()
@@ -979,11 +980,12 @@ def tables(
     results: Annotated[Path, typer.Option(help="Directory of the study's results.")],
     out: Annotated[Path, typer.Option(help="Directory of the tables to write (TSV, LaTeX).")],
     options: Json = "{}",
+    sweep: Annotated[Path | None, typer.Option(help="Table of variants (TSV), once they ran; fusion.tsv beside it.")] = None,
 ) -> None:
-    """Tables for a paper: performance, comparisons, cohort, subgroups, calibration."""
+    """Tables for a paper: performance, comparisons, cohort, subgroups, calibration; of a sweep also ablations and fusion."""
     from mcsp.report.tables import run
 
-    run(results=results, tasks=tasks, note=_figure_options(options).note, out=out)
+    run(results=results, tasks=tasks, note=_figure_options(options).note, out=out, sweep=sweep)
 
 
 @app.command()
@@ -993,6 +995,7 @@ def page(
     results: Annotated[Path, typer.Option(help="Directory of the study's results.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
     controls: Annotated[Path | None, typer.Option(help="Table of controls (TSV), once they ran.")] = None,
+    sweep: Annotated[Path | None, typer.Option(help="Table of variants (TSV), once they ran; fusion.tsv beside it.")] = None,
 ) -> None:
     """The readable summary page, in one self-contained HTML file."""
     from mcsp.report.page import run
@@ -1010,6 +1013,7 @@ def page(
         statistics=[results / "evaluate" / task for task in tasks],
         others=[results / "other" / task / "metrics.tsv" for task in values["other_tasks"]],
         controls=controls,
+        sweep=sweep,
         benchmarks=results / "benchmarks",
         out=out,
     )

@@ -98,6 +98,9 @@ class Study(Options):
                     f"tasks.{name}: no dataset gives the label(s) {', '.join(unknown)} "
                     f"(known: {', '.join(sorted(known)) or 'none'})"
                 )
+        strange = sorted(set(self.pretrain.corpus or ()) - set(self.datasets))
+        if strange:
+            raise ValueError(f"pretrain.corpus: {', '.join(strange)} is no dataset (there are {', '.join(self.datasets)})")
         self._check_spaces()
         return self
 

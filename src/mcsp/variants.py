@@ -34,6 +34,17 @@ def _tfc(study: Study) -> dict:
     return {"pretrain": ours} if possible and not same else {}
 
 
+def _corpora(datasets: list[str]) -> dict[str, Variant]:
+    """Pre-training without each dataset, and on each alone (of two, that is the same)."""
+    found = {}
+    for name in datasets if len(datasets) > 1 else []:
+        rest = [other for other in datasets if other != name]
+        found[f"without-{name}"] = Variant("pre-training corpus", f"without {name}", {"pretrain": {"corpus": rest}})
+        if len(rest) > 1:
+            found[f"from-{name}"] = Variant("pre-training corpus", f"{name} only", {"pretrain": {"corpus": [name]}})
+    return found
+
+
 def variants(study: Study) -> dict[str, Variant]:
     """Name -> variant of the study's `sweep`, without those that would change nothing or leave nothing."""
     sweep, pretrain, model = study.sweep, study.pretrain, study.pretrain.model
@@ -61,6 +72,8 @@ def variants(study: Study) -> dict[str, Variant]:
         for modality in model.modalities:
             name = {"fmri": "fMRI", "eeg": "EEG"}[modality]
             found[f"only-{modality}"] = Variant("modality", f"{name} only", _model(modalities=[modality]))
+    if sweep.corpus and pretrain.epochs:
+        found |= _corpora(pretrain.corpus or list(study.datasets))
     for share in sweep.subject_shares if pretrain.epochs else []:
         changes = {"pretrain": {"subject_share": share}}
         found[f"subjects-{round(100 * share)}"] = Variant("pre-training subjects", f"{share:.0%}", changes)

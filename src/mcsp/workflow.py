@@ -338,6 +338,11 @@ class Plan:
         table = self.root / "controls" / "controls.tsv"
         return [table] if table.is_file() else []
 
+    def sweep_done(self) -> list[Path]:
+        """The table of variants, in a list, once they ran: a report shows them from then on, and keeps them up to date."""
+        table = self.root / "sweep" / "sweep.tsv"
+        return [table] if table.is_file() else []
+
     def status_stages(self) -> list[str]:
         """Stages whose status counts in the cohort; tables of a route that was switched off do not."""
         stages = [f"{stage}{m}" for m in ("fmri", "eeg") for stage in ("", "connectivity-", "spectra-")]
@@ -400,7 +405,11 @@ class Plan:
             self.root / "finetune" / t / "model_card.md" for t in self.study.tasks
         ]
 
-    paper_tables = ("performance", "comparisons", "cohort", "subgroups", "calibration")
+    @property
+    def paper_tables(self) -> list[str]:
+        """Names of the tables for a paper."""
+        names = ["performance", "comparisons", "cohort", "subgroups", "calibration"]
+        return names + (["ablations", "fusion"] if self.sweep_done() else [])
 
     def figures(self) -> list[Path]:
         """Stems of all figures, in the report's order."""

@@ -396,9 +396,19 @@ def test_left_out_sites_are_unseen_and_the_table_says_so(stored_study):
     assert (sites.loc[tested, "n_train"] == 0).all()
     assert (sites.loc[~tested, "state"] == "fitted").all()
     n = cohort[["has_fmri", "has_eeg"]].to_numpy().sum()
-    assert stage.combat_text(sites) == (
+    assert stage.combat_text(sites, stage.recordings_tested(cohort, folds, y)) == (
         f"ComBat corrected 0 of {n} test recordings; {n} are of sites unseen in training, and left as they are"
     )
+
+
+def test_tests_of_repeats_are_not_called_recordings(stored_study):
+    cohort = read_table(stored_study.cohort)
+    folds = frozen_folds.make_splits(cohort, SplitOptions(n_folds=3, repeats=2))
+    y = task_labels(cohort, TASK)
+    n = int(cohort[["has_fmri", "has_eeg"]].to_numpy().sum())
+    assert stage.recordings_tested(cohort, folds, y) == n
+    text = stage.combat_text(stage.harmonised_sites(cohort, folds, y), n)
+    assert text == f"ComBat corrected {2 * n} of {2 * n} tests of {n} recordings"
 
 
 def test_the_summary_has_a_line_per_task_and_method_and_names_failures(ready, tmp_path, capsys):

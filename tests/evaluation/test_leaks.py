@@ -13,17 +13,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from nilearn.connectome import ConnectivityMeasure
+from sklearn.preprocessing import StandardScaler
 
 from mcsp.bids.cohort import doubles
 from mcsp.cohort import read_domain, task_labels
 from mcsp.errors import McspError
-from mcsp.evaluation import duplicates, frozen
+from mcsp.evaluation import duplicates, frozen, statistics
 from mcsp.evaluation.combat import Combat
 from mcsp.evaluation.frozen import check_unseen
+from mcsp.evaluation.rivals import screening
+from mcsp.evaluation.rivals.catalogue import rival_maker
+from mcsp.evaluation.rivals.features import series, vectors
 from mcsp.evaluation.splits import content_hash, load_splits, make_splits, part
 from mcsp.options.tasks import Task
 from mcsp.options.training import FinetuneOptions, PretrainOptions, SplitOptions
-from mcsp.store import Store, StoreWriter, read_table, write_json
+from mcsp.store import Store, StoreWriter, read_table, write_json, write_table
 from mcsp.training import finetune, pretrain
 from mcsp.training.data import Subjects, fit_scalers, start_at_components_of
 from mcsp.training.record import seen_hash, traces
@@ -142,6 +147,67 @@ def test_combat_fitted_on_all_subjects_is_noticed(leak):
     assert np.array_equal(harmonised(), before) == (not leak)
 
 
+@pytest.mark.parametrize("leak", [None, "start", "classes"])
+def test_a_head_that_starts_from_test_subjects_is_noticed(stored_study, folds, tmp_path, monkeypatch, leak):
+    """Their recordings, in the ridge model that the head starts at, and their labels, in the weights of the classes."""
+    untrained_weights(stored_study, folds, tmp_path / "base")
+    start, objective, table = finetune.start_at_linear_model, finetune.Objective, read_table(stored_study.cohort)
+    if leak == "start":
+        y = task_labels(table, TASK)
+        monkeypatch.setattr(
+            finetune, "start_at_linear_model",
+            lambda model, own, seed: start(model, finetune.Labelled(stored_study.stores, table, y, own.keys), seed),
+        )  # fmt: skip
+    if leak == "classes":
+        monkeypatch.setattr(
+            finetune, "Objective", lambda task, _: objective(task, task_labels(read_table(stored_study.cohort), task))
+        )
+    before = tune(stored_study, folds, tmp_path / "base", tmp_path / "a")
+    test = set(part(load_splits(folds), 0, "test"))
+    disturb(stored_study, test)
+    write_table(table.assign(labels=table["labels"].mask(table["uid"].isin(test), "control")), stored_study.cohort)
+    assert (tune(stored_study, folds, tmp_path / "base", tmp_path / "b") == before) == (leak is None)
+
+
+@pytest.mark.parametrize("leak", [False, True])
+@pytest.mark.parametrize(
+    ("rival", "step"), [("tangent", ConnectivityMeasure), ("mi_binned", screening.Screen), ("linear", StandardScaler)]
+)
+def test_what_a_rival_fits_on_all_subjects_is_noticed(stored_study, monkeypatch, rival, step, leak):
+    """The tangent mean, the choice of features, the scaler: with the leak, each is fitted on everybody, whoever is given."""
+    people = read_table(stored_study.cohort).query("dataset == 'mri'").set_index("uid", drop=False)
+    y, train = (people["labels"] == "ASD").to_numpy().astype(int), np.arange(len(people)) % 5 > 0
+    monkeypatch.setitem(screening.SHARES, "screen__share", [0.3])  # the planted edge alone would be chosen with and without
+    honest, everybody = step.fit, []
+
+    def leaking(self, x, *_):
+        return honest(self, everybody if rival == "tangent" else np.stack(everybody), y)
+
+    def fitted() -> np.ndarray:
+        if rival == "tangent":
+            rows = series(stored_study.stores, people, "fmri")
+            everybody[:] = [rows[uid].T.astype(float) for uid in people["uid"]]
+        else:
+            rows = vectors(stored_study.stores, people)["fmri"]
+            everybody[:] = [rows[uid] for uid in people["uid"]]
+        own = rival_maker(rival, stored_study.stores, people)().fit(people[train], y[train])
+        return own.predict(people[train])
+
+    if leak:
+        monkeypatch.setattr(step, "fit", leaking)
+    before = fitted()
+    disturb(stored_study, set(people["uid"][~train]))
+    assert np.array_equal(fitted(), before) == (not leak)
+
+
+def test_a_temperature_of_test_subjects_is_refused():
+    tested = pd.DataFrame({"fold": [0, 0, 1], "uid": ["a", "b", "c"]})
+    chosen = pd.DataFrame({"fold": [0, 1], "uid": ["c", "b"]})
+    statistics.check_apart(chosen, tested)
+    with pytest.raises(McspError, match="fold 1: c is tested, and would choose the temperature: leakage"):
+        statistics.check_apart(pd.concat([chosen, tested[2:]]), tested)
+
+
 # --- who is trained on, and who chooses ------------------------------------------------------------------------------------
 
 
@@ -153,11 +219,12 @@ def test_pretraining_on_test_subjects_is_refused(stored_study, folds, tmp_path, 
         untrained_weights(stored_study, folds, tmp_path / "a")
 
 
-def tune(study, folds, base, out):
+def tune(study, folds, base, out) -> bytes:
     finetune.run(
         stores=study.stores, cohort=study.cohort, splits=folds, fold=0, seed=0, task=TASK, pretrained=base,
         options=FinetuneOptions(epochs=1, hidden=4), out=out, history=out / "history.tsv", threads=1,
     )  # fmt: skip
+    return (out / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(("name", "taken"), [("val", "test"), ("train", "test"), ("val", "train")])
@@ -183,6 +250,9 @@ def test_a_classifier_that_saw_its_test_subjects_is_refused(stored_study, folds)
     config = {"fold": 1, "seed": 0, "scope": "inductive", "splits": {"sha256": salt}}
     honest = sorted(set().union(*seen.values()))
     check_unseen([{**config, "seen": honest}], cohort, splits)
+    for unknown in (config, {**config, "seen": []}):
+        with pytest.raises(McspError, match="no record of whom it was trained on"):
+            check_unseen([unknown], cohort, splits)
     recording = cohort.set_index("uid").loc[uid, "fingerprints"]
     for trace in (uid, recording):
         leaked = {**config, "seen": [*honest, seen_hash(salt, trace)]}

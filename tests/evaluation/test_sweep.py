@@ -25,6 +25,10 @@ def predictions(strength, n=80, seed=0, seeds=(0,), method=None, scope="inductiv
     return table.assign(method=method).drop(columns="scope") if method else table
 
 
+def outputs(folder):
+    return {"out": folder / "sweep.tsv", "fusion": folder / "fusion.tsv"}
+
+
 def test_the_whole_against_itself_differs_by_nothing():
     whole = predictions(1.0)
     rows = sweep_rows("t", whole, {"same": ("loss", "same", whole)}, OPTIONS)
@@ -50,21 +54,24 @@ def test_a_variant_of_fewer_subjects_is_compared_on_those():
 
 def test_the_table_reads_what_the_rules_write(tmp_path):
     both = pd.concat([predictions(1.0, method="mcsp"), predictions(2.0, method="linear FC")])
-    write_table(both, tmp_path / "evaluate/t/predictions.parquet")
+    write_table(both.assign(modalities="fmri+eeg"), tmp_path / "evaluate/t/predictions.parquet")
     write_table(predictions(0.2), tmp_path / "sweep/no-cm/predictions/t.parquet")
-    run(results=tmp_path, tasks=["t"], variants={"no-cm": ("loss", "without CM")}, options=OPTIONS, out=tmp_path / "sweep.tsv")
+    run(results=tmp_path, tasks=["t"], variants={"no-cm": ("loss", "without CM")}, options=OPTIONS, **outputs(tmp_path))
     table = read_tsv(tmp_path / "sweep.tsv")
     assert table["variant"].tolist() == ["as it is", "without CM"]
     assert table["n"].tolist() == [80, 80]  # rivals do not count
     assert table["scope"].tolist() == ["inductive", "inductive"]
+    assert read_tsv(tmp_path / "fusion.tsv").empty  # no variant of one modality, no rival with parts
 
 
 def test_inductive_and_transductive_stand_side_by_side_and_are_told_apart(tmp_path):
-    write_table(predictions(1.0, method="mcsp"), tmp_path / "evaluate/t/predictions.parquet")
+    write_table(predictions(1.0, method="mcsp").assign(modalities="eeg"), tmp_path / "evaluate/t/predictions.parquet")
     write_table(predictions(2.0, scope="transductive"), tmp_path / "sweep/scope-transductive/predictions/t.parquet")
     named = {"scope-transductive": ("pre-training scope", "transductive")}
-    run(results=tmp_path, tasks=["t"], variants=named, options=OPTIONS, out=tmp_path / "sweep.tsv")
+    run(results=tmp_path, tasks=["t"], variants=named, options=OPTIONS, **outputs(tmp_path))
     assert read_tsv(tmp_path / "sweep.tsv")["scope"].tolist() == ["inductive", "transductive"]
-    write_table(predictions(1.0, method="mcsp (transductive)"), tmp_path / "evaluate/t/predictions.parquet")
-    run(results=tmp_path, tasks=["t"], variants={}, options=OPTIONS, out=tmp_path / "sweep.tsv")
+    write_table(
+        predictions(1.0, method="mcsp (transductive)").assign(modalities="eeg"), tmp_path / "evaluate/t/predictions.parquet"
+    )
+    run(results=tmp_path, tasks=["t"], variants={}, options=OPTIONS, **outputs(tmp_path))
     assert read_tsv(tmp_path / "sweep.tsv")["scope"].tolist() == ["transductive"]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mcsp.evaluation import stage, statistics
+from mcsp.evaluation import stage, statistics, sweep
 from mcsp.evaluation.metrics import METRICS
 from mcsp.options.results import EvaluateOptions
-from mcsp.report import tables
-from mcsp.store import read_json, read_tsv, write_table, write_tsv
+from mcsp.report import page, tables
+from mcsp.store import read_json, read_table, read_tsv, write_table, write_tsv
 from mcsp.study import parse_study
 from mcsp.workflow import Plan
 from tests.workflow.test_dag import bids_study
@@ -45,7 +46,7 @@ def study_results(root, n=120, seed=0, **strengths):
     rows, out = pd.concat(parts), root / "evaluate/asd"
     write_table(rows, out / "predictions.parquet")
     ours = parts[0].drop(columns=["method", "modalities"])
-    write_table(ours, out / "validation.parquet")
+    write_table(ours.assign(fold=(ours["fold"] + 1) % 3), out / "validation.parquet")
     write_table(ours.assign(mean_entropy=0.3, n_passes=4), out / "dropout.parquet")
     means = stage.pooled(rows)
     metrics = stage.metric_rows("asd", means, dict.fromkeys(strengths, "kfold, 3 folds"), OPTIONS)
@@ -73,10 +74,12 @@ def parsed(text):
         depth += (letter == "{") - (letter == "}")
         assert depth >= 0
     assert depth == 0
-    for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
-        assert text.count(rule) == 1
-    body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
-    lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [2, 2, 1]
+    first, again, body = re.split(r"\\endfirsthead|\\endhead", text)
+    assert first.count(r"\label{") == text.count(r"\label{") == 1  # a head that every page repeats would define it anew
+    heads = [part.split(r"\toprule")[1].split(r"\midrule")[0].strip() for part in (first, again)]
+    assert heads[0] == heads[1]
+    lines = [heads[0], *(line for line in body.split(r"\bottomrule")[0].splitlines() if line.endswith(r"\\"))]
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)&", line.removesuffix(r"\\"))] for line in lines]
     width = len(re.search(r"\\begin\{longtable\}\{([lr]+)\}", text)[1])
     assert {len(row) for row in cells} == {width}
@@ -122,6 +125,32 @@ def test_numbers_are_those_of_the_stages(results):
     assert row["protocol"] == "kfold, 3 folds"
 
 
+def test_ablations_and_fusion_come_with_a_sweep(results, tmp_path):
+    """With n, intervals and p; the whole model has no test against itself."""
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    whole = read_table(results / "evaluate/asd/predictions.parquet").assign(modalities="fmri+eeg")
+    write_table(whole, tmp_path / "evaluate/asd/predictions.parquet")
+    rng, named = np.random.default_rng(1), {}
+    for name, value in (("only-fmri", "fMRI only"), ("only-eeg", "EEG only"), ("no-cm", "without CM")):
+        own = whole[whole["method"] == "mcsp"].assign(scope="inductive", p=rng.random(120))
+        write_table(own, tmp_path / f"sweep/{name}/predictions/asd.parquet")
+        named[name] = ("modality" if "only" in name else "loss", value)
+    files = {"out": tmp_path / "sweep/sweep.tsv", "fusion": tmp_path / "sweep/fusion.tsv"}
+    sweep.run(results=tmp_path, tasks=["asd"], variants=named, options=OPTIONS, **files)
+    tables.run(results=tmp_path, tasks=["asd"], note=NOTE, out=tmp_path / "tables", sweep=files["out"])
+    header, rows = parsed((tmp_path / "tables/ablations.tex").read_text())
+    assert [row[header.index("to")] for row in rows] == ["as it is", "fMRI only", "EEG only", "without CM"]
+    assert [bool(row[header.index("p, Holm")]) for row in rows] == [False, True, True, True]
+    header, rows = parsed((tmp_path / "tables/fusion.tex").read_text())
+    assert [row[header.index("alone")] for row in rows] == ["fMRI only", "EEG only"]
+    assert [row[header.index("both are")] for row in rows] == ["better", "better"]  # noise is no match for a strong method
+    assert "Fusion helps in asd" in read_json(tmp_path / "tables/fusion.json")["Table"]["Description"]
+    text = page.ablations_text(files["out"])
+    assert "Fusion helps in asd" in text
+    assert "loss: without CM (asd, -0." in text
+    assert "did not run" in page.ablations_text(None)
+
+
 def test_the_best_is_bold_where_the_tests_say_so(results):
     text = (results / "tables/performance.tex").read_text()
     header, rows = parsed(text)
@@ -141,8 +170,6 @@ def test_a_highest_value_alone_is_not_bold(tmp_path):
 
 def test_the_cohort_by_hand(results):
     table = read_tsv(results / "tables/cohort.tsv")
-    from mcsp.store import read_table
-
     cohort = read_table(results / "cohort/subjects.parquet")
     row = table.query("dataset == 'd_1' and label == 'ASD'").iloc[0]
     own = cohort[(cohort["dataset"] == "d_1") & (cohort["labels"] == "ASD")]

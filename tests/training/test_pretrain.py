@@ -160,6 +160,27 @@ def test_a_share_of_the_subjects_is_drawn_by_seed_and_nested():
     assert pretrain.drawn(uids, 1.0, 7) == uids
 
 
+def test_a_corpus_is_what_pretraining_learns_from(stored_study, frozen, options, tmp_path, monkeypatch):
+    """Its scales and starts are those of all training subjects, so that nothing but the learning differs."""
+    fed, honest = [], pretrain.make_feed
+
+    def spy(subjects, batches, options):
+        fed.append({uid.split("/")[0] for uid in subjects.uids})
+        return honest(subjects, batches, options)
+
+    monkeypatch.setattr(pretrain, "make_feed", spy)
+    train(stored_study, frozen, options.model_copy(update={"epochs": 1, "corpus": ["mri", "cap"]}), tmp_path / "a")
+    assert fed[-1] == {"mri", "cap"}  # those before validate
+    config = json.loads((tmp_path / "a/config.json").read_text())
+    whole = part(load_splits(frozen), 0, "train")
+    assert config["n_subjects"] == sum(not uid.startswith("both/") for uid in whole) < len(whole)
+    started = [train(stored_study, frozen, options.model_copy(update={"epochs": 0, "corpus": corpus}), tmp_path / name)
+               for name, corpus in (("b", ["mri"]), ("c", None))]  # fmt: skip
+    assert started[0] == started[1]
+    with pytest.raises(McspError, match="fewer than two training subjects of nowhere"):
+        train(stored_study, frozen, options.model_copy(update={"corpus": ["nowhere"]}), tmp_path / "d")
+
+
 def test_the_teacher_follows_the_student_and_is_never_it(stored_study, frozen, options, tmp_path, monkeypatch):
     """With momentum m the teacher is m old + (1 - m) new after each step; it shares no tensor with the student, is never
     trained, keeps dropout off, and lies in the checkpoint but not in the saved model.

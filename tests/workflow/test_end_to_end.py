@@ -219,7 +219,7 @@ def test_statistics_and_tables_are_there(finished):
     for name in ("performance", "comparisons", "cohort", "subgroups", "calibration"):
         text = (finished.results / f"tables/{name}.tex").read_text()
         assert "SIMULATED DATA" in text
-        assert text.count("toprule") == 1
+        assert text.count("bottomrule") == 1
 
 
 def test_controls_end_in_the_report(finished):

@@ -40,7 +40,7 @@ wildcard_constraints:
     modality="fmri|eeg",
     domain="temporal|spatial|spectral",
     control=r"(permuted|random)-\d+",
-    variant="[a-z]+-[a-z0-9]+|scratch|tfc",
+    variant="[a-z]+-[A-Za-z0-9-]+|scratch|tfc",
     rival="[a-z_]+",
 
 

@@ -11,6 +11,8 @@ rule page:
         verdicts=rules.explain.input,
         figures=rules.figures.input,
         tables=rules.tables.output,
+        sweep=PLAN.sweep_done()
+        and [rules.sweep_table.output.table, rules.sweep_table.output.fusion, rules.sweep.output],
         controls=PLAN.controls_done() and [rules.controls_table.output, rules.controls.output],
     output:
         report(
@@ -33,13 +35,16 @@ rule page:
         results=above("cohort", 2),
         code=PLAN.code("page"),
         study=lambda wildcards: PLAN.page_options(SOURCE),
-        figures=PLAN.figures() + [R / "figures/controls" for _ in PLAN.controls_done()],
+        figures=PLAN.figures()
+        + [R / "figures/controls" for _ in PLAN.controls_done()]
+        + [R / "figures/sweep" for _ in PLAN.sweep_done()],
+        sweep=[f"--sweep={path}" for path in PLAN.sweep_done()],
         controls=[f"--controls={path}" for path in PLAN.controls_done()],
     message:
         "Summary page: {output}"
     shell:
-        "mcsp page --study {params.study:q} --results {params.results:q} --out {output:q} {params.controls:q} {params.figures:q} "
-        "> {log:q} 2>&1"
+        "mcsp page --study {params.study:q} --results {params.results:q} --out {output:q} {params.controls:q} {params.sweep:q} "
+        "{params.figures:q} > {log:q} 2>&1"
 
 
 rule report:

@@ -157,7 +157,8 @@ rule sweep_table:
             R / f"sweep/{variant}/predictions/{task}.parquet" for task in STUDY.tasks for variant in PLAN.variants
         ],
     output:
-        R / "sweep/sweep.tsv",
+        table=R / "sweep/sweep.tsv",
+        fusion=R / "sweep/fusion.tsv",
     log:
         R / "logs/sweep/table.log",
     benchmark:
@@ -177,14 +178,14 @@ rule sweep_table:
     message:
         "Variants beside the whole model: {output}"
     shell:
-        "mcsp sweep-table --results {params.results:q} --variants {params.names:q} --options {params.options:q} --out {output:q} "
-        "{params.tasks:q} > {log:q} 2>&1"
+        "mcsp sweep-table --results {params.results:q} --variants {params.names:q} --options {params.options:q} "
+        "--out {output.table:q} --fusion {output.fusion:q} {params.tasks:q} > {log:q} 2>&1"
 
 
 rule sweep:
-    """Target: every variant of the study in one table and one figure."""
+    """Target: every variant of the study in one table and one figure; the next report shows them."""
     input:
-        table=rules.sweep_table.output,
+        table=rules.sweep_table.output.table,
     output:
         **figure("sweep", "Performance", "sweep", task="all", table="variants"),
     log:

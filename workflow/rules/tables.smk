@@ -5,6 +5,7 @@ rule tables:
         metrics=rules.evaluate.input.metrics,
         comparisons=rules.evaluate.input.comparisons,
         statistics=rules.evaluate.input.statistics,
+        sweep=PLAN.sweep_done() and [rules.sweep_table.output.table, rules.sweep_table.output.fusion],
     output:
         [R / f"tables/{name}.{kind}" for name in PLAN.paper_tables for kind in ("tsv", "json", "tex")],
     log:
@@ -23,8 +24,9 @@ rule tables:
         options=lambda wildcards: PLAN.figure_options(),
         out=subpath(output[0], parent=True),
         tasks=list(STUDY.tasks),
+        sweep=[f"--sweep={path}" for path in PLAN.sweep_done()],
     message:
         "Tables for a paper: {params.out}"
     shell:
-        "mcsp tables --results {params.results:q} --options {params.options:q} --out {params.out:q} {params.tasks:q} "
-        "> {log:q} 2>&1"
+        "mcsp tables --results {params.results:q} --options {params.options:q} --out {params.out:q} {params.sweep:q} "
+        "{params.tasks:q} > {log:q} 2>&1"

@@ -43,16 +43,18 @@ def check_models(configs: Sequence[dict], splits: pd.DataFrame, sha256: str, tas
 
 def check_unseen(configs: Sequence[dict], cohort: pd.DataFrame, splits: pd.DataFrame) -> None:
     """Raises McspError when a classifier's record lists a test subject of its fold, or a recording of one, among those that it
-    was trained on. Transductive pre-training lists them, and is marked so.
+    was trained on, or lists nobody. Transductive pre-training lists them, and is marked so.
     """
     for config in configs:
+        name = f"classifier of fold {config['fold']}, seed {config['seed']}"
+        known = set(config.get("seen", []))
+        if not known:
+            raise McspError(f"{name}: no record of whom it was trained on: rerun `snakemake pretrain finetune`")
         if config["scope"] == "transductive":
             continue
         tested = cohort[cohort["uid"].isin(part(splits, config["fold"], "test"))]
-        known = set(config.get("seen", []))
         for uid, own in traces(tested, config["splits"]["sha256"]).items():
             if own & known:
-                name = f"classifier of fold {config['fold']}, seed {config['seed']}"
                 raise McspError(f"{name}: {uid}, whom it is tested on, or a recording of theirs was in its training: leakage")
 
 

@@ -201,11 +201,20 @@ def modalities_of(cohort: pd.DataFrame) -> pd.Series:
     return pd.Series(texts, index=cohort["uid"].to_numpy())
 
 
-def combat_text(sites: pd.DataFrame) -> str:
-    """How many test recordings ComBat could correct, in words."""
+def recordings_tested(cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series) -> int:
+    """Recordings of the task that any fold tests, each counted once however many folds test it."""
+    tested = set(splits.loc[splits["part"] == "test", "uid"]) & set(y.index)
+    return int(cohort.loc[cohort["uid"].isin(tested), [f"has_{m}" for m in MODALITIES]].to_numpy().sum())
+
+
+def combat_text(sites: pd.DataFrame, n_recordings: int) -> str:
+    """How many test recordings ComBat could correct, in words; of repeats, how many of their tests. `n_recordings`: as
+    `recordings_tested` counts them.
+    """
     n = {state: int(own.sum()) for state, own in sites.groupby("state")["n_test"]}
     corrected, unseen, total = n.get("fitted", 0), n.get("unseen", 0), sum(n.values())
-    text = f"ComBat corrected {corrected} of {total} test recordings"
+    what = "test recordings" if total == n_recordings else f"tests of {n_recordings} recordings"
+    text = f"ComBat corrected {corrected} of {total} {what}"
     return text + (f"; {unseen} are of sites unseen in training, and left as they are" if unseen else "")
 
 
@@ -240,6 +249,7 @@ def run(
     rows = pd.concat([test.rows.assign(method=name), read_rivals(rivals, test.splits, test.y).assign(seed=0)])
     sites = harmonised_sites(test.cohort, test.splits, test.y)
     sites = sites if options.harmonise == "combat" else sites[:0]
+    corrected = combat_text(sites, recordings_tested(test.cohort, test.splits, test.y))
     methods = list(dict.fromkeys(rows["method"]))
     rows["y"] = rows["uid"].map(test.y)
     rows["modalities"] = rows["uid"].map(modalities_of(test.cohort))
@@ -247,7 +257,7 @@ def run(
     means = pooled(rows)
     scope = "pre-training saw test subjects' recordings" if test.transductive else "inductive"
     protocols = {m: protocol_text(test.record) + (f", {scope}" if m == name else "") for m in methods}
-    protocols |= {m: f"{protocols[m]}, {combat_text(sites)}" for m in methods if m.endswith(COMBAT)}
+    protocols |= {m: f"{protocols[m]}, {corrected}" for m in methods if m.endswith(COMBAT)}
     frozen = (test.models, stores, test.cohort, test.splits, test.y)
     write_table(rows, predictions)
     results = metric_rows(task_name, means, protocols, options, test.record["n_folds"])
@@ -263,4 +273,4 @@ def run(
     shown = results[results["metric"].isin(["auroc", "balanced_accuracy"])]
     print(shown[["method", "metric", "n", "value", "low", "high", "fold_mean"]].to_string(index=False))
     if len(sites):
-        print(combat_text(sites))
+        print(corrected)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
+from mcsp.errors import McspError
 from mcsp.evaluation.calibration import (
     CALIBRATION_COLUMNS,
     RELIABILITY_COLUMNS,
@@ -21,16 +24,26 @@ from mcsp.options.results import EvaluateOptions
 from mcsp.store import read_table, write_tsv
 
 
+def check_apart(validation: pd.DataFrame, predictions: pd.DataFrame) -> None:
+    """Raises McspError when a fold's validation subjects, on whom its temperature is fitted, are tested by that fold."""
+    tested = set(zip(predictions["fold"], predictions["uid"]))
+    both = sorted(tested.intersection(zip(validation["fold"], validation["uid"])))
+    if both:
+        fold, uid = both[0]
+        raise McspError(f"fold {fold}: {uid} is tested, and would choose the temperature: leakage: rerun `evaluate`")
+
+
 def run(
     *, predictions: Path, validation: Path, dropout: Path, cohort: Path, task_name: str, options: EvaluateOptions, out: Path
 ) -> None:
     """Write temperatures, calibration, reliability, uncertainty, selective, subgroups, gaps and pairs (.tsv, .json) of a task
     to the directory `out`, from what `evaluate` wrote of it.
     """
-    folds = pooled(read_table(predictions))
+    folds, chosen = pooled(read_table(predictions)), read_table(validation)
+    check_apart(chosen, folds)
     means = by_subject(folds)
     ours = means[means["method"].str.startswith("mcsp")]
-    heat = temperatures(task_name, read_table(validation))
+    heat = temperatures(task_name, chosen)
     scores, points = calibration_tables(task_name, folds, heat, options)
     known = uncertainties(task_name, ours, read_table(dropout))
     subgroups, gaps = subgroup_tables(task_name, means, read_table(cohort), options)

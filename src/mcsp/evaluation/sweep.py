@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from mcsp.evaluation.fusion import COLUMNS as FUSION_COLUMNS
+from mcsp.evaluation.fusion import fusion_rows
 from mcsp.evaluation.metrics import METRICS, bootstrap, delong, holm
 from mcsp.options.results import EvaluateOptions
 from mcsp.store import read_table, write_tsv
@@ -74,20 +76,31 @@ def sweep_rows(
 
 
 def run(
-    *, results: Path, tasks: Sequence[str], variants: Mapping[str, tuple[str, str]], options: EvaluateOptions, out: Path
+    *,
+    results: Path,
+    tasks: Sequence[str],
+    variants: Mapping[str, tuple[str, str]],
+    options: EvaluateOptions,
+    out: Path,
+    fusion: Path,
 ) -> None:
-    """Write the table of all tasks. `variants`: name -> (kind, value); predictions are read below `results`."""
-    tables = []
+    """Write the table of all tasks, and at `fusion` that of single modalities against both. `variants`: name -> (kind, value);
+    predictions are read below `results`.
+    """
+    tables, fused = [], []
     for task in tasks:
-        whole = read_table(results / "evaluate" / task / "predictions.parquet")
-        whole = whole[whole["method"].str.startswith("mcsp")]
+        predictions = read_table(results / "evaluate" / task / "predictions.parquet")
+        whole = predictions[predictions["method"].str.startswith("mcsp")]
         whole = whole.assign(scope=whole["method"].str.contains("transductive").map({True: "transductive", False: "inductive"}))
         found = {
             name: (kind, value, read_table(results / "sweep" / name / "predictions" / f"{task}.parquet"))
             for name, (kind, value) in variants.items()
         }
         tables.append(sweep_rows(task, whole, found, options))
+        alone = {value: own for kind, value, own in found.values() if kind == "modality"}
+        fused.append(fusion_rows(task, predictions, alone, options))
     table = pd.concat(tables, ignore_index=True)
     write_tsv(table, out, COLUMNS)
+    write_tsv(pd.concat(fused, ignore_index=True), fusion, FUSION_COLUMNS)
     shown = ["task", "kind", "variant", "scope", "n", "auroc", "auroc_low", "auroc_high", "difference", "p_holm"]
     print(table[shown].to_string(index=False, float_format="%.3f"))

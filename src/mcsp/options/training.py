@@ -117,6 +117,12 @@ class PretrainOptions(Options):
     subject_share: float = Field(
         1.0, gt=0, le=1, description="Share of the training subjects that pre-training sees, drawn by seed"
     )
+    corpus: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Datasets whose subjects pre-training learns from (null: all); scales and starts are of all training "
+        "subjects",
+    )
     batch_size: int = Field(64, ge=4)
     lr: PositiveFloat = Field(
         3e-3, description="Highest learning rate; maps from more than width features learn at width / features of it"

@@ -15,7 +15,8 @@ import yaml
 
 from mcsp import __version__
 from mcsp.bench import stage_costs
-from mcsp.evaluation.comparisons import over_subjects
+from mcsp.evaluation.comparisons import LEVEL, over_subjects
+from mcsp.evaluation.fusion import fusion_text
 from mcsp.options.tasks import Task
 from mcsp.report.methods import methods_text
 from mcsp.store import atomic_path, read_json, read_table, read_tsv
@@ -27,6 +28,7 @@ SECTIONS = {
     "training": "Training",
     "performance": "Performance",
     "others": "Other tasks",
+    "ablations": "What each part adds",
     "controls": "Controls",
     "biomarkers": "Biomarkers",
     "exclusions": "Exclusions",
@@ -42,6 +44,7 @@ FIGURE_SECTIONS = {
     "calibration": "performance",
     "selective": "performance",
     "controls": "controls",
+    "sweep": "ablations",
 }
 
 STATISTICS = {
@@ -159,6 +162,23 @@ def controls_text(table: pd.DataFrame | None) -> str:
     return f"FAILED, so results of these methods must not be believed before it is known why: {names}. {text}"
 
 
+def ablations_text(sweep: Path | None) -> str:
+    """Which parts the model is worse without, and whether fusion helps; or that the ablations did not run."""
+    if sweep is None:
+        return "The ablations did not run: `snakemake sweep`, then `snakemake report`."
+    told = read_tsv(sweep).dropna(subset="p_holm")
+    found = [
+        f"{row.kind}: {row.variant} ({row.task}, {row.difference:+.2f})" for row in told[told["p_holm"] < LEVEL].itertuples()
+    ]
+    changed = "; ".join(found) if found else "none, so no part of the model is shown to matter on these data"
+    fusion = fusion_text(read_tsv(sweep.with_name("fusion.tsv")))
+    return (
+        f"{fusion} One thing at a time was changed and everything trained anew, on the same folds. Of {len(told)} comparisons "
+        "with the whole model, these differ in AUROC (variant less whole; DeLong's test, Holm-corrected within the task): "
+        f"{changed}. Nothing was chosen by these tables."
+    )
+
+
 def provenance(study: dict) -> pd.DataFrame:
     """Versions of what ran."""
     rows = [("mcsp", __version__), ("Python", platform.python_version())]
@@ -181,12 +201,13 @@ def run(
     statistics: Sequence[Path],
     others: Sequence[Path],
     controls: Path | None,
+    sweep: Path | None,
     figures: Sequence[Path],
     benchmarks: Path,
     out: Path,
 ) -> None:
     """Write the page. `study`: the whole study as plain values, with `source`, the name of its file; `statistics`: the
-    directories of the tasks' tables; `others`: metrics of the other tasks; `controls`: their table, once they ran.
+    directories of the tasks' tables; `others`: metrics of the other tasks; `controls`, `sweep`: their tables, once they ran.
     """
     people, left_out = read_table(cohort), read_tsv(exclusions)
     tasks = [{"name": name, "title": task["title"] or name} for name, task in study["tasks"].items()]
@@ -212,6 +233,12 @@ def run(
             _file_table(f"{task['title'] or name}: {Task.model_validate(task).question()}", path, drop=["task"])
             for (name, task), path in zip(study["other_tasks"].items(), others)
         ],
+        "ablations": [
+            _file_table("Single modalities against both", sweep.with_name("fusion.tsv")),
+            _file_table("All variants", sweep, long=True),
+        ]
+        if sweep
+        else [],
         "controls": [_file_table("All controls", controls, long=True)] if controls else [],
         "biomarkers": [_file_table(f"Verdicts on the methods: {t['title']}", v, long=True) for t, v in zip(tasks, verdicts)],
         "exclusions": [_file_table("Who or what was left out, and why", exclusions)],
@@ -224,6 +251,7 @@ def run(
             if others
             else "None was asked for."
         ),
+        "ablations": ablations_text(sweep),
         "controls": controls_text(read_tsv(controls) if controls else None),
         "methods": methods_text(study, people),
         "biomarkers": (

@@ -12,6 +12,7 @@ import pandas as pd
 
 from mcsp.evaluation.calibration import CHANGE
 from mcsp.evaluation.comparisons import best_method, over_subjects
+from mcsp.evaluation.fusion import fusion_text
 from mcsp.evaluation.subgroups import SHOWN
 from mcsp.store import atomic_path, read_json, read_table, read_tsv, write_json, write_tsv
 
@@ -65,13 +66,15 @@ def _p(value: float) -> str:
 def latex(table: PaperTable) -> str:
     """The table as a longtable with booktabs' rules."""
     numeric = [all(not cell or cell == "n/a" or cell[0] in "-<0123456789" for cell in table.shown[c]) for c in table.shown]
+    head = ["\\toprule", " & ".join(escaped(c) for c in table.shown) + " \\\\", "\\midrule"]
     lines = [
         "% needs \\usepackage{booktabs,longtable}; made by mcsp, numbers in " + f"{table.name}.tsv",
         f"\\begin{{longtable}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
         f"\\caption{{{escaped(table.caption)}}}\\label{{tab:{table.name}}}\\\\",
-        "\\toprule",
-        " & ".join(escaped(c) for c in table.shown) + " \\\\",
-        "\\midrule",
+        *head,
+        "\\endfirsthead",
+        "\\caption[]{(continued)}\\\\",  # without the label, which each page would define anew
+        *head,
         "\\endhead",
     ]
     for number, row in enumerate(table.shown.to_dict("records")):
@@ -328,13 +331,67 @@ def calibration(folder: Path, tasks: Sequence[str]) -> PaperTable:
     return PaperTable("calibration", caption, table, descriptions, pd.DataFrame(rows, columns=columns))
 
 
-def run(*, results: Path, tasks: Sequence[str], note: str | None, out: Path) -> None:
+def ablations(sweep: Path) -> PaperTable:
+    """Every variant of the study beside the whole model."""
+    table, texts = read_tsv(sweep), read_json(sweep.with_suffix(".json"))
+    whole = table["kind"] == "whole"
+    shown = pd.DataFrame(
+        {
+            "task": table["task"],
+            "varied": table["kind"],
+            "to": table["variant"].astype(str),
+            "n": table["n"].astype(str),
+            "cases": table["n_case"].astype(str),
+            "AUROC": [_with_interval(row, "auroc") for _, row in table.iterrows()],
+            "difference": ["" if w else _number(d, 3) for w, d in zip(whole, table["difference"])],
+            "p": ["" if w else _p(p) for w, p in zip(whole, table["p"])],
+            "p, Holm": ["" if w else _p(p) for w, p in zip(whole, table["p_holm"])],
+            "pre-training": table["scope"],
+        }
+    )
+    caption = (
+        "MCSP with one thing changed at a time, trained anew on the same folds, with bootstrap intervals over subjects. "
+        "difference: AUROC less that of the whole model on the subjects that both predict (DeLong's test, Holm-corrected over "
+        "the task's variants)."
+    )
+    return PaperTable("ablations", caption, table, {c: texts[c]["Description"] for c in table}, shown)
+
+
+def fusion(sweep: Path) -> PaperTable:
+    """Single modalities against both."""
+    path = sweep.with_name("fusion.tsv")
+    table, texts = read_tsv(path), read_json(path.with_suffix(".json"))
+    ends = table.rename(columns={"low": "difference_low", "high": "difference_high"})
+    shown = pd.DataFrame(
+        {
+            "task": table["task"],
+            "method": table["method"],
+            "alone": table["single"],
+            "n": table["n"].astype(str),
+            "cases": table["n_case"].astype(str),
+            "AUROC, both": [_with_interval(row, "fused") for _, row in table.iterrows()],
+            "AUROC, alone": [_with_interval(row, "alone") for _, row in table.iterrows()],
+            "difference": [_with_interval(row, "difference", 3) for _, row in ends.iterrows()],
+            "p, Holm": [_p(p) for p in table["p_holm"]],
+            "both are": table["verdict"],
+        },
+        dtype=str,
+    )
+    caption = (
+        "Both modalities against each alone, on the test subjects of all folds that have both, with bootstrap intervals over "
+        f"subjects (differences: DeLong's). {fusion_text(table)}"
+    )
+    return PaperTable("fusion", caption, table, {c: texts[c]["Description"] for c in table}, shown)
+
+
+def run(*, results: Path, tasks: Sequence[str], note: str | None, out: Path, sweep: Path | None = None) -> None:
     """Write all tables to the directory `out`, from what the study's stages wrote below `results`. `note` ends every
-    caption: it names simulated data.
+    caption: it names simulated data. `sweep`: table of variants, once they ran.
     """
     of_tasks: list[Callable[[Path, Sequence[str]], PaperTable]] = [performance, comparisons, subgroups, calibration]
     tables = [make(results / "evaluate", tasks) for make in of_tasks]
     tables.append(characteristics(read_table(results / "cohort" / "subjects.parquet")))
+    tables += [ablations(sweep), fusion(sweep)] if sweep else []
     for table in tables:
         caption = f"{table.caption} {note}." if note else table.caption
         write(PaperTable(**{**vars(table), "caption": caption}), out)

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -187,6 +188,16 @@ def drawn(uids: list[str], share: float, seed: int) -> list[str]:
     return [uids[i] for i in sorted(chosen)]
 
 
+def of_corpus(uids: list[str], cohort: pd.DataFrame, corpus: list[str] | None) -> list[str]:
+    """Those of the datasets in `corpus` (None: all). Raises McspError when fewer than two are left to compare."""
+    if corpus is None:
+        return uids
+    own = set(cohort.loc[cohort["dataset"].isin(corpus), "uid"])
+    if len(own.intersection(uids)) < 2:
+        raise McspError(f"pretrain.corpus: fewer than two training subjects of {', '.join(corpus)}: name more datasets")
+    return [uid for uid in uids if uid in own]
+
+
 def run(
     *,
     stores: Path,
@@ -213,7 +224,8 @@ def run(
     if not keys:
         raise McspError(f"pretrain.model.modalities: nobody in the cohort has {' or '.join(options.model.modalities)}")
     subjects = Subjects(stores, table, uids, keys)
-    guard(folds, fold, subjects.uids, *allowed)  # all that is fitted below is fitted on these
+    learners = Subjects(stores, table, of_corpus(subjects.uids, table, options.corpus), keys)
+    guard(folds, fold, [*subjects.uids, *learners.uids], *allowed)  # all that is fitted below is fitted on these
     shapes = {"/".join(key): list(subjects.shapes[key]) for key in keys}
     sizes = options.model.model_dump(exclude={"modalities", "domains"})
     code, frozen = code_version("mcsp.training.pretrain"), read_record(splits)
@@ -222,7 +234,7 @@ def run(
         "fold": fold,
         "scope": options.scope,
         "splits": frozen,
-        "n_subjects": len(subjects),
+        "n_subjects": len(learners),
         "pretrain": options.model_dump(mode="json"),
         "code": code,
         **data_record(stores, table, uids, part(folds, fold, "val"), keys, frozen["sha256"]),
@@ -233,13 +245,13 @@ def run(
     start_at_components_of(model, subjects, options.seed)
     record = History()
     if options.epochs:
-        sampler = PairedSampler(subjects.has, options.batch_size, step_seed(options.seed, fold))
+        sampler = PairedSampler(learners.has, options.batch_size, step_seed(options.seed, fold))
         module = Pretraining(model, options, options.epochs * len(sampler), record)
         val = _validation(table, folds, fold, stores, keys, options)
         key = fingerprint(config, [options.epochs])
         writes = fit(
             module,
-            make_feed(subjects, sampler, options),
+            make_feed(learners, sampler, options),
             val,
             epochs=options.epochs,
             folder=out / "checkpoints",
@@ -254,4 +266,4 @@ def run(
     model.save_pretrained(out)
     rows = record.table() if record.rows else record.table().reindex(columns=list(COLUMNS))
     write_tsv(rows, history, describe_history(rows))
-    print(f"pre-trained on {len(subjects)} subjects ({options.scope}): {out}")
+    print(f"pre-trained on {len(learners)} subjects ({options.scope}): {out}")
