@@ -12,6 +12,7 @@ import time
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import pandas as pd
 import yaml
@@ -28,15 +29,18 @@ ROWS = {
     "datasets": "datasets",
     "jobs": "jobs of a first run",
     "dry_run_s": "planning it (snakemake -n), s",
+    "dry_run_cpu_s": "its CPU time, s",
     "dry_run_mb": "its peak memory, MB",
     "ingest_s": "ingesting one shard of the first dataset, s",
     "ingest_mb": "its peak memory, MB",
     "ingest_subjects": "its subjects",
     "rerun_s": "a run with nothing to do, s",
+    "rerun_cpu_s": "its CPU time, s",
     "one_more_jobs": "jobs after one subject more",
     "one_more_shards": "of these, jobs that work through a shard",
     "per_subject_jobs": "jobs of the same stages, one for each subject",
     "per_subject_s": "planning these, s",
+    "per_subject_cpu_s": "its CPU time, s",
     "per_subject_mb": "peak memory, MB",
 }
 N_CHANNELS, SECONDS, SFREQ = 8, 300, 250
@@ -101,8 +105,20 @@ def write_dataset(root: Path, modalities: list[str], subjects: range) -> None:
         file.writelines(lines)
 
 
-def _snakemake(folder: Path, snakefile: Path, *arguments: str) -> tuple[str, float, float]:
-    """(what Snakemake printed, wall time in s, peak memory in MB). Raises McspError when it fails."""
+class Cost(NamedTuple):
+    """Of one process: wall time in s, CPU time in s (which other processes of the machine hardly change), peak memory in MB."""
+
+    s: float
+    cpu_s: float
+    mb: float
+
+    def named(self, what: str) -> dict[str, float]:
+        """As `measure` gives it."""
+        return {f"{what}_{name}": value for name, value in self._asdict().items() if f"{what}_{name}" in ROWS}
+
+
+def _snakemake(folder: Path, snakefile: Path, *arguments: str) -> tuple[str, Cost]:
+    """(what Snakemake printed, what it cost). Raises McspError when it fails."""
     command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(snakefile)]
     if (folder / "scale.yaml").is_file():
         command += ["--configfile", "scale.yaml"]
@@ -116,7 +132,7 @@ def _snakemake(folder: Path, snakefile: Path, *arguments: str) -> tuple[str, flo
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise McspError(f"snakemake {' '.join(arguments)} failed: {' '.join(text.split())[-300:]}")
-    return text, seconds, usage.ru_maxrss / 1024
+    return text, Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def _jobs(text: str) -> int:
@@ -135,7 +151,7 @@ def _ingest(folder: Path, snakefile: Path, study: str, dataset: str) -> dict[str
 
 def _pretend(folder: Path, snakefile: Path) -> None:
     """Make Snakemake take the study for finished: empty files in the place of all outputs."""
-    text, _, _ = _snakemake(folder, snakefile, "--summary")
+    text, _ = _snakemake(folder, snakefile, "--summary")
     for line in text.splitlines():
         name = line.split("\t")[0]
         if name.startswith("results/"):
@@ -181,18 +197,20 @@ def measure(*, study: Path, snakefile: Path, n_subjects: int, rival: bool = True
             dataset["path"] = f"data/{name}"
             write_dataset(folder / dataset["path"], dataset.get("modalities", ["fmri", "eeg"]), range(size))
         (folder / "scale.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-        text, costs["dry_run_s"], costs["dry_run_mb"] = _snakemake(folder, snakefile, "-n", "--quiet", "host")
+        text, cost = _snakemake(folder, snakefile, "-n", "--quiet", "host")
+        costs |= cost.named("dry_run")
         costs["jobs"] = _jobs(text)
         costs |= _ingest(folder, snakefile, values["study"], names[0])
         _pretend(folder, snakefile)
-        text, costs["rerun_s"], _ = _snakemake(folder, snakefile, "--cores", "1")
+        text, cost = _snakemake(folder, snakefile, "--cores", "1")
+        costs |= cost.named("rerun")
         if "Nothing to be done" not in text:
             raise McspError(f"a second run is not idle: {' '.join(text.split())[:300]}")
         first = values["datasets"][names[0]]
         # into the shard that was ingested: of those that were only touched, Snakemake does not know who was in them
         new = next(i for i in count(sizes[0]) if shard_of(f"{i:05d}", first.get("n_shards", 4)) == 0)
         write_dataset(folder / first["path"], first.get("modalities", ["fmri", "eeg"]), range(new, new + 1))
-        text, _, _ = _snakemake(folder, snakefile, "-n", "--quiet", "host")
+        text, _ = _snakemake(folder, snakefile, "-n", "--quiet", "host")
         costs["one_more_jobs"] = _jobs(text)
         first_table = text.split("\ntotal")[0]  # Snakemake prints it twice
         costs["one_more_shards"] = sum(int(n) for n in SHARD_RULES.findall(first_table))
@@ -200,9 +218,8 @@ def measure(*, study: Path, snakefile: Path, n_subjects: int, rival: bool = True
             shutil.rmtree(folder / "results")
             (folder / "scale.yaml").unlink()
             (folder / "Snakefile").write_text(PER_SUBJECT, encoding="utf-8")
-            text, costs["per_subject_s"], costs["per_subject_mb"] = _snakemake(
-                folder, folder / "Snakefile", "-n", "--quiet", "host"
-            )
+            text, cost = _snakemake(folder, folder / "Snakefile", "-n", "--quiet", "host")
+            costs |= cost.named("per_subject")
             costs["per_subject_jobs"] = _jobs(text)
     return {key: round(float(costs[key]), 1) for key in ROWS if key in costs}
 

@@ -179,9 +179,23 @@ class Plan:
         return self.study.fmriprep.mem_mb if self.study.preprocess == "fmriprep" else 6000
 
     @property
-    def gpus(self) -> int:
-        """GPUs of a pre-training job."""
-        return self.study.pretrain.engine.gpus
+    def gpus(self) -> dict[str, int | str]:
+        """What a pre-training job asks for: the GPUs of one node; or nodes, GPUs of each and a task for each of these, in the
+        words of Snakemake's Slurm plugin, whose `gpu` counts those of all nodes and whose `mpi` leaves srun to the job.
+        """
+        engine = self.study.pretrain.engine
+        if engine.nodes == 1:
+            return {"gpu": engine.gpus}
+        tasks = {"tasks_per_node": engine.gpus} if engine.gpus > 1 else {"tasks": engine.nodes}  # the plugin takes no 1
+        return {"nodes": engine.nodes, "gres": f"gpu:{engine.gpus}", "mpi": "srun", "tasks_per_gpu": 0, **tasks}
+
+    def launcher(self, threads: int) -> str:
+        """What starts pre-training on several nodes: a process for each GPU, each of which sees its node's; '' on one node."""
+        engine = self.study.pretrain.engine
+        if engine.nodes == 1:
+            return ""
+        size = f"--nodes={engine.nodes} --ntasks-per-node={engine.gpus} --cpus-per-task={threads}"
+        return f"srun {size} --gres=gpu:{engine.gpus} --kill-on-bad-exit=1"
 
     def _is_preprocessed(self, name: str) -> bool:
         dataset = self.study.datasets[name]

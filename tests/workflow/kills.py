@@ -1,6 +1,7 @@
 """SIGKILL at random moments: a study that is killed again and again must end as one that nobody disturbed.
 
-By hand: `python -m tests.workflow.kills FOLDER --kills 50 --seed 0 [--study STUDY.yaml]`.
+By hand: `python -m tests.workflow.kills FOLDER --kills 50 --seed 0 [--study STUDY.yaml]`. Moments are drawn in CPU seconds, so that a
+busy machine does not keep jobs from ever ending.
 """
 
 from __future__ import annotations
@@ -66,6 +67,26 @@ def kill(run: psutil.Process, victim: str, rng: random.Random) -> str | None:
     return f"{victim} in {stage}" if chosen else None
 
 
+def used(run: psutil.Popen) -> float:
+    """CPU seconds of a run and all that it started."""
+    total = 0.0
+    with suppress(psutil.NoSuchProcess):
+        for process in [run, *run.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                total += sum(process.cpu_times()[:4])  # its own, and of its children that have ended
+    return total
+
+
+def wait_for_use(run: psutil.Popen, seconds: float) -> bool:
+    """Wait until a run has used that much more CPU time; False when it ends before."""
+    wanted = used(run) + seconds
+    while run.poll() is None:
+        if used(run) >= wanted:
+            return True
+        time.sleep(0.3)  # looking costs time too
+    return False
+
+
 def wait_for_work(run: psutil.Popen) -> None:
     """Wait until a job of Snakemake's runs, or it has ended."""
     while run.poll() is None:
@@ -84,7 +105,8 @@ class Study:
 
     def start(self) -> psutil.Popen:
         """Snakemake, as after a crash."""
-        self.checkout.snakemake("--unlock", study=f"config/studies/{self.name}.yaml")
+        if list((self.checkout.root / ".snakemake/locks").glob("*")):
+            self.checkout.snakemake("--unlock", study=f"config/studies/{self.name}.yaml")
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *self.targets, "--rerun-incomplete"]
         with open(self.checkout.root / "run.log", "ab") as log:
             return psutil.Popen(
@@ -102,8 +124,8 @@ class Study:
         assert 0 in codes, (self.checkout.root / "run.log").read_text()[-5000:]
 
     def disturb(self, kills: int, longest: float, rng: random.Random) -> Counter[str]:
-        """Kill `kills` times, each after a random time of at most `longest` s; count what was hit. A run that ends before is
-        begun anew, once its results were moved aside.
+        """Kill `kills` times, each after a random CPU time of at most `longest` s; count what was hit. Stops when the study is
+        done before.
         """
         hit: Counter[str] = Counter()
         run = None
@@ -114,14 +136,12 @@ class Study:
                 run = self.start()
             if rng.random() < 0.9:  # else also while Snakemake plans
                 wait_for_work(run)
-            try:
-                run.wait(rng.uniform(0, longest))
+            if not wait_for_use(run, rng.uniform(0, longest)):
                 continue
-            except psutil.TimeoutExpired:
-                pass
             victim = rng.choices(VICTIMS, weights=(4, 3, 1))[0]
             if what := kill(run, victim, rng):
                 hit[what] += 1
+                print(f"{what} ({hit.total()})", flush=True)
                 run.wait() if victim != "job" else time.sleep(0.1)
         if run is not None and run.poll() is None:
             run.wait()
@@ -163,8 +183,8 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=25, help="seconds until the next kill, at most")
-    parser.add_argument("--study", type=Path, default=PROJECT / "tests/workflow/cluster.yaml")
+    parser.add_argument("--longest", type=float, default=15, help="CPU seconds until the next kill, at most")
+    parser.add_argument("--study", type=Path, default=PROJECT / "tests/workflow/kills.yaml")
     given = parser.parse_args()
     os.nice(5)
     started = time.monotonic()

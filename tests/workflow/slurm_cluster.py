@@ -98,6 +98,7 @@ class Cluster:
         self.root = root
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
         self.env["MCSP_TEST_CLUSTER"] = str(root)  # jobs inherit it
+        self.env["MASTER_ADDR"] = "127.0.0.1"  # the nodes' names, which ranks would meet under, mean nothing here
         self.conf = root / "slurm.conf"
         self._daemons: dict[str, subprocess.Popen] = {}
 

@@ -15,14 +15,18 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import yaml
 
 from mcsp.evaluation import splits as folds
-from mcsp.options.training import SplitOptions
-from mcsp.store import Store, read_table
+from mcsp.model.augment import Augmentation
+from mcsp.options.training import PretrainOptions, SplitOptions
+from mcsp.store import Store, read_table, read_tsv
+from mcsp.training import pretrain
 from tests.conftest import write_stored_study
+from tests.training.conftest import SMALL
 from tests.workflow.conftest import PROJECT, Checkout
 from tests.workflow.slurm_cluster import Cluster, NoSlurm, install
 from tests.workflow.test_stopped_training import TARGET, study
@@ -56,6 +60,18 @@ def clone(root: Path) -> Checkout:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, root / name, follow_symlinks=False)
     return Checkout(root)
+
+
+def before_training(root: Path, study: dict) -> Checkout:
+    """A clone in which the stores, the cohort and the folds of a study named `stop` lie ready."""
+    checkout = clone(root)
+    results = checkout.root / "results/stop"
+    stored = write_stored_study(results)
+    (results / "cohort").mkdir()
+    stored.cohort.rename(results / "cohort/subjects.parquet")
+    folds.run(cohort=results / "cohort/subjects.parquet", options=SplitOptions(n_folds=3), out=results / "splits/splits.tsv")
+    (checkout.root / "config/studies/stop.yaml").write_text(json.dumps(study))
+    return checkout
 
 
 def start(checkout: Checkout, cluster: Cluster, configfile: str, *arguments: str) -> subprocess.Popen:
@@ -92,15 +108,10 @@ def cut(cluster, tmp_path_factory):
     """(checkout, Snakemake) of a pre-training that hangs until Slurm's time limit, one minute in its first attempt; it does so
     beside the other tests.
     """
-    checkout = clone(tmp_path_factory.mktemp("cut"))
-    results = checkout.root / "results/stop"
-    stored = write_stored_study(results)
-    (results / "cohort").mkdir()
-    stored.cohort.rename(results / "cohort/subjects.parquet")
-    folds.run(cohort=results / "cohort/subjects.parquet", options=SplitOptions(n_folds=3), out=results / "splits/splits.tsv")
     long = study(checkpoint_minutes=60)  # only SIGTERM makes it save its state
     long["pretrain"]["epochs"] = 40
-    (checkout.root / "config/studies/stop.yaml").write_text(json.dumps(long))
+    checkout = before_training(tmp_path_factory.mktemp("cut"), long)
+    results = checkout.root / "results/stop"
     log = results / "logs/pretrain/fold-0.log"
     run = start(
         checkout, cluster, "config/studies/stop.yaml", TARGET, "--allowed-rules", "pretrain_fold", "--set-resources",
@@ -163,7 +174,7 @@ def test_gpu_rules_and_no_others_ran_on_the_gpu_node(cluster, disturbed):
     for job in cluster.jobs():
         on_gpu = job["rule"] in GPU_RULES
         assert job["Partition"] == ("gpu" if on_gpu else "cpu"), job
-        assert ("gres:gpu:1" in job.get("TresPerJob", "")) == on_gpu, job
+        assert ("gres:gpu:1" in job.get("TresPerJob", "") + job.get("TresPerNode", "")) == on_gpu, job
         assert job["NodeList"].startswith((job["Partition"], "(null)")), job
     ran = {job["rule"] for job in cluster.jobs() if job["JobState"] == "COMPLETED"}
     assert ran >= {*GPU_RULES, "atlas", "simulate_dataset", "fmri_shard", "eeg_shard", "evaluate_task", "statistics_task"}
@@ -202,6 +213,31 @@ def test_training_that_its_time_limit_cuts_goes_on_where_it_was(cluster, cut):
     assert "epoch 39:" in log
     assert "epoch 0:" not in log
     assert not (checkout.root / "results/stop/pretrain/fold-0/checkpoints").exists()
+
+
+def test_two_nodes_train_as_one_process_does(cluster, tmp_path):
+    """A process on each GPU node, started by the rule's srun. Without dropout and views, which ranks draw for themselves, the
+    losses are those of one process.
+    """
+    two = study(nodes=2)
+    still = {"model": {**SMALL, "dropout": 0.0}, "augment": dict.fromkeys(Augmentation.__dataclass_fields__, 0.0)}
+    two["pretrain"] |= {"epochs": 2, **still}
+    checkout = before_training(tmp_path / "two", two)
+    run = start(checkout, cluster, "config/studies/stop.yaml", TARGET, "--allowed-rules", "pretrain_fold")
+    text, _ = run.communicate(timeout=600)
+    assert run.returncode == 0, text[-4000:]
+    (job,) = [job for job in cluster.jobs() if job["WorkDir"] == str(checkout.root)]
+    assert (job["NodeList"], job["NumNodes"], job["TresPerNode"]) == ("gpu[1-2]", "2", "gres:gpu:1")
+    results = checkout.root / "results/stop"
+    assert "MEMBER: 2/2" in (results / "logs/pretrain/fold-0.log").read_text()
+    pretrain.run(
+        stores=results / "store", cohort=results / "cohort/subjects.parquet", splits=results / "splits/splits.tsv", fold=0,
+        options=PretrainOptions(**{**two["pretrain"], "engine": {}}), out=tmp_path / "one",
+        history=tmp_path / "one/history.tsv", threads=1,
+    )  # fmt: skip
+    both, one = (read_tsv(folder / "history.tsv") for folder in (results / "pretrain/fold-0", tmp_path / "one"))
+    assert list(both["split"]) == list(one["split"]) == ["train", "val"] * 2
+    np.testing.assert_allclose(both["total"], one["total"], rtol=2e-3)
 
 
 def test_the_profile_names_rules_that_there_are():

@@ -73,5 +73,14 @@ def test_a_dead_job_leaves_its_checkpoint_and_the_next_goes_on(checkout):
 
 
 def test_a_job_asks_for_as_many_gpus_as_it_uses():
-    assert Plan(parse_study(study())).gpus == 1
-    assert Plan(parse_study(study(gpus=4))).gpus == 4
+    assert Plan(parse_study(study())).gpus == {"gpu": 1}
+    assert Plan(parse_study(study(gpus=4))).gpus == {"gpu": 4}
+
+
+def test_several_nodes_are_asked_for_and_started_on():
+    """`gpu` would count those of all nodes, and `tasks` means tasks per GPU where there is one."""
+    plan = Plan(parse_study(study(gpus=4, nodes=2)))
+    assert plan.gpus == {"nodes": 2, "gres": "gpu:4", "mpi": "srun", "tasks_per_gpu": 0, "tasks_per_node": 4}
+    assert "--nodes=2 --ntasks-per-node=4 --cpus-per-task=3 --gres=gpu:4" in plan.launcher(3)
+    assert Plan(parse_study(study(gpus=1, nodes=2))).gpus["tasks"] == 2
+    assert Plan(parse_study(study(gpus=4))).launcher(3) == ""

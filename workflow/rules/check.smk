@@ -18,7 +18,7 @@ rule check:
     params:
         code=PLAN.code("check"),
         study=lambda wildcards: PLAN.check_options(),
-        listing=[PLAN.listing(name, shard) for name, shard in PLAN.shards],
+        listing=lambda wildcards: [PLAN.listing(name, shard) for name, shard in PLAN.shards],
     message:
         "Checking headers, sidecars and pairing of every input"
     shell:

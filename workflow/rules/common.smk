@@ -2,15 +2,17 @@
 
 # Rules call the checkout's own package, by its directory: no environment needs it installed. Without --sdm conda,
 # the Python that runs Snakemake runs the stages too. Each worker keeps to one core's numerical threads. SIGTERM, as Slurm
-# sends it at the time limit, is for the stage, which may save its work: the shell waits for it.
+# sends it at the time limit, is for the stage, which may save its work: the shell waits for it. LAUNCHER: words before it.
 PYTHON = "python" if workflow.deployment_settings.deployment_method else sys.executable
 MCSP = shlex.join([PYTHON, str(BASE / "src/mcsp")]).replace("{", "{{").replace("}", "}}")
 shell.prefix(
     "set -euo pipefail; trap : TERM; "
     "export MPLBACKEND=Agg MNE_DONTWRITE_HOME=true OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1; "
-    f'mcsp() {{{{ {MCSP} "$@"; }}}}; '
+    f'mcsp() {{{{ ${{{{LAUNCHER:-}}}} {MCSP} "$@"; }}}}; '
 )
 
+
+STORES = [str(path) for path in PLAN.stores()]
 
 # Options with text of the user's in them (paths, patterns, titles) go into params through a function: Snakemake would
 # take a pair of braces in a plain string for a wildcard.
@@ -19,6 +21,16 @@ shell.prefix(
 def grow(amount):
     """A resource that doubles, triples, ... with each attempt."""
     return lambda wildcards, attempt: amount * attempt
+
+
+def launcher(wildcards, threads):
+    """What starts pre-training on several nodes; '' on one."""
+    return PLAN.launcher(threads)
+
+
+def all_stores(wildcards):
+    """Stores of all shards. As a function: of a plain list, Snakemake hashes the whole once for each of its files and each job."""
+    return STORES
 
 
 def above(name, levels):

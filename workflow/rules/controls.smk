@@ -35,7 +35,7 @@ rule control_labels:
 
 use rule finetune_fold as control_finetune_fold with:
     input:
-        stores=PLAN.stores(),
+        stores=all_stores,
         cohort=R / "controls/{control}/{task}/cohort_fold-{fold}.parquet",
         splits=rules.splits.output,
         weights=rules.pretrain_fold.output.weights,
@@ -64,7 +64,7 @@ use rule finetune_fold as control_finetune_fold with:
 rule control_predict:
     """Test subjects by the classifiers and rivals that learnt a control's labels."""
     input:
-        stores=PLAN.stores(),
+        stores=all_stores,
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
         labels=rules.control_labels.output,

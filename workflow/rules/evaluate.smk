@@ -1,7 +1,7 @@
 rule rival_task:
     """One rival on the same folds."""
     input:
-        stores=PLAN.stores(),
+        stores=all_stores,
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
         counts=rules.task_counts.output,
@@ -33,7 +33,7 @@ rule rival_task:
 rule evaluate_task:
     """Open the test subjects once: frozen classifiers and rivals on the same folds."""
     input:
-        stores=PLAN.stores(),
+        stores=all_stores,
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
         rivals=lambda wildcards: PLAN.rivals(wildcards.task),
@@ -130,7 +130,7 @@ rule statistics_task:
 rule evaluate_other:
     """Open the test subjects once for a task with several classes or a number, a sanity check."""
     input:
-        stores=PLAN.stores(),
+        stores=all_stores,
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
         models=lambda wildcards: [model / "model.safetensors" for model in PLAN.finetuned(wildcards.task)],

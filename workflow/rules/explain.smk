@@ -1,7 +1,7 @@
 rule explain_task:
     """Attributions of the frozen classifiers, group maps, and the verdict on each method."""
     input:
-        stores=PLAN.stores(),
+        stores=all_stores,
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
         models=lambda wildcards: [model / "model.safetensors" for model in PLAN.finetuned(wildcards.task)],

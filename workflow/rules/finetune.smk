@@ -1,7 +1,7 @@
 rule finetune_fold:
     """Fine-tune one fold's encoders for a task; validation subjects choose the epoch."""
     input:
-        stores=PLAN.stores(),
+        stores=all_stores,
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
         weights=rules.pretrain_fold.output.weights,

@@ -1,7 +1,7 @@
 rule predict:
     """Target: a trained model (predict.model) applied to this study's subjects: predictions, embeddings, warnings."""
     input:
-        stores=PLAN.stores(),
+        stores=all_stores,
         cohort=rules.cohort.output.cohort,
         models=lambda wildcards: [
             folder / name for folder in PLAN.applied() for name in ("config.json", "model.safetensors")

@@ -1,7 +1,7 @@
 rule pretrain_fold:
     """Self-supervised pre-training of one fold: its test subjects are never seen (unless scope is transductive)."""
     input:
-        stores=PLAN.stores(),
+        stores=all_stores,
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
     output:
@@ -18,17 +18,18 @@ rule pretrain_fold:
     resources:
         mem_mb=grow(8000),
         runtime=grow(720),
-        gpu=PLAN.gpus,
+        **PLAN.gpus,
     params:
         stores=above("stores", 4),
         code=PLAN.code("pretrain"),
         options=PLAN.options("pretrain"),
+        launcher=launcher,
         about=lambda wildcards: PLAN.about,
         out=lambda wildcards: PLAN.pretrained(wildcards.fold),
     message:
         "Pre-training, fold {wildcards.fold}"
     shell:
-        "mcsp pretrain --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} --fold {wildcards.fold} "
+        "LAUNCHER={params.launcher:q} mcsp pretrain --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} --fold {wildcards.fold} "
         "--options {params.options:q} --about {params.about:q} --out {params.out:q} --history {output.history:q} "
         "--threads {threads} > {log:q} 2>&1"
 
@@ -36,7 +37,7 @@ rule pretrain_fold:
 rule pretrain:
     """Target: the pre-trained encoders of all folds, and their embeddings of test subjects."""
     input:
-        stores=PLAN.stores(),
+        stores=all_stores,
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
         models=[PLAN.pretrained(fold) / "model.safetensors" for fold in PLAN.folds],

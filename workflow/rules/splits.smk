@@ -31,7 +31,7 @@ rule cohort:
         ingest=PLAN.ingested("status.tsv"),
         status=PLAN.statuses(),
         runs=PLAN.runs(),
-        stores=PLAN.stores(),
+        stores=all_stores,
         duplicates=rules.duplicates.output,
         early=rules.ingest.output,
     output:

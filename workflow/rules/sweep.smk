@@ -83,6 +83,7 @@ use rule pretrain_fold as sweep_pretrain_fold with:
         stores=above("stores", 4),
         code=PLAN.code("pretrain"),
         options=lambda wildcards: PLAN.variant(wildcards.variant).options("pretrain"),
+        launcher=launcher,
         about=lambda wildcards: PLAN.about,
         out=subpath(output.weights, parent=True),
     message:
