@@ -31,9 +31,9 @@ def _groups(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(f"{names[key]}, n = {own['n'].max()}", own) for key, own in parts]
 
 
-def run(*, table: Path, out: Path, options: FigureOptions) -> None:
+def run(*, controls: Path, out: Path, options: FigureOptions) -> None:
     """A line per control, task and method, with chance as a line."""
-    rows = read_tsv(table)
+    rows = read_tsv(controls)
     groups = _groups(rows)
     figure, axes = new_figure(options, 0.1 + 0.022 * (len(rows) + 1.5 * len(groups)))
     axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1)

@@ -45,9 +45,9 @@ def _panel(axes: Axes, rows: pd.DataFrame, order: list[tuple[str, str]]) -> None
     axes.set_xlabel("AUROC (interval over subjects)")
 
 
-def run(*, table: Path, out: Path, options: FigureOptions) -> None:
+def run(*, variants: Path, out: Path, options: FigureOptions) -> None:
     """AUROC of the whole model and of every variant, a panel per task."""
-    rows = read_tsv(table)
+    rows = read_tsv(variants)
     tasks = list(dict.fromkeys(rows["task"]))
     order = list(dict.fromkeys(zip(rows["kind"], rows["variant"].astype(str))))
     figure, axes = new_figure(options, 0.16 + 0.026 * len(order), ncols=len(tasks), sharey=True, squeeze=False)
