@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from mcsp.evaluation.calibration import calibration_tables
 from mcsp.evaluation.comparisons import pooled
 from mcsp.evaluation.uncertainty import selective_table, uncertainties
-from mcsp.options.results import EvaluateOptions
-from mcsp.store import read_table, write_table, write_tsv
+from mcsp.figures.catalogue import ALL, module_of
+from mcsp.options.results import EvaluateOptions, FigureOptions
+from mcsp.store import StoreWriter, read_table, write_json, write_table, write_tsv
 
 DOMAINS = ("spatial", "temporal", "spectral")
 CH_NAMES = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "Fz", "Cz", "Pz"]
@@ -44,16 +49,20 @@ def metrics(folder, task):
     return tsv(pd.DataFrame(rows, columns=columns), folder / f"{task}.tsv")
 
 
-def cohort(folder, n=40, seed=0):
+def cohort(folder, n=40, seed=0, n_sites=11, labels=("ASD", "ADHD;ASD", "control", ""), site="site"):
+    """The first half in one dataset, the rest in another; one site has no women, age and motion are not known of all."""
     rng = np.random.default_rng(seed)
     table = pd.DataFrame(
         {
             "uid": [f"d/sub-{i}" for i in range(n)],
             "dataset": ["d"] * (n // 2) + ["e"] * (n - n // 2),
-            "site": [f"site{i % 11}" for i in range(n)],
-            "labels": rng.choice(["ASD", "ADHD;ASD", "control", ""], n),
+            "site": [f"{site}{i % n_sites}" for i in range(n)],
+            "labels": rng.choice(list(labels), n),
             "has_fmri": True,
             "has_eeg": rng.random(n) < 0.5,
+            "age": np.where(np.arange(n) % 9 == 8, np.nan, rng.uniform(8, 60, n).round(1)),
+            "sex": np.where(np.arange(n) % n_sites == 0, "M", rng.choice(["F", "M"], n)),
+            "mean_fd": np.where(np.arange(n) % 7 == 6, np.nan, rng.uniform(0.05, 0.5, n)),
         }
     )
     write_table(table, folder / "subjects.parquet")
@@ -79,20 +88,67 @@ def embeddings(folder, n=20, modalities=("fmri", "eeg"), seed=0):
     return folder / "embeddings.parquet"
 
 
+def config(folder, modalities=("fmri", "eeg"), n=12, trained=True):
+    """Configuration of a pre-trained model and of a classifier."""
+    every = {
+        "fmri": {"spatial": [n, n], "temporal": [n, 48], "spectral": [n, 25]},
+        "eeg": {"spatial": [4, 13, 13], "temporal": [10, 13, 40], "spectral": [10, 13, 21]},
+    }
+    shapes = {f"{modality}/{domain}": every[modality][domain] for modality in modalities for domain in DOMAINS}
+    sizes = {"width": 16, "depth": 1, "heads": 2, "dim": 8, "patch": 12, "segment_features": 3, "density": 0.2, "dropout": 0.1}
+    losses = dict.fromkeys(("id", "cd", "im", "cm", "cf", "kd"), 1.0 if trained else 0.0)
+    values = {
+        "architecture": {**sizes, "shapes": shapes},
+        "fold": 0,
+        "n_subjects": 30,
+        "pretrain": {"loss": losses, "epochs": 5 if trained else 0},
+        "data": {"eeg": {"sfreq": 50.0}},
+        "head": {"hidden": 5, "dropout": 0.3},
+    }
+    write_json(folder / "config.json", values)
+    return folder / "config.json"
+
+
+def counts(folder, tasks=("asd", "mdd")):
+    """Cases and controls of tasks by dataset."""
+    paths = []
+    for task in tasks:
+        rows = pd.DataFrame([("d", 5, 6, 1, "case"), ("e", 4, 6, 0, "case")])
+        rows.columns = ["dataset", "n_case", "n_control", "n_comorbid", "comorbid"]
+        paths.append(tsv(rows, folder / f"task-{task}.tsv"))
+    return paths
+
+
+def spectra(folder, n=60, seed=0, ch_names=CH_NAMES):
+    """One store of EEG amplitudes: cases (odd numbers, as in `predictions`) have twice the alpha at O1 and O2."""
+    rng = np.random.default_rng(seed)
+    freqs = np.arange(0, 26.0, 1.25)
+    meta = {"units": "relative", "axes": ["segment", "channel", "frequency"], "ch_names": list(ch_names), "freqs": freqs.tolist()}
+    path = folder / "spectral.arrow"
+    with StoreWriter(path, (3, len(ch_names), len(freqs)), meta) as store:
+        for i in range(n):
+            values = rng.gamma(20, 0.05, (3, len(ch_names), len(freqs))) / (1 + freqs / 10)
+            if i % 2:
+                values[:, -5:-3][..., (freqs >= 8) & (freqs < 13)] *= 2
+            store.add(f"d/sub-{i}", values, 3)
+    return [path]
+
+
 def history(folder, epochs=5):
     rows = [(e, split, 1e-3, 3.0 / (e + 1), 2.0, 5.0) for e in range(epochs) for split in ("train", "val")]
     return tsv(pd.DataFrame(rows, columns=["epoch", "split", "lr", "id_fmri", "cd_fmri", "total"]), folder / "history.tsv")
 
 
-def atlas(folder, n=12, known=True):
+def atlas(folder, n=12, known=True, networks=("default", "occipital", "control"), name="roi"):
     rng = np.random.default_rng(0)
-    table = pd.DataFrame({"index": range(1, n + 1), "name": [f"roi{i}" for i in range(n)], "network": "net"})
+    table = pd.DataFrame({"index": range(1, n + 1), "name": [f"{name}{i}" for i in range(n)]})
+    table["network"] = [networks[i % len(networks)] for i in range(n)]
     for axis in "xyz":
         table[axis] = np.round(rng.uniform(-50, 50, n), 1) if known else np.nan
     return tsv(table, folder / "atlas.tsv")
 
 
-def maps(folder, modalities=("fmri", "eeg"), n=12, seed=0):
+def maps(folder, modalities=("fmri", "eeg"), n=12, seed=0, name="roi"):
     rng = np.random.default_rng(seed)
     rows = []
 
@@ -103,13 +159,13 @@ def maps(folder, modalities=("fmri", "eeg"), n=12, seed=0):
     for method in ("integrated_gradients", "smoothgrad"):
         for domain in DOMAINS:
             if "fmri" in modalities:
-                add(method, "fmri", domain, "roi", [f"roi{i}" for i in range(n)])
+                add(method, "fmri", domain, "roi", [f"{name}{i}" for i in range(n)])
             if "eeg" in modalities:
                 add(method, "eeg", domain, "channel", CH_NAMES)
                 if domain != "temporal":
                     add(method, "eeg", domain, "channel_band", [f"{b}/{c}" for b in ("alpha", "beta") for c in CH_NAMES])
         if "fmri" in modalities:
-            add(method, "fmri", "spatial", "edge", [f"roi{i}|roi{j}" for i in range(n) for j in range(i)])
+            add(method, "fmri", "spatial", "edge", [f"{name}{i}|{name}{j}" for i in range(n) for j in range(i)])
     columns = ["method", "modality", "domain", "kind", "name", "mean", "low", "high", "stability", "n"]
     return tsv(pd.DataFrame(rows, columns=columns), folder / "maps.tsv")
 
@@ -179,3 +235,62 @@ def controls(folder):
     ]
     columns = ["control", "task", "method", "n", "n_runs", "auroc", "low", "high", "verdict"]
     return tsv(pd.DataFrame(rows, columns=columns), folder / "controls.tsv")
+
+
+def all_verdicts(folder, tasks=("asd", "mdd"), methods=("integrated_gradients", "smoothgrad")):
+    """Verdicts of tasks, each in a folder of its name: half of them passed, one is below chance."""
+    paths = []
+    for task in tasks:
+        rows = [
+            (method, modality, domain, "roi" if modality == "fmri" else "channel_band", score, 0.02 + 0.1 * (i % 4), 0.01, 0.5, 0.1,
+             0.1, 30, "pass" if i % 2 else "fail")
+            for method in methods
+            for modality in ("fmri", "eeg")
+            for i, domain in enumerate(DOMAINS)
+            for score in ("relevance mass", "relevance rank")
+        ]  # fmt: skip
+        columns = ["method", "modality", "domain", "unit", "score", "value", "low", "high", "chance", "reset", "n", "verdict"]
+        (folder / task).mkdir(exist_ok=True)
+        paths.append(tsv(pd.DataFrame(rows, columns=columns), folder / task / "verdicts.tsv"))
+    return paths
+
+
+def files(folder):
+    """All that figures are drawn from, by the names that `Plan.figure_files` gives them."""
+    model = config(folder)
+    return {
+        "cohort": cohort(folder),
+        "exclusions": exclusions(folder),
+        "counts": counts(folder),
+        "model": model,
+        "classifier": [model],
+        "histories": [history(folder), history(folder)],
+        "embeddings": embeddings(folder),
+        "metrics": [metrics(folder, task) for task in ("asd", "mdd")],
+        "predictions": predictions(folder),
+        **calibration(folder),
+        **selective(folder),
+        "maps": maps(folder),
+        "verdicts": verdicts(folder),
+        "atlas": atlas(folder),
+        "spectra": spectra(folder),
+        "all_verdicts": all_verdicts(folder),
+        "variants": sweep(folder),
+        "controls": controls(folder),
+    }
+
+
+def draw(kind, given, out, options):
+    """One figure of made-up files."""
+    import_module(module_of(kind)).run(
+        **{name: given[name] for name in ALL[kind].files},
+        **({"task_name": "asd"} if ALL[kind].per_task else {}),
+        out=out,
+        options=options,
+    )
+
+
+if __name__ == "__main__":  # a folder with made-up files, and one for the figures: as another process draws them
+    made = files(Path(sys.argv[1]))
+    for name in ALL:
+        draw(name, made, Path(sys.argv[2]) / name, FigureOptions(dpi=60, note="SIMULATED DATA: made up"))

@@ -103,8 +103,8 @@ def run(*, cohort: Path, out: Path, options: FigureOptions) -> None:
     axes.set_xlim(-2, options.width_mm - 2)
     axes.set_ylim(y - 2, 1)
     caption = (
-        f"Characteristics of {rows.iloc[0]['n']} subjects by group. Numbers: mean ± standard deviation [lowest, highest] of those of "
-        "whom it is known; shares are of those, too. p: Kruskal-Wallis test (numbers) or chi-squared test (shares) between groups "
-        "with a label, not corrected: it warns of what a classifier could read instead of the disorder."
+        f"Characteristics of {rows.iloc[0]['n']} subjects by group. Numbers: mean ± standard deviation [lowest, highest] of "
+        "those of whom it is known; shares are of those, too. p: Kruskal-Wallis test (numbers) or chi-squared test (shares) "
+        "between groups with a label, not corrected: it warns of what a classifier could read instead of the disorder."
     )
     save(figure, out, rows.assign(value=rows["value"].str.replace("\n", " ")), COLUMNS, caption, options)

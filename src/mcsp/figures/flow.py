@@ -77,7 +77,11 @@ def boxes(people: pd.DataFrame, exclusions: pd.DataFrame, counts: dict[str, pd.D
         rows += [(STAY, "all", stay["uid"].nunique()), *((STAY, *pair) for pair in _counted(why))]
     for task, own in counts.items():
         case, control = int(own["n_case"].sum()), int(own["n_control"].sum())
-        rows += [(f"Task {task}", "all", case + control), (f"Task {task}", "cases", case), (f"Task {task}", "controls", control)]
+        rows += [
+            (f"Task {task}", "all", case + control),
+            (f"Task {task}", "cases", case),
+            (f"Task {task}", "controls", control),
+        ]
         rows.append((f"Task {task}", "not of this task", len(people) - case - control))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -157,9 +161,9 @@ def run(*, cohort: Path, exclusions: Path, counts: Sequence[Path], out: Path, op
     axes.set_ylim(bottom - 1, 1)
     found, lost = rows.iloc[0]["n"], rows.iloc[0]["n"] - len(people)
     caption = (
-        f"Flow of subjects: {found} found in {rows['box'].eq('Found').sum() - 1} dataset(s), {lost} left out, {len(people)} in the "
-        "cohort. A subject with two modalities is left out when it has lost both, and counts once, at the last step that took "
-        "something from it. Tasks share controls, so their numbers do not add up "
-        "to the cohort; those of one task and those not of it do."
+        f"Flow of subjects: {found} found in {rows['box'].eq('Found').sum() - 1} dataset(s), {lost} left out, {len(people)} "
+        "in the cohort. A subject with two modalities is left out when it has lost both, and counts once, at the last step "
+        "that took something from it. Tasks share controls, so their numbers do not add up to the cohort; those of one task "
+        "and those not of it do."
     )
     save(figure, out, rows, COLUMNS, caption, options)

@@ -17,8 +17,8 @@ def short_reason(text: str) -> str:
 
 
 def groups(people: pd.DataFrame, most: int = MOST_GROUPS) -> pd.Series:
-    """Each subject's labels as one group ('ADHD + ASD'), controls first, then by size; beyond `most` groups the rest is 'other'.
-    A categorical: its categories are in the order of display.
+    """Each subject's labels as one group ('ADHD + ASD'), a categorical in the order of display: controls, then by size; beyond
+    `most` groups the rest is 'other'.
     """
     labels = people["labels"].fillna("").replace("", NONE).str.replace(";", " + ")
     sizes = labels.value_counts().sort_index().sort_values(ascending=False, kind="stable")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from mcsp.figures.style import GREY, OURS, PALETTE, new_figure, nothing, save
+from mcsp.figures.style import GREY, OURS, new_figure, nothing, save
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_table
 
@@ -78,7 +78,9 @@ def _panel(axes: Axes, rows: pd.DataFrame, title: str) -> None:
         if len(own):
             axes.fill_between(own["k"], own["low"], own["high"], color=colour, alpha=0.18, linewidth=0)
             axes.plot(own["k"], own["recall"], line, color=colour, label=label)
-            axes.plot(own["k"], own["chance"], ":", color="black", linewidth=0.9, label="chance" if stage == "pretrained" else None)
+            axes.plot(
+                own["k"], own["chance"], ":", color="black", linewidth=0.9, label="chance" if stage == "pretrained" else None
+            )
     p = rows.loc[rows["stage"] == "pretrained", "p"]
     axes.set_title(title + (f"\np = {p.iloc[0]:.3f}" if len(p) else ""), loc="left", fontsize=8)
     axes.set_ylim(0, 1)
@@ -108,10 +110,10 @@ def run(*, embeddings: Path, out: Path, options: FigureOptions) -> None:
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncol=3)
     sizes = table.loc[table["modality"] == "eeg"].groupby("fold")["uid"].nunique()
     caption = (
-        f"Recall at k of {rows['n'].max()} test subjects with both modalities, each searched among those of its fold ({len(sizes)} "
-        "folds) by the cosine similarity of embeddings, fMRI asking for EEG and EEG for fMRI; the mean of both. Bands: 95 % bootstrap "
-        f"intervals over subjects. p: permutation test of the mean reciprocal rank after pre-training ({N_DRAWS} shuffles of partners "
-        "within folds, one-sided, not corrected for the panels)."
+        f"Recall at k of {rows['n'].max()} test subjects with both modalities, each searched among those of its fold "
+        f"({len(sizes)} folds) by the cosine similarity of embeddings, fMRI asking for EEG and EEG for fMRI; the mean of "
+        "both. Bands: 95 % bootstrap intervals over subjects. p: permutation test of the mean reciprocal rank after "
+        f"pre-training ({N_DRAWS} shuffles of partners within folds, one-sided, not corrected for the panels)."
     )
     save(figure, out, rows, COLUMNS, caption, options)
     return None

@@ -97,7 +97,8 @@ def run(*, cohort: Path, out: Path, options: FigureOptions) -> None:
     known = {what: int(rows.loc[rows["what"] == what, "n"].sum()) for what in VALUES}
     caption = (
         f"{len(people)} subjects of {len(places)} site(s): number by group and by sex, age (known of {known['age']}) and mean "
-        f"framewise displacement (FD) of the runs used (known of {known['mean_fd']}). Thin lines: range; thick lines: quartiles; marks: "
-        "median of a site's group. No test is made here: tests between groups are in the table of characteristics."
+        f"framewise displacement (FD) of the runs used (known of {known['mean_fd']}). Thin lines: range; thick lines: "
+        "quartiles; marks: median of a site's group. No test is made here: tests between groups are in the table of "
+        "characteristics."
     )
     save(figure, out, rows, COLUMNS, caption, options)

@@ -24,7 +24,11 @@ GREY = "#777777"
 OURS = "C5"
 FULL_MM = 180.0  # a page's width: heights are shares of it, so that a narrower figure keeps its lines' height
 MM = 1 / 25.4  # inches
-FORMATS = {".svg": {"Date": None, "Creator": "mcsp"}, ".pdf": {"CreationDate": None, "Creator": "mcsp"}, ".png": {"Software": None}}
+FORMATS = {
+    ".svg": {"Date": None, "Creator": "mcsp"},
+    ".pdf": {"CreationDate": None, "Creator": "mcsp"},
+    ".png": {"Software": None},
+}
 
 STYLE = {
     "figure.constrained_layout.use": True,
