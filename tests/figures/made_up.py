@@ -19,6 +19,11 @@ from mcsp.store import StoreWriter, read_table, write_json, write_table, write_t
 DOMAINS = ("spatial", "temporal", "spectral")
 CH_NAMES = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "Fz", "Cz", "Pz"]
 METHODS = ("mcsp", "linear FC", "phenotype")
+RIVALS = ("linear FC + band power, ComBat", "SVM", "tangent", "tangent SVM", "random forest", "gradient boosting", "MI, binned",
+          "MI, kernel densities", "MLP", "attention on connectivity", "EEGNet", "ShallowFBCSPNet", "EEG Conformer",
+          "linear band power")  # fmt: skip
+MANY = (*METHODS, *RIVALS[:13])
+LONG = "Left hemisphere superior temporal sulcus, posterior part of the parcel, "
 
 
 def tsv(table: pd.DataFrame, path):
@@ -26,12 +31,12 @@ def tsv(table: pd.DataFrame, path):
     return path
 
 
-def predictions(folder, seed=0, n=60):
-    """Probabilities of three methods, MCSP's the best, two seeds of it."""
+def predictions(folder, seed=0, n=60, methods=METHODS):
+    """Probabilities of methods, MCSP's the best, two seeds of it."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 2
     rows = []
-    for method, strength in zip(METHODS, (2.0, 1.0, 0.2)):
+    for method, strength in zip(methods, (2.0, 1.0, *[0.2] * 20)):
         for number in range(2 if method == "mcsp" else 1):
             p = 1 / (1 + np.exp(-(strength * (y - 0.5) + rng.normal(size=n))))
             rows += [(method, i % 3, number, f"d/sub-{i}", int(y[i]), p[i]) for i in range(n)]
@@ -40,9 +45,10 @@ def predictions(folder, seed=0, n=60):
     return folder / "predictions.parquet"
 
 
-def metrics(folder, task):
+def metrics(folder, task, methods=METHODS):
     rows = []
-    for i, method in enumerate(METHODS):
+    for i, method in enumerate(methods):
+        i %= 7
         for metric in ("auroc", "balanced_accuracy", "brier"):
             rows.append((task, method, "kfold", 60, 30, metric, 0.8 - 0.1 * i, 0.7 - 0.1 * i, 0.9 - 0.1 * i))
     columns = ["task", "method", "protocol", "n", "n_case", "metric", "value", "low", "high"]
@@ -123,7 +129,12 @@ def spectra(folder, n=60, seed=0, ch_names=CH_NAMES):
     """One store of EEG amplitudes: cases (odd numbers, as in `predictions`) have twice the alpha at O1 and O2."""
     rng = np.random.default_rng(seed)
     freqs = np.arange(0, 26.0, 1.25)
-    meta = {"units": "relative", "axes": ["segment", "channel", "frequency"], "ch_names": list(ch_names), "freqs": freqs.tolist()}
+    meta = {
+        "units": "relative",
+        "axes": ["segment", "channel", "frequency"],
+        "ch_names": list(ch_names),
+        "freqs": freqs.tolist(),
+    }
     path = folder / "spectral.arrow"
     with StoreWriter(path, (3, len(ch_names), len(freqs)), meta) as store:
         for i in range(n):
@@ -176,8 +187,8 @@ def verdicts(folder, told=(("smoothgrad", "fmri", "spatial", "pass"), ("integrat
     return tsv(pd.DataFrame(rows, columns=columns), folder / "verdicts.tsv")
 
 
-def sweep(folder):
-    """A table of variants: two tasks, one variant that speaks of fewer subjects."""
+def sweep(folder, tasks=("asd", "mdd"), more=()):
+    """A table of variants: tasks, one variant that speaks of fewer subjects."""
     rows = [
         (
             task,
@@ -185,12 +196,12 @@ def sweep(folder):
             variant,
             "transductive" if variant == "transductive" else "inductive",
             n,
-            0.7 - 0.05 * i,
-            0.6 - 0.05 * i,
-            0.8 - 0.05 * i,
+            0.7 - 0.05 * (i % 6),
+            0.6 - 0.05 * (i % 6),
+            0.8 - 0.05 * (i % 6),
             p,
         )
-        for task in ("asd", "mdd")
+        for task in tasks
         for i, (kind, variant, n, p) in enumerate(
             [
                 ("whole", "as it is", 60, np.nan),
@@ -198,6 +209,7 @@ def sweep(folder):
                 ("loss", "without CM", 60, 0.4),
                 ("modality", "EEG only", 40, 0.01),
                 ("samples per segment", "50", 60, 1.0),
+                *more,
             ]
         )
     ]
@@ -205,33 +217,33 @@ def sweep(folder):
     return tsv(pd.DataFrame(rows, columns=columns), folder / "sweep.tsv")
 
 
-def _statistics(folder):
+def _statistics(folder, methods=METHODS):
     """Means over seeds of the made-up predictions, MCSP's passes with dropout among them."""
-    table = read_table(predictions(folder))
+    table = read_table(predictions(folder, methods=methods))
     dropout = table[table["method"] == "mcsp"].assign(mean_entropy=0.3, n_passes=4)
     return pooled(table), dropout.drop(columns="method")
 
 
-def calibration(folder):
-    means, _ = _statistics(folder)
+def calibration(folder, methods=METHODS):
+    means, _ = _statistics(folder, methods)
     heat = pd.DataFrame({"fold": range(3), "temperature": 2.0})
     scores, points = calibration_tables("asd", means, heat, EvaluateOptions(n_bootstrap=20))
     return {"calibration": tsv(scores, folder / "calibration.tsv"), "reliability": tsv(points, folder / "reliability.tsv")}
 
 
-def selective(folder):
-    means, dropout = _statistics(folder)
+def selective(folder, methods=METHODS):
+    means, dropout = _statistics(folder, methods)
     known = uncertainties("asd", means[means["method"] == "mcsp"], dropout)
     table = selective_table("asd", means, known, EvaluateOptions(n_bootstrap=20))
     return {"uncertainty": tsv(known, folder / "uncertainty.tsv"), "selective": tsv(table, folder / "selective.tsv")}
 
 
-def controls(folder):
-    """A table of controls: one of them failed."""
+def controls(folder, tasks=("asd",), methods=METHODS):
+    """A table of controls: the third method failed."""
     rows = [
         (control, task, method, 60, 9, 0.5 + 0.01 * i, 0.4, 0.6, "FAILED: above chance" if i == 2 else "passed")
-        for control, task in (("permuted labels", "asd"), ("random label", "random-label"))
-        for i, method in enumerate(METHODS)
+        for control, task in (*(("permuted labels", task) for task in tasks), ("random label", "random-label"))
+        for i, method in enumerate(methods)
     ]
     columns = ["control", "task", "method", "n", "n_runs", "auroc", "low", "high", "verdict"]
     return tsv(pd.DataFrame(rows, columns=columns), folder / "controls.tsv")
@@ -277,6 +289,54 @@ def files(folder):
         "all_verdicts": all_verdicts(folder),
         "variants": sweep(folder),
         "controls": controls(folder),
+    }
+
+
+def crowded(folder):
+    """As `files`, with far more of everything: sites, labels, reasons, tasks, rivals, networks, and long names."""
+    tasks, few = ("asd", "adhd", "mdd", "schizophrenia"), files(folder)
+    labels = ("control", "ASD", "ADHD", "MDD", "ADHD;ASD", "ADHD;MDD", "ASD;MDD", "OCD", "PTSD", "bipolar disorder;PTSD", "")
+    reasons = [f"reason {'x' * i} that is rather long to read and to print: {i} of 10" for i in range(30)]
+    more = [("loss", f"without {term}", 60, 0.5) for term in "ABCDEF"]
+    more += [("domain", f"{domain} {what}", 60, 0.5) for domain in DOMAINS for what in ("only", "left out")]
+    more += [("samples per segment", str(n), 60, 0.5) for n in (100, 200, 400, 800)]
+    return few | {
+        "cohort": cohort(folder, n=400, n_sites=20, labels=labels, site="University Hospital of Somewhere "),
+        "exclusions": exclusions(folder, reasons),
+        "counts": counts(folder, tasks),
+        "embeddings": embeddings(folder, n=60),
+        "metrics": [metrics(folder, task, MANY) for task in tasks],
+        "predictions": predictions(folder, methods=MANY),
+        **calibration(folder, MANY),
+        **selective(folder, MANY),
+        "maps": maps(folder, n=60, name=LONG),
+        "atlas": atlas(folder, n=60, networks=[f"network of long name {i}" for i in range(20)], name=LONG),
+        "all_verdicts": all_verdicts(
+            folder, tasks, ("integrated_gradients", "smoothgrad", "deep_lift", "grad_cam", "attention")
+        ),
+        "variants": sweep(folder, tasks, more),
+        "controls": controls(folder, tasks, MANY),
+    }
+
+
+def bare(folder):
+    """As `files`, with as little as can be: one site, one subject of a group, EEG alone, no pre-training, nothing proven."""
+    few = files(folder)
+    model = config(folder, modalities=("eeg",), trained=False)
+    people = read_table(cohort(folder, n=6, n_sites=1, labels=("control",))).assign(dataset="d", has_fmri=False, has_eeg=True)
+    people = people.assign(labels=["ASD"] + ["control"] * 5, sex=None, age=np.nan, mean_fd=np.nan)
+    write_table(people, few["cohort"])
+    return few | {
+        "exclusions": exclusions(folder, ()),
+        "counts": counts(folder, ("asd",)),
+        "model": model,
+        "classifier": [],
+        "histories": [history(folder, epochs=0)],
+        "embeddings": embeddings(folder, n=5, modalities=("eeg",)),
+        "maps": maps(folder, modalities=("eeg",)),
+        "verdicts": verdicts(folder, told=()),
+        "atlas": atlas(folder, known=False),
+        "all_verdicts": [verdicts(folder, told=())],
     }
 
 

@@ -55,10 +55,10 @@ def shapes(sizes: dict) -> pd.DataFrame:
         modality, domain = key.split("/")
         if domain == "spatial":
             graphs = shape[:1] if len(shape) == 3 else []
-            kind, tokens = "graph convolution, 2 layers", _by(*graphs, shape[-1], sizes["width"])
+            kind, tokens = "graph convolution", _by(*graphs, shape[-1], sizes["width"])
         else:
             count = shape[0] if modality == "eeg" else -(-shape[-1] // sizes["patch"])
-            kind, tokens = f"Transformer, {sizes['depth']} layers, {sizes['heads']} heads", _by(count, sizes["width"])
+            kind, tokens = "Transformer", _by(count, sizes["width"])
         rows.append((modality, domain, _by(*shape), AXES[key], kind, tokens, sizes["width"], sizes["dim"]))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -82,9 +82,10 @@ def _way(axes: Axes, row, y: float, unit: float, sizes: dict) -> None:
     colour = PALETTE[0] if row.modality == "fmri" else PALETTE[2]
     by_segment = row.modality == "eeg" and row.domain != "spatial"
     projector = ["projector", f"mean + {row.input.split()[0]} × {sizes['segment_features']}" if by_segment else "2 layers"]
+    depth = f"{sizes['depth']} × {sizes['heads']} heads" if row.encoder == "Transformer" else "2 layers"
     stops = [
         (0, 46, [f"{NAMES[row.modality]} {row.domain}: {row.input}", row.axes]),
-        (51, 42, [row.encoder, f"inner features {row.tokens}"]),
+        (51, 42, [row.encoder, f"{depth}: {row.tokens}"]),
         (98, 10, ["h", str(row.h)]),
         (113, 25, projector),
         (143, 10, ["z", str(row.z)]),

@@ -21,7 +21,7 @@ COLUMNS = {
     "n": "Subjects of whom it is known",
     "p": "Kruskal-Wallis test of numbers, chi-squared test of shares, over groups with a label; not corrected; n/a: no test",
 }
-NUMBERS = {"age": ("Age, years", 1), "mean_fd": ("Mean framewise displacement, mm", 3)}  # title and decimals
+NUMBERS = {"age": ("Age, years", 1), "mean_fd": ("Mean framewise displacement, mm", 2)}  # title and decimals
 SHARES = {"Female": ("sex", "F"), "fMRI": ("has_fmri", True), "EEG": ("has_eeg", True)}
 LINE = 4.2  # mm
 

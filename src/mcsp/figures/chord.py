@@ -12,7 +12,7 @@ from matplotlib.patches import PathPatch, Wedge
 from matplotlib.path import Path as Line
 
 from mcsp.atlas import Atlas, load_atlas
-from mcsp.figures.style import new_figure, nothing, save
+from mcsp.figures.style import new_figure, nothing, save, short
 from mcsp.figures.verdict import best_method, standing
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_tsv
@@ -95,8 +95,7 @@ def _chord(axes: Axes, rows: pd.DataFrame, names: list[str], norm: mpl.colors.No
         axes.add_patch(Wedge((0, 0), 1.07, place, starts[i], width=0.05, facecolor="#444444", linewidth=0))
         middle = (place + starts[i]) / 2
         left = np.cos(np.deg2rad(middle)) < 0
-        text = names[i] if len(names[i]) < 20 else names[i][:18] + "…"
-        axes.text(*_at(middle, 1.11), text, fontsize=6.5, rotation=middle + 180 * left, rotation_mode="anchor",
+        axes.text(*_at(middle, 1.11), short(names[i], 18), fontsize=6.5, rotation=middle + 180 * left, rotation_mode="anchor",
                   ha="right" if left else "left", va="center")  # fmt: skip
     drawn = sorted((relative[i, j], i, j) for i in range(len(names)) for j in range(i, len(names)) if share[i, j] > 0)
     for order, (value, i, j) in enumerate(drawn):  # strong ones above
@@ -105,8 +104,8 @@ def _chord(axes: Axes, rows: pd.DataFrame, names: list[str], norm: mpl.colors.No
             _ribbon(axes, (start, (start + end) / 2), ((start + end) / 2, end), mpl.colormaps[COLOURS](norm(value)), order)
         else:
             _ribbon(axes, pieces[i, j], pieces[j, i], mpl.colormaps[COLOURS](norm(value)), order)
-    axes.set_xlim(-1.75, 1.75)
-    axes.set_ylim(-1.6, 1.6)
+    axes.set_xlim(-1.95, 1.95)
+    axes.set_ylim(-1.85, 1.9)
     axes.set_aspect("equal")
     axes.set_axis_off()
 
@@ -114,7 +113,7 @@ def _chord(axes: Axes, rows: pd.DataFrame, names: list[str], norm: mpl.colors.No
 def _squares(axes: Axes, rows: pd.DataFrame, names: list[str], norm: mpl.colors.Normalize) -> object:
     values = _matrix(rows, names, "relative")
     image = axes.imshow(values, cmap=COLOURS, norm=norm)
-    labels = [name if len(name) < 20 else name[:18] + "…" for name in names]
+    labels = [short(name, 18) for name in names]
     axes.set_xticks(range(len(names)), labels, rotation=45, ha="right", rotation_mode="anchor", fontsize=6)
     axes.set_yticks(range(len(names)), labels, fontsize=6)
     axes.tick_params(length=0)
@@ -136,9 +135,9 @@ def run(*, maps: Path, verdicts: Path, atlas: Path, task_name: str, out: Path, o
         return nothing(out, f"{task_name}: {why}", options)
     rows = by_network(edges, regions)
     names = sorted({*rows["a"], *rows["b"]} - {OTHER}) + [OTHER] * (OTHER in {*rows["a"], *rows["b"]})
-    spread = max(float(rows["relative"].max()) - 1, 1 - float(rows["relative"].min()), 0.05)
-    norm = mpl.colors.Normalize(1 - spread, 1 + spread)
-    figure, axes = new_figure(options, 0.52, ncols=2, width_ratios=[1.25, 1])
+    low, high = float(rows["relative"].min()), float(rows["relative"].max())
+    norm = mpl.colors.Normalize(low, max(high, low + 0.1))
+    figure, axes = new_figure(options, 0.55, ncols=2, width_ratios=[1.25, 1])
     _chord(axes[0], rows, names, norm)
     image = _squares(axes[1], rows, names, norm)
     figure.colorbar(image, ax=axes[1], shrink=0.6, label="relevance of a connection, 1 = even")

@@ -23,7 +23,7 @@ def _modality(row: pd.Series) -> str:
 def _stacked(axes, table: pd.DataFrame, title: str) -> None:
     left = pd.Series(0, index=table.index)
     for colour, column in zip(PALETTE, table):
-        axes.barh(table.index, table[column], left=left, color=colour, label=column)
+        axes.barh(table.index, table[column], left=left, color=colour, label=column, edgecolor="white", linewidth=0.4)
         left = left + table[column]
     axes.set_xlabel("subjects")
     axes.set_title(title, loc="left")
@@ -39,10 +39,12 @@ def _reasons(axes: Axes, reasons: pd.Series) -> None:
     shown = reasons.head(8)
     axes.barh(range(len(shown)), shown.to_numpy(), color="#999999", height=0.3)
     for i, (reason, n) in enumerate(shown.items()):
-        axes.text(0, i - 0.22, textwrap.shorten(f"({n}) {reason}", 48, placeholder=" …"), fontsize=6, va="bottom")
+        axes.text(0, i - 0.22, textwrap.shorten(f"({n}) {reason}", 42, placeholder=" …"), fontsize=6, va="bottom")
     axes.set_yticks([])
     axes.set_ylim(max(3.5, len(shown) - 0.5), -0.9)
-    axes.set_xlabel("recordings or subjects" + (f"; {len(reasons) - 8} rarer reasons in the table" if len(reasons) > 8 else ""))
+    axes.set_xlabel(
+        "recordings or subjects" + (f"\n({len(reasons) - 8} rarer reasons are in the source table)" if len(reasons) > 8 else "")
+    )
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 

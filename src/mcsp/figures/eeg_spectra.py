@@ -30,6 +30,7 @@ COLUMNS = {
     "relevance": "Relevance of the band's channels there to the model, spectral domain, 1 = even; n/a without a map",
     "n": "Subjects",
 }
+TOP_HZ = 45.0  # of the picture
 REGIONS = {
     "frontal": r"(Fp|AF|F)(z|\d+)",
     "central": r"(FC|C|CP)(z|\d+)",
@@ -76,7 +77,7 @@ def table_of(amplitudes: dict[str, np.ndarray], y: pd.Series, channels: list[str
     uids = [uid for uid in y.index if uid in amplitudes]
     case = y[uids].to_numpy() == 1
     stack = np.log(np.stack([amplitudes[uid] for uid in uids]) + 1e-9)  # (N, C, F)
-    of, shown, rows, tests = np.array([region_of(name) for name in channels]), freqs > 0, [], []
+    of, shown, rows, tests = np.array([region_of(name) for name in channels]), (freqs > 0) & (freqs <= TOP_HZ), [], []
     for region in [name for name in (*REGIONS, "other") if name in of]:
         own = stack[:, of == region].mean(axis=1)
         for group, side in (("case", own[case]), ("control", own[~case])):
@@ -125,7 +126,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, region: str, top: float) -> None:
     for edge in {edge for band in BANDS.values() for edge in band}:
         axes.axvline(edge, color=GREY, linewidth=0.3, alpha=0.6)
     axes.set_xscale("log")
-    axes.set_xlim(1, 45)
+    axes.set_xlim(1, TOP_HZ)
     axes.set_xticks([1, 4, 8, 13, 30, 45], ["1", "4", "8", "13", "30", "45"])
     axes.minorticks_off()
     axes.set_title(region.capitalize(), loc="left", fontsize=8)
@@ -151,8 +152,9 @@ def run(
         _panel(panel, rows[rows["region"] == region], region, top)
     for panel in axes.flat[len(regions) :]:
         panel.set_axis_off()
-    for panel in axes[-1]:
+    for panel in axes.flat[max(0, len(regions) - 3) : len(regions)]:
         panel.set_xlabel("frequency, Hz")
+        panel.tick_params(labelbottom=True)
     axes[0][0].set_ylabel("amplitude, relative")
     figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncol=2)
     judgement = (

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from sklearn.decomposition import PCA
 
 from mcsp.figures.people import groups, sites
-from mcsp.figures.style import GREY, PALETTE, new_figure, nothing, save
+from mcsp.figures.style import GREY, PALETTE, new_figure, nothing, save, short
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_table
 
@@ -59,7 +59,9 @@ def _dots(axes: Axes, own: pd.DataFrame, colour_by: str, values: list[str]) -> N
     for i, value in enumerate(values):
         dots = own[own[colour_by] == value]
         marker = "os^vDP*X"[(i + i // 8) % 8]  # the ninth has the first one's colour, but not its shape
-        axes.scatter(dots["x"], dots["y"], s=12, marker=marker, color=PALETTE[i % 8], label=value, linewidths=0)
+        axes.scatter(
+            dots["x"], dots["y"], s=12, marker=marker, color=PALETTE[i % 8], label=value, linewidths=0.25, edgecolors="#444444"
+        )
     axes.set_xticks([])
     axes.set_yticks([])
 
@@ -84,8 +86,9 @@ def run(*, embeddings: Path, cohort: Path, out: Path, options: FigureOptions) ->
     rows["modality"] = rows["of"].map(NAMES)
     lines = [name for name in ("fmri", "eeg", "both") if name in set(rows["panel"])]
     kinds = {name: sorted(rows[name].unique(), key=str) for name in ("label", "site", "modality")}
-    handles = -(-max(len(kinds["label"]), len(kinds["site"])) // 3)
-    figure, axes = new_figure(options, 0.24 * len(lines) + 0.05 + 0.022 * handles, nrows=len(lines), ncols=4, squeeze=False)
+    columns = {name: 3 if max(map(len, kinds[name])) <= 18 else 2 for name in ("label", "site")}
+    n_rows = max(-(-len(kinds[name]) // columns[name]) for name in columns)
+    figure, axes = new_figure(options, 0.24 * len(lines) + 0.05 + 0.02 * n_rows, nrows=len(lines), ncols=4, squeeze=False)
     for line, panel in zip(axes, lines):
         first = ["modality" if panel == "both" else "label"] * 2
         for place, (colour_by, stage) in enumerate(zip([*first, "site", "site"], ["untrained", "pretrained"] * 2)):
@@ -100,10 +103,10 @@ def run(*, embeddings: Path, cohort: Path, out: Path, options: FigureOptions) ->
         panel.set_xlabel("component 1")
     if lines[-1] == "both":
         axes[-1][0].legend(loc="best", handletextpad=0.1, borderpad=0.1)
-    for place, column in (("outside lower left", 0), ("outside lower right", 2)):
-        figure.legend(
-            *axes[0][column].get_legend_handles_labels(), loc=place, ncol=3, columnspacing=1, handletextpad=0.2, fontsize=6
-        )
+    for place, column, name in (("outside lower left", 0, "label"), ("outside lower right", 2, "site")):
+        handles, names = axes[0][column].get_legend_handles_labels()
+        names = [short(value, 30) for value in names]
+        figure.legend(handles, names, loc=place, ncol=columns[name], columnspacing=1, handletextpad=0.2, fontsize=6)
     caption = (
         f"{rows['uid'].nunique()} test subjects of fold 0 in the plane of the two first principal components of their "
         f"embeddings (the {table['domain'].nunique()} domain(s) side by side), before and after pre-training, by label, by "

@@ -40,7 +40,7 @@ def run(*, variants: Path, model: Path, out: Path, options: FigureOptions) -> No
         return nothing(out, "no other segment length was tried (sweep.segment_samples)", options)
     rows = lengths(table, config)
     tasks = list(dict.fromkeys(rows["task"]))
-    figure, axes = new_figure(options, 0.36 + 0.02 * (len(tasks) // 3), column=True)
+    figure, axes = new_figure(options, 0.4 + 0.022 * (len(tasks) // 2), column=True)
     axes.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
     for i, task in enumerate(tasks):
         own = rows[rows["task"] == task]
@@ -54,12 +54,13 @@ def run(*, variants: Path, model: Path, out: Path, options: FigureOptions) -> No
     axes.axvline(rows.loc[rows["whole"], "samples"].iloc[0], color=OURS, linewidth=0.8, alpha=0.6, zorder=0)
     axes.set_xscale("log")
     ticks = rows.drop_duplicates("samples").sort_values("samples")
-    axes.set_xticks(ticks["samples"], [f"{s}\n{t:.2g} s" for s, t in zip(ticks["samples"], ticks["seconds"])])
+    axes.set_xticks(ticks["samples"], [f"{s} ({t:.2g} s)" for s, t in zip(ticks["samples"], ticks["seconds"])])
+    axes.tick_params(axis="x", labelrotation=45)
     axes.minorticks_off()
     axes.set_ylim(0.2, 1.02)
     axes.set_xlabel("samples of a segment")
     axes.set_ylabel("AUROC")
-    figure.legend(loc="outside lower center", ncol=min(3, len(tasks)))
+    figure.legend(loc="outside lower center", ncol=min(2, len(tasks)))
     caption = (
         "The model with EEG segments of other lengths, as many segments as the same recording gives, trained and tested on "
         "the same folds. Points: AUROC over pooled test subjects; bars: bootstrap intervals over subjects; line in orange: "

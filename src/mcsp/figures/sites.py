@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mcsp.figures.people import groups, sites
-from mcsp.figures.style import FULL_MM, GREY, PALETTE, new_figure, save
+from mcsp.figures.style import GREY, PALETTE, height_of, new_figure, save, short
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_table
 
@@ -37,11 +37,13 @@ def summary(people: pd.DataFrame) -> pd.DataFrame:
         counts = table.groupby(["site", by], observed=True).size().rename("n").reset_index()
         parts.append(counts.rename(columns={by: "group"}).astype({"group": str}).assign(what=what))
     for what in VALUES:
+        if table[what].isna().all():
+            continue
         known = table.dropna(subset=[what]).groupby(["site", "group"], observed=True)[what]
         quarters = known.quantile([0, 0.25, 0.5, 0.75, 1]).unstack()
         quarters.columns = ["low", "q1", "median", "q3", "high"]
         parts.append(quarters.assign(n=known.size(), what=what).reset_index().astype({"group": str}))
-    return pd.concat([part for part in parts if len(part)], ignore_index=True).reindex(columns=list(COLUMNS))
+    return pd.concat(parts, ignore_index=True).reindex(columns=list(COLUMNS))
 
 
 def _bars(axes: Axes, rows: pd.DataFrame, places: dict[str, int], looks: dict[str, tuple[str, str]]) -> None:
@@ -51,7 +53,7 @@ def _bars(axes: Axes, rows: pd.DataFrame, places: dict[str, int], looks: dict[st
         if own.empty:
             continue
         at = [places[site] for site in own["site"]]
-        edge = "black" if colour == "white" else None
+        edge = "black" if colour == "white" else "white"
         start = [left[site] for site in own["site"]]
         axes.barh(at, own["n"], left=start, height=0.7, color=colour, label=label, edgecolor=edge, linewidth=0.4)
         left |= {site: left[site] + n for site, n in zip(own["site"], own["n"])}
@@ -77,8 +79,7 @@ def run(*, cohort: Path, out: Path, options: FigureOptions) -> None:
     people = read_table(cohort)
     rows, names = summary(people), list(groups(people).cat.categories)
     places = {site: i for i, site in enumerate(sorted(rows["site"].unique()))}
-    row_mm = min(max(5.0, 1.7 * len(names)), 205 / len(places))
-    height = (26 + 4 * -(-len(names) // 5) + row_mm * len(places)) / FULL_MM
+    height = height_of(len(places), max(5.0, 1.7 * len(names)), 30 + 4 * (len(names) // 5))
     figure, axes = new_figure(options, height, ncols=4, sharey=True, width_ratios=[1, 0.8, 1.2, 1.2])
     _bars(axes[0], rows[rows["what"] == "subjects"], places, {name: (PALETTE[i % 8], name) for i, name in enumerate(names)})
     _bars(axes[1], rows[rows["what"] == "sex"], places, LOOKS)
@@ -88,7 +89,7 @@ def run(*, cohort: Path, out: Path, options: FigureOptions) -> None:
         panel.set_xlabel(label)
         if own.empty:
             panel.text(0.5, 0.5, "not known", transform=panel.transAxes, ha="center", color=GREY)
-    axes[0].set_yticks(range(len(places)), [site if len(site) < 30 else site[:28] + "…" for site in places])
+    axes[0].set_yticks(range(len(places)), [short(site, 30) for site in places])
     axes[0].set_ylim(len(places) - 0.4, -0.6)
     for panel, title in zip(axes, ("Groups", "Sex", "Age", "Motion")):
         panel.set_title(title, loc="left", fontsize=8)

@@ -23,6 +23,7 @@ PALETTE = [f"C{i}" for i in range(8)]  # places in the palette that the options 
 GREY = "#777777"
 OURS = "C5"
 FULL_MM = 180.0  # a page's width: heights are shares of it, so that a narrower figure keeps its lines' height
+PAGE_MM = 235.0  # its height, with room for a caption
 MM = 1 / 25.4  # inches
 FORMATS = {
     ".svg": {"Date": None, "Creator": "mcsp"},
@@ -59,6 +60,17 @@ def new_figure(options: FigureOptions, height: float, *, column: bool = False, *
     mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=options.palette or OKABE_ITO)
     width = options.column_mm if column else options.width_mm
     return plt.subplots(figsize=(width * MM, height * FULL_MM * MM), **layout)
+
+
+def height_of(rows: float, each_mm: float, other_mm: float) -> float:
+    """Height (share of a page's width) of a figure with so many rows beside `other_mm`: rows get lower where a page ends."""
+    return (other_mm + rows * min(each_mm, (PAGE_MM - other_mm) / max(rows, 1))) / FULL_MM
+
+
+def short(text: str, most: int) -> str:
+    """A name of at most `most` letters; long ones lose their middle, since beginning and end tell names apart."""
+    head = (most - 1) * 3 // 5
+    return text if len(text) <= most else f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
 
 
 def _renamed(text: str, labels: Mapping[str, str]) -> str:

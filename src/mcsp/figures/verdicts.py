@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from mcsp.figures.style import FULL_MM, new_figure, nothing, save
+from mcsp.figures.style import height_of, new_figure, nothing, save
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_tsv
 
@@ -70,8 +70,7 @@ def run(*, all_verdicts: Sequence[Path], out: Path, options: FigureOptions) -> N
     lines = list(dict.fromkeys(rows["line"]))
     columns = sorted(rows["column"].unique(), key=lambda name: (not name.startswith("fMRI"), name))
     scores = list(dict.fromkeys(rows["score"]))
-    height = (34 + 5.5 * len(lines)) / FULL_MM
-    figure, axes = new_figure(options, height, ncols=len(scores), sharey=True, squeeze=False)
+    figure, axes = new_figure(options, height_of(len(lines), 5.5, 34), ncols=len(scores), sharey=True, squeeze=False)
     for panel, score in zip(axes[0], scores):
         image = _panel(panel, rows[rows["score"] == score], columns, lines)
         panel.set_title(score.capitalize() + " over chance", loc="left", fontsize=8)
