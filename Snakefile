@@ -10,6 +10,7 @@ from snakemake.utils import min_version
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from mcsp.errors import McspError
+from mcsp.figures.catalogue import ALL as ALL_FIGURES
 from mcsp.workflow import Plan, check_writable, study_of
 
 min_version("9.10")

@@ -22,8 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-figure_app = typer.Typer(help="Draw one figure again from existing results, in seconds.", no_args_is_help=True)
-app.add_typer(figure_app, name="figure")
 bench_app = typer.Typer(help="What things cost: time, memory, jobs.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 
@@ -840,138 +838,38 @@ def _figure_options(text: str) -> Any:
     return _parse(FigureOptions, text)
 
 
-@figure_app.command("cohort")
-def figure_cohort(
-    cohort: Cohort, exclusions: Annotated[Path, typer.Option(help="Exclusions (TSV).")], out: Stem, options: Json = "{}"
-) -> None:
-    """Subjects by dataset, label and modality; exclusions by reason."""
-    from mcsp.figures.cohort import run
-
-    run(cohort=cohort, exclusions=exclusions, out=out, options=_figure_options(options))
-
-
-@figure_app.command("training")
-def figure_training(
-    histories: Annotated[list[Path], typer.Argument(help="History tables of pre-training.")], out: Stem, options: Json = "{}"
-) -> None:
-    """Loss terms of pre-training over epochs."""
-    from mcsp.figures.training import run
-
-    run(histories=histories, out=out, options=_figure_options(options))
-
-
-@figure_app.command("performance")
-def figure_performance(
-    metrics: Annotated[list[Path], typer.Argument(help="Metrics of the tasks (TSV).")], out: Stem, options: Json = "{}"
-) -> None:
-    """MCSP beside its rivals, with intervals."""
-    from mcsp.figures.performance import run
-
-    run(metrics=metrics, out=out, options=_figure_options(options))
-
-
-@figure_app.command("sweep")
-def figure_sweep(
-    table: Annotated[Path, typer.Argument(help="Table of variants (sweep.tsv).")], out: Stem, options: Json = "{}"
-) -> None:
-    """Variants of the study beside the whole model."""
-    from mcsp.figures.sweep import run
-
-    run(table=table, out=out, options=_figure_options(options))
-
-
-@figure_app.command("controls")
-def figure_controls(
-    table: Annotated[Path, typer.Argument(help="Table of controls (controls.tsv).")], out: Stem, options: Json = "{}"
-) -> None:
-    """Methods that learnt labels which say nothing, beside chance."""
-    from mcsp.figures.controls import run
-
-    run(table=table, out=out, options=_figure_options(options))
-
-
-@figure_app.command("curves")
-def figure_curves(
-    task: Annotated[str, typer.Option(help="Name of the task.")],
-    predictions: Annotated[Path, typer.Option(help="Predictions (Parquet).")],
-    out: Stem,
+@app.command()
+def figure(
+    names: Annotated[list[str], typer.Argument(help="Figures: performance, curves (of all tasks), curves-asd, ...")],
+    study: Annotated[Path | None, typer.Option(help="Study file: the figures are drawn from its results.")] = None,
+    results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),
+    file: Annotated[list[str], typer.Option(help="Without --study: KEY=PATH of a file to draw from.")] = [],  # noqa: B006
+    task: Annotated[list[str], typer.Option(help="Without --study: the task, for figures of one.")] = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option(help="Directory to write to; without, figures/tuned of the results.")] = None,
+    style: Annotated[Path | None, typer.Option(help="YAML file with the study file's options of `figures`.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title above the figure.")] = None,
+    width_mm: Annotated[float | None, typer.Option(help="Width in mm.")] = None,
+    dpi: Annotated[int | None, typer.Option(help="Dots per inch of the bitmap.")] = None,
     options: Json = "{}",
 ) -> None:
-    """ROC, precision-recall, calibration and confusion."""
-    from mcsp.figures.curves import run
+    """Draw figures again from existing results, in seconds: labels, colours and sizes can be tuned, nothing is rerun."""
+    from mcsp.figures.draw import draw, parse_files, parse_names
+    from mcsp.study import read_yaml
+    from mcsp.workflow import load_plan
 
-    run(predictions=predictions, task_name=task, out=out, options=_figure_options(options))
-
-
-@figure_app.command("calibration")
-def figure_calibration(
-    task: Annotated[str, typer.Option(help="Name of the task.")],
-    calibration: Annotated[Path, typer.Option(help="Calibration scores (TSV).")],
-    reliability: Annotated[Path, typer.Option(help="Points of the reliability diagram (TSV).")],
-    out: Stem,
-    options: Json = "{}",
-) -> None:
-    """Reliability before and after the temperature; calibration error of all methods."""
-    from mcsp.figures.calibration import run
-
-    run(calibration=calibration, reliability=reliability, task_name=task, out=out, options=_figure_options(options))
-
-
-@figure_app.command("selective")
-def figure_selective(
-    task: Annotated[str, typer.Option(help="Name of the task.")],
-    uncertainty: Annotated[Path, typer.Option(help="Uncertainty of the test subjects (TSV).")],
-    selective: Annotated[Path, typer.Option(help="Areas under risk-coverage curves (TSV).")],
-    out: Stem,
-    options: Json = "{}",
-) -> None:
-    """Errors when only the most certain subjects are decided on."""
-    from mcsp.figures.selective import run
-
-    run(uncertainty=uncertainty, selective=selective, task_name=task, out=out, options=_figure_options(options))
-
-
-@figure_app.command("embeddings")
-def figure_embeddings(
-    embeddings: Annotated[Path, typer.Option(help="Embeddings (Parquet).")], cohort: Cohort, out: Stem, options: Json = "{}"
-) -> None:
-    """Test subjects in the encoders' space, by label and by site."""
-    from mcsp.figures.embeddings import run
-
-    run(embeddings=embeddings, cohort=cohort, out=out, options=_figure_options(options))
-
-
-Maps = Annotated[Path, typer.Option(help="Group maps (TSV).")]
-Verdicts = Annotated[Path, typer.Option(help="Verdicts on the methods (TSV).")]
-
-
-@figure_app.command("fmri-map")
-def figure_fmri_map(
-    task: Annotated[str, typer.Option(help="Name of the task.")],
-    maps: Maps,
-    verdicts: Verdicts,
-    atlas: Atlas,
-    out: Stem,
-    options: Json = "{}",
-) -> None:
-    """Model-relevant regions and connections on a glass brain."""
-    from mcsp.figures.fmri_map import run
-
-    run(maps=maps, verdicts=verdicts, atlas=atlas, task_name=task, out=out, options=_figure_options(options))
-
-
-@figure_app.command("eeg-topography")
-def figure_eeg_topography(
-    task: Annotated[str, typer.Option(help="Name of the task.")],
-    maps: Maps,
-    verdicts: Verdicts,
-    out: Stem,
-    options: Json = "{}",
-) -> None:
-    """Model-relevant channels per band."""
-    from mcsp.figures.eeg_topography import run
-
-    run(maps=maps, verdicts=verdicts, task_name=task, out=out, options=_figure_options(options))
+    plan = load_plan(study, results) if study else None
+    place = out or (plan.root / "figures" / "tuned" if plan else Path())
+    values = {**json.loads(plan.figure_options() if plan else options), **(read_yaml(style) if style else {})}
+    sizes = {"width_mm": width_mm, "column_mm": width_mm, "dpi": dpi}
+    values |= {key: value for key, value in sizes.items() if value}
+    for kind, of_task in parse_names(names, list(plan.study.tasks) if plan else task):
+        stem = place / (f"{kind}-{of_task}" if of_task else kind)
+        titles = {**values.get("titles", {}), **({stem.name: title} if title else {})}
+        own = _figure_options(json.dumps({**values, "titles": titles}))
+        files = plan.figure_files(kind, task=of_task or "") if plan else parse_files(file)
+        draw(kind, files, task=of_task, out=stem, options=own)
+        if plan:
+            print(f"{stem}.svg, .pdf, .png")
 
 
 @app.command()

@@ -13,6 +13,7 @@ from mcsp.bids.contents import shard_hashes
 from mcsp.code import code_version
 from mcsp.cohort import DOMAINS
 from mcsp.errors import McspError
+from mcsp.figures.catalogue import ALL, KINDS, OPTIONAL, groups, module_of
 from mcsp.options.controls import RANDOM_LABELS, RANDOM_TASK
 from mcsp.predict.adopt import adopted, model_folders
 from mcsp.study import Study, check_paths, options_json, parse_study, read_yaml
@@ -49,22 +50,13 @@ ENTRIES = {
     "control_labels": "mcsp.evaluation.control_labels",
     "control_predictions": "mcsp.evaluation.control",
     "controls_table": "mcsp.evaluation.controls",
-    "figure_controls": "mcsp.figures.controls",
-    "figure_sweep": "mcsp.figures.sweep",
-    "figure_cohort": "mcsp.figures.cohort",
-    "figure_training": "mcsp.figures.training",
-    "figure_performance": "mcsp.figures.performance",
-    "figure_curves": "mcsp.figures.curves",
-    "figure_calibration": "mcsp.figures.calibration",
-    "figure_selective": "mcsp.figures.selective",
-    "figure_embeddings": "mcsp.figures.embeddings",
-    "figure_fmri_map": "mcsp.figures.fmri_map",
-    "figure_eeg_topography": "mcsp.figures.eeg_topography",
+    **{f"figure_{kind}": module_of(kind) for kind in ALL},
     "predict": "mcsp.predict.stage",
     "card": "mcsp.report.card",
     "tables": "mcsp.report.tables",
     "page": "mcsp.report.page",
 }
+_STATISTICS = ("calibration", "reliability", "uncertainty", "selective")  # tables of a task that figures show
 TRANSFORMS = {"spatial": "connectivity", "spectral": "spectra"}
 
 
@@ -425,16 +417,56 @@ class Plan:
         names = ["performance", "comparisons", "cohort", "subgroups", "calibration"]
         return names + (["ablations", "fusion"] if self.sweep_done() else [])
 
+    def figure_names(self, kind: str) -> list[str]:
+        """Names of a kind's figures, one or one per task; none where the study lacks what it shows."""
+        modality = ALL[kind].modality
+        if modality and not (modality in self.study.pretrain.model.modalities and self.modality_shards(modality)):
+            return []
+        return [f"{kind}-{task}" for task in self.study.tasks] if ALL[kind].per_task else [kind]
+
     def figures(self) -> list[Path]:
-        """Stems of all figures, in the report's order."""
-        names = ["cohort", "training", "embeddings", "performance"]
-        kinds = ["curves", "calibration", "selective"]
-        if "fmri" in self.study.pretrain.model.modalities and any(self.modality_shards("fmri")):
-            kinds.append("fmri-map")
-        if "eeg" in self.study.pretrain.model.modalities and any(self.modality_shards("eeg")):
-            kinds.append("eeg-topography")
-        names += [f"{kind}-{task}" for task in self.study.tasks for kind in kinds]
+        """Stems of all figures that the study has whatever ran, in the report's order: a task's beside each other."""
+        names = [name for kind in KINDS if not KINDS[kind].per_task for name in self.figure_names(kind)]
+        per_task = [self.figure_names(kind) for kind in KINDS if KINDS[kind].per_task]
+        names += [name for of_one in zip(*filter(None, per_task)) for name in of_one]
         return [self.root / "figures" / name for name in names]
+
+    def figures_done(self) -> list[Path]:
+        """Stems of the figures of what need not run, once it did: they are kept up to date from then on."""
+        done = [kind for kind in OPTIONAL if all(path.is_file() for path in self._optional_table(kind))]
+        return [self.root / "figures" / kind for kind in done]
+
+    def _optional_table(self, kind: str) -> list[Path]:
+        return [self.figure_files(kind)[key] for key in ("variants", "controls") if key in OPTIONAL[kind].files]
+
+    def figure_groups(self) -> dict[str, list[str]]:
+        """Group -> its kinds of figures, as far as the study has them; a group is one job, or one per task."""
+        held = {group: [kind for kind in kinds if self.figure_names(kind)] for group, kinds in groups().items()}
+        return {group: kinds for group, kinds in held.items() if kinds}
+
+    def figure_files(self, *kinds: str, task: str = "{task}") -> dict[str, Path | list[Path]]:
+        """What figures of these kinds are drawn from, by the names that their modules have for it."""
+        root, tasks = self.root, list(self.study.tasks)
+        files = {
+            "cohort": root / "cohort" / "subjects.parquet",
+            "exclusions": root / "cohort" / "exclusions.tsv",
+            "counts": [root / "cohort" / f"task-{name}.tsv" for name in tasks],
+            "model": self.pretrained(0) / "config.json",
+            "classifier": [self.finetuned(name)[0] / "config.json" for name in tasks[:1]],
+            "histories": [self.pretrained(fold) / "history.tsv" for fold in self.folds],
+            "embeddings": root / "embeddings" / "embeddings.parquet",
+            "metrics": [root / "evaluate" / name / "metrics.tsv" for name in tasks],
+            "all_verdicts": [root / "explain" / name / "verdicts.tsv" for name in tasks],
+            "predictions": root / "evaluate" / task / "predictions.parquet",
+            **{name: root / "evaluate" / task / f"{name}.tsv" for name in _STATISTICS},
+            "maps": root / "explain" / task / "maps.tsv",
+            "verdicts": root / "explain" / task / "verdicts.tsv",
+            "atlas": self.atlas["table"],
+            "spectra": self.stores("spectral", modality="eeg"),
+            "variants": root / "sweep" / "sweep.tsv",
+            "controls": root / "controls" / "controls.tsv",
+        }
+        return {name: files[name] for kind in kinds for name in ALL[kind].files}
 
     def listing(self, name: str, shard: str) -> str:
         """Hash of who and what is in a shard. A new subject or file changes one shard's hash, so Snakemake reruns that

@@ -56,12 +56,19 @@ wildcard_constraints:
     rival="[a-z_]+",
 
 
-def figure(name, category, caption, **labels):
-    """Output files of a figure: vector and bitmap, source data, caption. The vector goes into Snakemake's report."""
-    stem = f"{R}/figures/{name}"
-    return {
-        "svg": report(f"{stem}.svg", category=category, caption=f"../report/{caption}.rst", labels=labels),
-        "png": f"{stem}.png",
-        "source": f"{stem}.tsv",
-        "caption": f"{stem}.caption.txt",
-    }
+def figures(*kinds):
+    """Output files of figures: vectors, bitmap, source data, caption. The SVG goes into Snakemake's report."""
+    found = []
+    for kind, about in ((kind, ALL_FIGURES[kind]) for kind in kinds):
+        stem = f"{R}/figures/{kind}" + ("-{task}" if about.per_task else "")
+        labels = {"task": "{task}" if about.per_task else "all", "view": about.view}
+        caption = f"../report/{kind.replace('-', '_')}.rst"
+        found.append(report(f"{stem}.svg", category=about.category, caption=caption, labels=labels))
+        found += [f"{stem}{suffix}" for suffix in (".pdf", ".png", ".tsv", ".json", ".caption.txt")]
+    return found
+
+
+def keyed(wildcards, input):
+    """Named inputs as --file=NAME=PATH."""
+    given = {name: [files] if isinstance(files, str) else files for name, files in input.items()}
+    return [f"--file={name}={path}" for name, paths in given.items() for path in paths]

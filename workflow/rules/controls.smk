@@ -128,9 +128,9 @@ rule controls_table:
 rule controls:
     """Target: permuted and random labels in one table and one figure; the next report shows them."""
     input:
-        table=rules.controls_table.output,
+        controls=rules.controls_table.output[0],
     output:
-        **figure("controls", "Performance", "controls", task="all", table="controls"),
+        figures("controls"),
     log:
         R / "logs/figures/controls.log",
     benchmark:
@@ -144,8 +144,9 @@ rule controls:
     params:
         code=PLAN.code("figure_controls"),
         options=lambda wildcards: PLAN.figure_options(),
-        stem=subpath(output.svg, strip_suffix=".svg"),
+        files=keyed,
+        out=subpath(output[0], parent=True),
     message:
-        "Figure {output.svg}"
+        "Figure {output[0]}"
     shell:
-        "mcsp figure controls {input.table:q} --options {params.options:q} --out {params.stem:q} > {log:q} 2>&1"
+        "mcsp figure controls {params.files:q} --options {params.options:q} --out {params.out:q} > {log:q} 2>&1"

@@ -186,9 +186,10 @@ rule sweep_table:
 rule sweep:
     """Target: every variant of the study in one table and one figure; the next report shows them."""
     input:
-        table=rules.sweep_table.output.table,
+        variants=rules.sweep_table.output.table,
+        model=PLAN.pretrained(0) / "config.json",
     output:
-        **figure("sweep", "Performance", "sweep", task="all", table="variants"),
+        figures("sweep", "segments"),
     log:
         R / "logs/figures/sweep.log",
     benchmark:
@@ -200,10 +201,11 @@ rule sweep:
         mem_mb=grow(2000),
         runtime=grow(20),
     params:
-        code=PLAN.code("figure_sweep"),
+        code=[PLAN.code("figure_sweep"), PLAN.code("figure_segments")],
         options=lambda wildcards: PLAN.figure_options(),
-        stem=subpath(output.svg, strip_suffix=".svg"),
+        files=keyed,
+        out=subpath(output[0], parent=True),
     message:
-        "Figure {output.svg}"
+        "Figure {output[0]}"
     shell:
-        "mcsp figure sweep {input.table:q} --options {params.options:q} --out {params.stem:q} > {log:q} 2>&1"
+        "mcsp figure sweep segments {params.files:q} --options {params.options:q} --out {params.out:q} > {log:q} 2>&1"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from mcsp.figures.style import GREY, OURS, PALETTE, new_figure, save
+from mcsp.figures.style import GREY, OURS, PALETTE, height_of, new_figure, save
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_tsv
 
@@ -66,7 +66,7 @@ def run(*, calibration: Path, reliability: Path, task_name: str, out: Path, opti
     points = points[points["method"].str.startswith("mcsp")]
     rows = scores[(scores["metric"] == "calibration_error") & (scores["state"] != "change")]
     rows = rows.assign(rival=~rows["method"].str.startswith("mcsp")).sort_values("rival", kind="stable")
-    figure, axes = new_figure(options, max(0.38, 0.18 + 0.018 * len(rows)), ncols=3)
+    figure, axes = new_figure(options, max(0.38, height_of(len(rows), 3.3, 32)), ncols=3)
     _diagram(axes[0], points)
     _counts(axes[1], points)
     _errors(axes[2], rows)

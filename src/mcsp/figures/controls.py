@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mcsp.figures.style import GREY, OURS, PALETTE, new_figure, save
+from mcsp.figures.style import GREY, OURS, PALETTE, height_of, new_figure, save
 from mcsp.options.controls import RANDOM_TASK
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_tsv
@@ -31,15 +31,16 @@ def _groups(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(f"{names[key]}, n = {own['n'].max()}", own) for key, own in parts]
 
 
-def run(*, table: Path, out: Path, options: FigureOptions) -> None:
+def run(*, controls: Path, out: Path, options: FigureOptions) -> None:
     """A line per control, task and method, with chance as a line."""
-    rows = read_tsv(table)
+    rows = read_tsv(controls)
     groups = _groups(rows)
-    figure, axes = new_figure(options, 0.1 + 0.022 * (len(rows) + 1.5 * len(groups)))
+    n_lines = len(rows) + 1.5 * len(groups)
+    figure, axes = new_figure(options, height_of(n_lines, 4.0, 18.0))
     axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1)
     place, ticks, labels = 0.0, [], []
     for title, own in groups:
-        axes.text(0.01, place, title, fontweight="bold", fontsize=7, va="center")
+        axes.text(0.01, place, title, fontweight="bold", fontsize=7 if n_lines < 60 else 6, va="center")
         for row in own.itertuples():
             place += 1
             failed = row.verdict.startswith("FAILED")
@@ -51,7 +52,7 @@ def run(*, table: Path, out: Path, options: FigureOptions) -> None:
             ticks.append(place)
             labels.append(row.method)
         place += 1.5
-    axes.set_yticks(ticks, labels)
+    axes.set_yticks(ticks, labels, fontsize=7 if n_lines < 60 else 5.5)
     axes.set_ylim(place - 0.5, -1)
     axes.set_xlim(0, 1)
     axes.set_xlabel("AUROC (t interval over folds and draws)")

@@ -33,7 +33,7 @@ def _topography(axes, values: pd.Series, top: float) -> object:
     info = mne.create_info(list(values.index), 100.0, "eeg")
     info.set_montage(template_montage("standard_1020"), on_missing="ignore")
     image, _ = mne.viz.plot_topomap(
-        values.to_numpy(), info, axes=axes, show=False, cmap="viridis", vlim=(0, top), contours=0, sensors="k,", sphere=0.095
+        values.to_numpy(), info, axes=axes, show=False, cmap="viridis_r", vlim=(0, top), contours=0, sensors="k,", sphere=0.095
     )
     return image
 

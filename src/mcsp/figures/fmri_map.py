@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from nilearn import plotting
 
 from mcsp.atlas import Atlas, load_atlas
-from mcsp.figures.style import PALETTE, nothing, save, say
+from mcsp.figures.style import PALETTE, nothing, save, say, short
 from mcsp.figures.verdict import best_method, standing
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_tsv
@@ -35,7 +35,7 @@ def _regions(axes, bar, values: pd.Series, atlas: Atlas, title: str) -> None:
     if len(known) < 3:
         top = values.sort_values(ascending=False).head(12)[::-1]
         axes.barh(range(len(top)), top.to_numpy() * 100, color=PALETTE[0])
-        axes.set_yticks(range(len(top)), [name[:34] for name in top.index], fontsize=6)
+        axes.set_yticks(range(len(top)), [short(name, 34) for name in top.index], fontsize=6)
         axes.set_xlabel("share of relevance, %")
         axes.set_title(title, loc="left", fontsize=8)
         return
@@ -89,7 +89,7 @@ def _edges(axes, bar, edges: pd.DataFrame, atlas: Atlas, title: str) -> None:
         top = edges.head(12)[::-1]
         axes.barh(range(len(top)), top["mean"] * 100, color=PALETTE[1])
         axes.set_yticks(
-            range(len(top)), [" - ".join(part[:18] for part in name.split("|")) for name in top["name"]], fontsize=5
+            range(len(top)), [" - ".join(short(part, 20) for part in name.split("|")) for name in top["name"]], fontsize=5
         )
         axes.set_xlabel("share of relevance, %")
         axes.set_title(title, loc="left", fontsize=8)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mcsp.figures.style import GREY, OURS, PALETTE, new_figure, save
+from mcsp.figures.style import GREY, OURS, PALETTE, height_of, new_figure, save
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_tsv
 
@@ -37,7 +37,8 @@ def run(*, metrics: Sequence[Path], out: Path, options: FigureOptions) -> None:
     tasks, methods = list(dict.fromkeys(rows["task"])), list(dict.fromkeys(rows["method"]))
     methods.sort(key=lambda name: (not name.startswith("mcsp"), name))
     colours = {m: OURS if m.startswith("mcsp") else PALETTE[i % 5] for i, m in enumerate(methods)}
-    height = 0.12 + 0.035 * len(tasks) * (len(methods) + 1)
+    height = height_of(len(tasks) * (len(methods) + 1), 6.3, 21.6)
+    small = len(tasks) * (len(methods) + 1) > 45  # letters that fit into the rows of a page
     figure, axes = new_figure(options, height, ncols=2, sharey=True)
     for panel, metric in zip(axes, NAMES):
         panel.axvline(0.5, color=GREY, linestyle=":", linewidth=1)
@@ -49,19 +50,24 @@ def run(*, metrics: Sequence[Path], out: Path, options: FigureOptions) -> None:
                 row, place = own.iloc[0], i * (len(methods) + 1) + j
                 marker = "D" if method.startswith("mcsp") else "os^v"[j % 4]
                 panel.plot(
-                    [row["low"], row["high"]], [place, place], color=colours[method], linewidth=2, solid_capstyle="round"
+                    [row["low"], row["high"]],
+                    [place, place],
+                    color=colours[method],
+                    linewidth=1.4 if small else 2,
+                    solid_capstyle="round",
                 )
-                panel.plot(row["value"], place, marker, color=colours[method], markersize=5)
-                panel.text(1.02, place, f"{row['value']:.2f}", va="center", fontsize=7)
+                panel.plot(row["value"], place, marker, color=colours[method], markersize=3 if small else 5)
+                panel.text(1.02, place, f"{row['value']:.2f}", va="center", fontsize=5.5 if small else 7)
         panel.set_xlim(0, 1)
         panel.set_xlabel(f"{NAMES[metric]} (interval over subjects)")
     ticks = [i * (len(methods) + 1) + j for i in range(len(tasks)) for j in range(len(methods))]
     axes[0].set_yticks(ticks, [_label(rows, task, method) for task in tasks for method in methods])
+    axes[0].tick_params(axis="y", labelsize=5.5 if small else 7)
     axes[0].invert_yaxis()
     for i, task in enumerate(tasks):
         own = rows[rows["task"] == task].sort_values("n").iloc[-1]
         label = f"{task}: n = {own['n']} ({own['n_case']} cases)"
-        axes[0].text(0.0, i * (len(methods) + 1) - 0.75, label, fontweight="bold", fontsize=8, va="center")
+        axes[0].text(0.0, i * (len(methods) + 1) - 0.75, label, fontweight="bold", fontsize=6 if small else 8, va="center")
     axes[0].set_ylim(len(tasks) * (len(methods) + 1) - 1.4, -1.3)
     caption = (
         "Test subjects of all folds, each predicted by the models of the fold that tests it. Points: pooled value; bars: "

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mcsp.evaluation.uncertainty import orders_of, risk_coverage
-from mcsp.figures.style import GREY, OURS, PALETTE, new_figure, save
+from mcsp.figures.style import GREY, OURS, PALETTE, height_of, new_figure, save
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_tsv
 
@@ -63,7 +63,7 @@ def run(*, uncertainty: Path, selective: Path, task_name: str, out: Path, option
     subjects, rows = read_tsv(uncertainty), read_tsv(selective)
     rows = rows.assign(rival=~rows["method"].str.startswith("mcsp")).sort_values("rival", kind="stable")
     lines = curves(subjects)
-    figure, axes = new_figure(options, max(0.4, 0.16 + 0.018 * len(rows)), ncols=2)
+    figure, axes = new_figure(options, max(0.4, height_of(len(rows), 3.3, 29)), ncols=2)
     for order, own in lines.groupby("order", sort=False):
         colour, line = LOOKS[order]
         axes[0].plot(own["x"], own["y"], line, color=colour, label=order)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from mcsp.figures.style import GREY, OURS, PALETTE, new_figure, save
+from mcsp.figures.style import GREY, OURS, PALETTE, height_of, new_figure, save, short
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_tsv
 
@@ -41,18 +41,18 @@ def _panel(axes: Axes, rows: pd.DataFrame, order: list[tuple[str, str]]) -> None
         star = " *" if row["p_holm"] < 0.05 else ""
         axes.text(1.02, place, f"{row['auroc']:.2f}{star}", va="center", fontsize=7)
     axes.set_xlim(0.2, 1)
-    axes.set_title(f"{rows['task'].iloc[0]}, n = {whole['n']}")
-    axes.set_xlabel("AUROC (interval over subjects)")
+    axes.set_title(f"{short(rows['task'].iloc[0], 16)}\nn = {whole['n']}", fontsize=8)
 
 
-def run(*, table: Path, out: Path, options: FigureOptions) -> None:
+def run(*, variants: Path, out: Path, options: FigureOptions) -> None:
     """AUROC of the whole model and of every variant, a panel per task."""
-    rows = read_tsv(table)
+    rows = read_tsv(variants)
     tasks = list(dict.fromkeys(rows["task"]))
     order = list(dict.fromkeys(zip(rows["kind"], rows["variant"].astype(str))))
-    figure, axes = new_figure(options, 0.16 + 0.026 * len(order), ncols=len(tasks), sharey=True, squeeze=False)
+    figure, axes = new_figure(options, height_of(len(order), 4.7, 29), ncols=len(tasks), sharey=True, squeeze=False)
     for panel, task in zip(axes[0], tasks):
         _panel(panel, rows[rows["task"] == task], order)
+    figure.supxlabel("AUROC (interval over subjects)", fontsize=8)
     marked = rows[rows["scope"] == "transductive"]
     seen = set(zip(marked["kind"], marked["variant"].astype(str)))
     names = ["whole model" if kind == "whole" else f"{kind}: {value}" for kind, value in order]

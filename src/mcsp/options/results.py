@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, PositiveInt, field_validator
 
@@ -69,7 +69,19 @@ class PredictOptions(Options):
 
 class FigureOptions(Options):
     dpi: PositiveInt = 200
-    width_mm: float = Field(180, gt=20, description="Full width of a journal page in mm")
+    width_mm: float = Field(180, gt=20, description="Width of a figure over two columns of a journal, mm")
+    column_mm: float = Field(88, gt=20, description="Width of a figure of one column, mm")
+    titles: dict[str, str] = Field(
+        {}, description="Titles above figures, by the figure's name (performance, curves-asd); none without"
+    )
+    labels: dict[str, str] = Field(
+        {}, description="Words to print in place of others, whole words wherever they stand: {mcsp: MCSP, asd: Autism}"
+    )
+    palette: list[Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] = Field(
+        [],
+        description="Colours, #rrggbb, in the order of use (the sixth is MCSP's); Okabe and Ito's, told apart by colour-blind "
+        "eyes, without",
+    )
     note: str | None = Field(
         None, description="Small print beside every figure and in its caption; simulated data is named there by itself"
     )
