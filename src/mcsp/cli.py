@@ -859,12 +859,15 @@ def figure_performance(
 
 @figure_app.command("sweep")
 def figure_sweep(
-    table: Annotated[Path, typer.Argument(help="Table of variants (sweep.tsv).")], out: Stem, options: Json = "{}"
+    table: Annotated[Path, typer.Argument(help="Table of variants (sweep.tsv).")],
+    out: Stem,
+    retrieval: Annotated[Path | None, typer.Option(help="Retrieval of the variants (retrieval.tsv).")] = None,
+    options: Json = "{}",
 ) -> None:
     """Variants of the study beside the whole model."""
     from mcsp.figures.sweep import run
 
-    run(table=table, out=out, options=_figure_options(options))
+    run(table=table, retrieval=retrieval, out=out, options=_figure_options(options))
 
 
 @figure_app.command("controls")

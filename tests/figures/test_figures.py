@@ -38,7 +38,7 @@ def draw(kind, folder, out):
     elif kind == "performance":
         performance.run(metrics=[made_up.metrics(folder, task) for task in ("asd", "mdd")], **common)
     elif kind == "sweep":
-        sweep.run(table=made_up.sweep(folder), **common)
+        sweep.run(table=made_up.sweep(folder), retrieval=made_up.sweep_retrieval(folder), **common)
     elif kind == "curves":
         curves.run(predictions=made_up.predictions(folder), task_name="asd", **common)
     elif kind == "calibration":

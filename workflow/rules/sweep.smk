@@ -149,15 +149,42 @@ rule sweep_predict:
         "--task {params.task:q} --out {output:q} --threads {threads} {params.models:q} > {log:q} 2>&1"
 
 
+use rule pretrain as sweep_embed with:
+    input:
+        stores=lambda wildcards: PLAN.variant_stores(wildcards.variant),
+        cohort=rules.cohort.output.cohort,
+        splits=rules.splits.output,
+        models=lambda wildcards: [
+            PLAN.variant(wildcards.variant).pretrained(fold) / "model.safetensors" for fold in PLAN.folds
+        ],
+    output:
+        embeddings=R / "sweep/{variant}/embeddings/embeddings.parquet",
+        retrieval=R / "sweep/{variant}/embeddings/retrieval.tsv",
+        ranks=R / "sweep/{variant}/embeddings/ranks.parquet",
+    log:
+        R / "logs/sweep/{variant}_embed.log",
+    benchmark:
+        R / "benchmarks/sweep/{variant}_embed.tsv"
+    params:
+        stores=above("stores", 4),
+        code=PLAN.code("embed"),
+        models=lambda wildcards: [PLAN.variant(wildcards.variant).pretrained(fold) for fold in PLAN.folds],
+    message:
+        "Embeddings of test subjects, {wildcards.variant}"
+
+
 rule sweep_table:
     """All variants beside the whole model, with intervals and paired tests."""
     input:
+        ranks=rules.pretrain.output.ranks,
+        variant_ranks=[R / f"sweep/{variant}/embeddings/ranks.parquet" for variant in PLAN.variants],
         whole=[R / f"evaluate/{task}/predictions.parquet" for task in STUDY.tasks],
         variants=[
             R / f"sweep/{variant}/predictions/{task}.parquet" for task in STUDY.tasks for variant in PLAN.variants
         ],
     output:
-        R / "sweep/sweep.tsv",
+        table=R / "sweep/sweep.tsv",
+        retrieval=R / "sweep/retrieval.tsv",
     log:
         R / "logs/sweep/table.log",
     benchmark:
@@ -177,14 +204,15 @@ rule sweep_table:
     message:
         "Variants beside the whole model: {output}"
     shell:
-        "mcsp sweep-table --results {params.results:q} --variants {params.names:q} --options {params.options:q} --out {output:q} "
+        "mcsp sweep-table --results {params.results:q} --variants {params.names:q} --options {params.options:q} --out {output.table:q} "
         "{params.tasks:q} > {log:q} 2>&1"
 
 
 rule sweep:
     """Target: every variant of the study in one table and one figure."""
     input:
-        table=rules.sweep_table.output,
+        table=rules.sweep_table.output.table,
+        retrieval=rules.sweep_table.output.retrieval,
     output:
         **figure("sweep", "Performance", "sweep", task="all", table="variants"),
     log:
@@ -204,4 +232,4 @@ rule sweep:
     message:
         "Figure {output.svg}"
     shell:
-        "mcsp figure sweep {input.table:q} --options {params.options:q} --out {params.stem:q} > {log:q} 2>&1"
+        "mcsp figure sweep {input.table:q} --retrieval {input.retrieval:q} --options {params.options:q} --out {params.stem:q} > {log:q} 2>&1"
