@@ -671,13 +671,15 @@ def sweep_table(
     options: Json,
     out: Annotated[Path, typer.Option(help="Table to write (TSV).")],
     fusion: Annotated[Path, typer.Option(help="Table of single modalities against both to write (TSV).")],
+    retrieval: Annotated[Path, typer.Option(help="Table of who is found across modalities to write (TSV).")],
 ) -> None:
-    """Variants of a study beside the whole model, in one table; single modalities against both in another."""
+    """Variants of a study beside the whole model; in tables of their own single modalities against both, and retrieval."""
     from mcsp.evaluation.sweep import run
     from mcsp.options.results import EvaluateOptions
 
     named = _parse(dict[str, tuple[str, str]], variants)
-    run(results=results, tasks=tasks, variants=named, options=_parse(EvaluateOptions, options), out=out, fusion=fusion)
+    given = _parse(EvaluateOptions, options)
+    run(results=results, tasks=tasks, variants=named, options=given, out=out, fusion=fusion, retrieval=retrieval)
 
 
 @app.command()

@@ -464,6 +464,7 @@ class Plan:
             "atlas": self.atlas["table"],
             "spectra": self.stores("spectral", modality="eeg"),
             "variants": root / "sweep" / "sweep.tsv",
+            "variants_retrieval": root / "sweep" / "retrieval.tsv",
             "controls": root / "controls" / "controls.tsv",
         }
         return {name: files[name] for kind in kinds for name in ALL[kind].files}

@@ -179,7 +179,9 @@ def test_hbn_tables_are_joined(tmp_path):
 def test_embarc_tables_of_nda(tmp_path):
     """A second row of descriptions, months, and values in the study's own words."""
     header = "subjectkey\tsrc_subject_id\tinterview_age\tsex\tphenotype\tsite"
-    descriptions = "The GUID\tSubject ID how it's defined in lab\tAge in months\tSex of the subject\tPhenotype of the subject\tSite"
+    descriptions = (
+        "The GUID\tSubject ID how it's defined in lab\tAge in months\tSex of the subject\tPhenotype of the subject\tSite"
+    )
     rows = [
         "NDAR1\tCU0001\t450\tF\tMajor Depression\tCU",
         "NDAR2\tCU0002\t402\tM\tHealthy Control\tCU",

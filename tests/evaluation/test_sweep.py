@@ -6,9 +6,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from mcsp.evaluation.metrics import delong
+from mcsp.evaluation.retrieval import hits, retrieval_rows, sign_p
 from mcsp.evaluation.sweep import run, sweep_rows
 from mcsp.options.results import EvaluateOptions
 from mcsp.store import read_tsv, write_table
+from mcsp.training.embed import RANKS
 
 OPTIONS = EvaluateOptions(n_bootstrap=100)
 
@@ -26,7 +28,18 @@ def predictions(strength, n=80, seed=0, seeds=(0,), method=None, scope="inductiv
 
 
 def outputs(folder):
-    return {"out": folder / "sweep.tsv", "fusion": folder / "fusion.tsv"}
+    return {"out": folder / "sweep.tsv", "fusion": folder / "fusion.tsv", "retrieval": folder / "retrieval.tsv"}
+
+
+def searched(rank, stage="pretrained", n=20):
+    """Ranks of 20 subjects, both ways, all domains together: `rank` for each."""
+    rows = [(0, stage, "inductive", "all", query, f"d/{i:03d}", n, float(rank)) for query in ("fmri", "eeg") for i in range(20)]
+    return pd.DataFrame(rows, columns=RANKS)
+
+
+def write_ranks(root, *variants):
+    for folder in (root, *(root / "sweep" / name for name in variants)):
+        write_table(searched(1), folder / "embeddings/ranks.parquet")
 
 
 def test_the_whole_against_itself_differs_by_nothing():
@@ -50,13 +63,17 @@ def test_a_variant_of_fewer_subjects_is_compared_on_those():
     assert row["p"] == pytest.approx(p)
     assert row["p_holm"] == pytest.approx(min(1, 2 * p))  # the smaller of two
     assert row["auroc_low"] < row["auroc"] < row["auroc_high"]
+    assert (row["difference_low"] > 0 or row["difference_high"] < 0) == (p < 0.05)
+    assert row["difference_low"] < difference < row["difference_high"]
 
 
 def test_the_table_reads_what_the_rules_write(tmp_path):
     both = pd.concat([predictions(1.0, method="mcsp"), predictions(2.0, method="linear FC")])
     write_table(both.assign(modalities="fmri+eeg"), tmp_path / "evaluate/t/predictions.parquet")
     write_table(predictions(0.2), tmp_path / "sweep/no-cm/predictions/t.parquet")
+    write_ranks(tmp_path, "no-cm")
     run(results=tmp_path, tasks=["t"], variants={"no-cm": ("loss", "without CM")}, options=OPTIONS, **outputs(tmp_path))
+    assert read_tsv(tmp_path / "retrieval.tsv")["variant"].tolist() == ["as it is", "without CM"]
     table = read_tsv(tmp_path / "sweep.tsv")
     assert table["variant"].tolist() == ["as it is", "without CM"]
     assert table["n"].tolist() == [80, 80]  # rivals do not count
@@ -68,6 +85,7 @@ def test_inductive_and_transductive_stand_side_by_side_and_are_told_apart(tmp_pa
     write_table(predictions(1.0, method="mcsp").assign(modalities="eeg"), tmp_path / "evaluate/t/predictions.parquet")
     write_table(predictions(2.0, scope="transductive"), tmp_path / "sweep/scope-transductive/predictions/t.parquet")
     named = {"scope-transductive": ("pre-training scope", "transductive")}
+    write_ranks(tmp_path, "scope-transductive")
     run(results=tmp_path, tasks=["t"], variants=named, options=OPTIONS, **outputs(tmp_path))
     assert read_tsv(tmp_path / "sweep.tsv")["scope"].tolist() == ["inductive", "transductive"]
     write_table(
@@ -75,3 +93,30 @@ def test_inductive_and_transductive_stand_side_by_side_and_are_told_apart(tmp_pa
     )
     run(results=tmp_path, tasks=["t"], variants={}, options=OPTIONS, **outputs(tmp_path))
     assert read_tsv(tmp_path / "sweep.tsv")["scope"].tolist() == ["transductive"]
+
+
+def test_retrieval_is_told_by_hand_and_paired_by_subject():
+    whole = pd.concat([searched(1), searched(9, stage="untrained")])  # the untrained encoders do not count
+    other = searched(1)
+    other.loc[other["uid"] < "d/010", "rank"] = 6.0
+    other.loc[(other["uid"] < "d/004") & (other["query"] == "eeg"), "rank"] = 3.0  # found by one of two searches
+    table = retrieval_rows(whole, {"v": ("loss", "x", other)}, OPTIONS).set_index("kind")
+    assert table.loc["whole", ["top1", "top5", "chance_top1", "chance_top5"]].tolist() == pytest.approx([1, 1, 0.05, 0.25])
+    assert np.isnan(table.loc["whole", "difference"])
+    row = table.loc["loss"]
+    assert row["top1"] == pytest.approx(0.5)
+    assert row["top5"] == pytest.approx(0.6)
+    assert row["difference"] == pytest.approx(-0.4)
+    assert row["difference_low"] < -0.4 < row["difference_high"] < 0
+    assert row["p"] == row["p_holm"] < 0.05
+    assert hits(other).loc["d/000", "top5"] == 0.5
+
+
+def test_variants_without_pairs_are_left_out_of_the_retrieval():
+    table = retrieval_rows(searched(2), {"v": ("modality", "EEG only", searched(2).iloc[:0])}, OPTIONS)
+    assert table["kind"].tolist() == ["whole"]
+
+
+def test_signs_drawn_at_random_give_the_exact_p():
+    assert sign_p(np.array([1.0, 1.0, 1.0]), 20000, 0) == pytest.approx(0.25, abs=0.02)  # 2 of 8 signs reach it
+    assert sign_p(np.zeros(5), 100, 0) == 1

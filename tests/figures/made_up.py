@@ -217,6 +217,14 @@ def sweep(folder, tasks=("asd", "mdd"), more=()):
     return tsv(pd.DataFrame(rows, columns=columns), folder / "sweep.tsv")
 
 
+def sweep_retrieval(folder):
+    """Retrieval of some of the same variants: the one of a single modality has none."""
+    names = [("whole", "as it is"), ("pre-training scope", "transductive"), ("loss", "without CM")]
+    rows = [(*name, "all", 50, 25.0, 0.2, 0.6 - 0.1 * i, 0.5 - 0.1 * i, 0.7 - 0.1 * i, 0.02) for i, name in enumerate(names)]
+    columns = ["kind", "variant", "domain", "n", "searched", "chance_top5", "top5", "top5_low", "top5_high", "p_holm"]
+    return tsv(pd.DataFrame(rows, columns=columns), folder / "sweep_retrieval.tsv")
+
+
 def _statistics(folder, methods=METHODS):
     """Means over seeds of the made-up predictions, MCSP's passes with dropout among them."""
     table = read_table(predictions(folder, methods=methods))
@@ -288,6 +296,7 @@ def files(folder):
         "spectra": spectra(folder),
         "all_verdicts": all_verdicts(folder),
         "variants": sweep(folder),
+        "variants_retrieval": sweep_retrieval(folder),
         "controls": controls(folder),
     }
 
@@ -315,6 +324,7 @@ def crowded(folder):
             folder, tasks, ("integrated_gradients", "smoothgrad", "deep_lift", "grad_cam", "attention")
         ),
         "variants": sweep(folder, tasks, more),
+        "variants_retrieval": sweep_retrieval(folder),
         "controls": controls(folder, tasks, MANY),
     }
 

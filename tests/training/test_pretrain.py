@@ -15,7 +15,7 @@ from mcsp.evaluation.splits import load_splits, part
 from mcsp.options.training import EngineOptions, LossOptions, PretrainOptions
 from mcsp.store import Store, StoreWriter, read_table, read_tsv
 from mcsp.training import engine, pretrain
-from mcsp.training.embed import retrieval
+from mcsp.training.embed import ranks, retrieval, searches
 
 
 def train(study, frozen, options, out, fold=0):
@@ -139,11 +139,25 @@ def test_retrieval_of_equal_and_of_random_embeddings():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(50, 8))
     z /= np.linalg.norm(z, axis=1, keepdims=True)
-    assert retrieval(z, z)["top1"] == 1
-    chance = retrieval(z, np.zeros_like(z))  # all tied: the middle rank, no luck
+    assert retrieval(ranks(z, z))["top1"] == 1
+    chance = retrieval(ranks(z, np.zeros_like(z)))  # all tied: the middle rank, no luck
     assert chance["top1"] == 0
-    others = [retrieval(z, rng.normal(size=z.shape))["mrr"] for _ in range(200)]
+    others = [retrieval(ranks(z, rng.normal(size=z.shape)))["mrr"] for _ in range(200)]
     assert np.mean(others) == pytest.approx(chance["chance_mrr"], rel=0.1)
+
+
+def test_searches_are_of_those_who_have_both_and_go_both_ways():
+    rng = np.random.default_rng(0)
+    z = {(m, "spatial"): rng.normal(size=(6, 4)) for m in ("fmri", "eeg")}
+    has = {"fmri": np.arange(6) < 5, "eeg": np.arange(6) > 0}
+    found = searches([f"d/{i}" for i in range(6)], z, has)
+    assert set(found["uid"]) == {f"d/{i}" for i in range(1, 5)}
+    assert (found["n"] == 4).all()
+    asked = found[(found["query"] == "eeg") & (found["domain"] == "spatial")].set_index("uid")["rank"]
+    by_hand = [1 + sum(z["fmri", "spatial"][j] @ z["eeg", "spatial"][2] > z["fmri", "spatial"][2] @ z["eeg", "spatial"][2]
+                       for j in range(1, 5))]  # fmt: skip
+    assert asked["d/2"] == by_hand[0]
+    assert searches(["d/0"], z, {"fmri": has["fmri"]}).empty
 
 
 def test_store_paths_are_those_of_the_fixture(stored_study):

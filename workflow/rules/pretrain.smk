@@ -44,6 +44,7 @@ rule pretrain:
     output:
         embeddings=R / "embeddings/embeddings.parquet",
         retrieval=R / "embeddings/retrieval.tsv",
+        ranks=R / "embeddings/ranks.parquet",
     log:
         R / "logs/embed/embed.log",
     benchmark:

@@ -150,9 +150,35 @@ rule sweep_predict:
         "--task {params.task:q} --out {output:q} --threads {threads} {params.models:q} > {log:q} 2>&1"
 
 
+use rule pretrain as sweep_embed with:
+    input:
+        stores=lambda wildcards: PLAN.variant_stores(wildcards.variant),
+        cohort=rules.cohort.output.cohort,
+        splits=rules.splits.output,
+        models=lambda wildcards: [
+            PLAN.variant(wildcards.variant).pretrained(fold) / "model.safetensors" for fold in PLAN.folds
+        ],
+    output:
+        embeddings=R / "sweep/{variant}/embeddings/embeddings.parquet",
+        retrieval=R / "sweep/{variant}/embeddings/retrieval.tsv",
+        ranks=R / "sweep/{variant}/embeddings/ranks.parquet",
+    log:
+        R / "logs/sweep/{variant}_embed.log",
+    benchmark:
+        R / "benchmarks/sweep/{variant}_embed.tsv"
+    params:
+        stores=above("stores", 4),
+        code=PLAN.code("embed"),
+        models=lambda wildcards: [PLAN.variant(wildcards.variant).pretrained(fold) for fold in PLAN.folds],
+    message:
+        "Embeddings of test subjects, {wildcards.variant}"
+
+
 rule sweep_table:
     """All variants beside the whole model, with intervals and paired tests."""
     input:
+        ranks=rules.pretrain.output.ranks,
+        variant_ranks=[R / f"sweep/{variant}/embeddings/ranks.parquet" for variant in PLAN.variants],
         whole=[R / f"evaluate/{task}/predictions.parquet" for task in STUDY.tasks],
         variants=[
             R / f"sweep/{variant}/predictions/{task}.parquet" for task in STUDY.tasks for variant in PLAN.variants
@@ -160,6 +186,7 @@ rule sweep_table:
     output:
         table=R / "sweep/sweep.tsv",
         fusion=R / "sweep/fusion.tsv",
+        retrieval=R / "sweep/retrieval.tsv",
     log:
         R / "logs/sweep/table.log",
     benchmark:
@@ -180,13 +207,14 @@ rule sweep_table:
         "Variants beside the whole model: {output}"
     shell:
         "mcsp sweep-table --results {params.results:q} --variants {params.names:q} --options {params.options:q} "
-        "--out {output.table:q} --fusion {output.fusion:q} {params.tasks:q} > {log:q} 2>&1"
+        "--out {output.table:q} --fusion {output.fusion:q} --retrieval {output.retrieval:q} {params.tasks:q} > {log:q} 2>&1"
 
 
 rule sweep:
     """Target: every variant of the study in one table and one figure; the next report shows them."""
     input:
         variants=rules.sweep_table.output.table,
+        variants_retrieval=rules.sweep_table.output.retrieval,
         model=PLAN.pretrained(0) / "config.json",
     output:
         figures("sweep", "segments"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import NormalDist
 
 import pandas as pd
 
 from mcsp.evaluation.fusion import COLUMNS as FUSION_COLUMNS
 from mcsp.evaluation.fusion import fusion_rows
 from mcsp.evaluation.metrics import METRICS, bootstrap, delong, holm
+from mcsp.evaluation.retrieval import COLUMNS as RETRIEVAL
+from mcsp.evaluation.retrieval import retrieval_rows
 from mcsp.options.results import EvaluateOptions
 from mcsp.store import read_table, write_tsv
 
@@ -29,6 +32,8 @@ COLUMNS = {
         )
     },
     "difference": "AUROC of the variant minus that of the whole, on the subjects that both predict",
+    "difference_low": "Lower end of its interval (normal, by DeLong's error)",
+    "difference_high": "Upper end",
     "p": "DeLong's test of the difference",
     "p_holm": "Corrected for the variants of the task (Holm)",
 }  # fmt: skip
@@ -47,13 +52,16 @@ def variant_row(own: pd.DataFrame, whole: pd.DataFrame | None, options: Evaluate
     """Metrics of one variant and, against the `whole` model, difference and p. Tables as `_means` gives them."""
     y, p = own["y"].to_numpy(), own["p"].to_numpy()
     ends = bootstrap(y, p, options.n_bootstrap, options.seed, options.confidence, SHOWN)
-    row = {"n": len(own), "n_case": int(y.sum()), "difference": float("nan"), "p": float("nan"), "p_holm": float("nan")}
+    row = {"n": len(own), "n_case": int(y.sum())}
+    row |= dict.fromkeys(("difference", "difference_low", "difference_high", "p", "p_holm"), float("nan"))
     for name in SHOWN:
         row |= {name: METRICS[name](y, p), f"{name}_low": ends[name][0], f"{name}_high": ends[name][1]}
     if whole is not None:
         both = own.join(whole["p"].rename("whole"), how="inner")
         if 0 < both["y"].mean() < 1:
-            row["difference"], _, row["p"] = delong(*(both[c].to_numpy() for c in ("y", "p", "whole")))
+            row["difference"], error, row["p"] = delong(*(both[c].to_numpy() for c in ("y", "p", "whole")))
+            reach = error * NormalDist().inv_cdf((1 + options.confidence) / 2)
+            row |= {"difference_low": row["difference"] - reach, "difference_high": row["difference"] + reach}
     return row
 
 
@@ -83,9 +91,10 @@ def run(
     options: EvaluateOptions,
     out: Path,
     fusion: Path,
+    retrieval: Path,
 ) -> None:
-    """Write the table of all tasks, and at `fusion` that of single modalities against both. `variants`: name -> (kind, value);
-    predictions are read below `results`.
+    """Write the table of all tasks, at `fusion` that of single modalities against both, and at `retrieval` who found whom
+    across modalities. `variants`: name -> (kind, value); predictions and ranks are read below `results`.
     """
     tables, fused = [], []
     for task in tasks:
@@ -104,3 +113,9 @@ def run(
     write_tsv(pd.concat(fused, ignore_index=True), fusion, FUSION_COLUMNS)
     shown = ["task", "kind", "variant", "scope", "n", "auroc", "auroc_low", "auroc_high", "difference", "p_holm"]
     print(table[shown].to_string(index=False, float_format="%.3f"))
+    searched = {
+        name: (kind, value, read_table(results / "sweep" / name / "embeddings/ranks.parquet"))
+        for name, (kind, value) in variants.items()
+    }
+    rows = retrieval_rows(read_table(results / "embeddings/ranks.parquet"), searched, options)
+    write_tsv(rows, retrieval, RETRIEVAL)

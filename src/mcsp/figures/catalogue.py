@@ -43,7 +43,7 @@ KINDS = {
 }
 # Of results that a study need not have: targets of their own, and among all figures once their table is there.
 OPTIONAL = {
-    "sweep": Kind("sweep", ("variants",), "Performance", "variants"),
+    "sweep": Kind("sweep", ("variants", "variants_retrieval"), "Performance", "variants"),
     "segments": Kind("sweep", ("variants", "model"), "Performance", "segment lengths"),
     "controls": Kind("controls", ("controls",), "Performance", "controls"),
 }

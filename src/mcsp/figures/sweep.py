@@ -23,6 +23,16 @@ COLUMNS = {
     "auroc_high": "Upper end of the bootstrap interval over subjects",
     "p_holm": "DeLong's test against the whole model, Holm-corrected over the variants of the task",
 }
+SEARCHED = {
+    "top5": "Retrieval: share of searches whose own subject was among five, all domains together",
+    "top5_low": "Lower end of its bootstrap interval over subjects",
+    "top5_high": "Upper end",
+    "searched": "Subjects among whom each was searched, mean over folds",
+}
+RETRIEVED = (
+    "Retrieval: which EEG belongs to which fMRI, both ways, by all domains together; * differs from the whole model (signs of "
+    "subjects' differences, Holm-corrected); the table is retrieval.tsv beside sweep.tsv. "
+)
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, order: list[tuple[str, str]]) -> None:
@@ -42,17 +52,39 @@ def _panel(axes: Axes, rows: pd.DataFrame, order: list[tuple[str, str]]) -> None
         axes.text(1.02, place, f"{row['auroc']:.2f}{star}", va="center", fontsize=7)
     axes.set_xlim(0.2, 1)
     axes.set_title(f"{short(rows['task'].iloc[0], 16)}\nn = {whole['n']}", fontsize=8)
+    axes.set_xlabel("AUROC (interval\nover subjects)")
 
 
-def run(*, variants: Path, out: Path, options: FigureOptions) -> None:
-    """AUROC of the whole model and of every variant, a panel per task."""
+def _retrieval_panel(axes: Axes, rows: pd.DataFrame, order: list[tuple[str, str]]) -> None:
+    """Share of searches that found their own subject among five, all domains together."""
+    whole = rows[rows["kind"] == "whole"].iloc[0]
+    axes.axvspan(whole["top5_low"], whole["top5_high"], color=OURS, alpha=0.12, linewidth=0)
+    axes.axvline(whole["top5"], color=OURS, linewidth=1)
+    axes.axvline(whole["chance_top5"], color=GREY, linestyle=":", linewidth=1)
+    for row in rows.to_dict("records"):
+        place = order.index((row["kind"], str(row["variant"])))
+        colour = OURS if row["kind"] == "whole" else PALETTE[0]
+        axes.plot([row["top5_low"], row["top5_high"]], [place, place], color=colour, linewidth=2, solid_capstyle="round")
+        axes.plot(row["top5"], place, "D" if row["kind"] == "whole" else "o", color=colour, markersize=4)
+        star = " *" if row["p_holm"] < 0.05 else ""
+        axes.text(1.02, place, f"{row['top5']:.2f}{star}", va="center", fontsize=7, transform=axes.get_yaxis_transform())
+    axes.set_xlim(0, min(1.0, 1.25 * float(rows["top5_high"].max())))
+    axes.set_title(f"retrieval, n = {whole['n']},\namong {whole['searched']:.0f}", fontsize=8)
+    axes.set_xlabel("own recording\namong five (share)")
+
+
+def run(*, variants: Path, variants_retrieval: Path, out: Path, options: FigureOptions) -> None:
+    """AUROC of the whole model and of every variant, a panel per task; one more for retrieval across modalities."""
     rows = read_tsv(variants)
+    found = read_tsv(variants_retrieval).query("domain == 'all'")
+    searched = "whole" in set(found["kind"])
     tasks = list(dict.fromkeys(rows["task"]))
     order = list(dict.fromkeys(zip(rows["kind"], rows["variant"].astype(str))))
-    figure, axes = new_figure(options, height_of(len(order), 4.7, 29), ncols=len(tasks), sharey=True, squeeze=False)
+    figure, axes = new_figure(options, height_of(len(order), 4.7, 29), ncols=len(tasks) + searched, sharey=True, squeeze=False)
     for panel, task in zip(axes[0], tasks):
         _panel(panel, rows[rows["task"] == task], order)
-    figure.supxlabel("AUROC (interval over subjects)", fontsize=8)
+    if searched:
+        _retrieval_panel(axes[0][-1], found, order)
     marked = rows[rows["scope"] == "transductive"]
     seen = set(zip(marked["kind"], marked["variant"].astype(str)))
     names = ["whole model" if kind == "whole" else f"{kind}: {value}" for kind, value in order]
@@ -63,7 +95,13 @@ def run(*, variants: Path, out: Path, options: FigureOptions) -> None:
         "The model with one thing changed at a time, on the same folds. Points: AUROC over pooled test subjects (mean "
         "probability over seeds); bars: bootstrap intervals over subjects; orange line and band: the whole model; dotted: "
         "chance. * differs from the whole model on the subjects that both predict (DeLong, Holm-corrected per task, p < "
-        "0.05). Variants of one modality speak of the subjects that have it; n is in the table. Nothing was chosen by this "
-        f"figure.{' Transductive and †: pre-training saw the recordings of test subjects.' if seen else ''}"
+        "0.05). Variants of one modality speak of the subjects that have it; n is in the table. "
+        f"{RETRIEVED if searched else ''}Nothing was chosen by this figure."
+        f"{' Transductive and †: pre-training saw the recordings of test subjects.' if seen else ''}"
     )
-    save(figure, out, rows[list(COLUMNS)].astype({"variant": str}), COLUMNS, caption, options)
+    source = rows[list(COLUMNS)].astype({"variant": str})
+    if searched:
+        source = source.merge(
+            found[["kind", "variant", *SEARCHED]].astype({"variant": str}), on=["kind", "variant"], how="left"
+        )
+    save(figure, out, source, COLUMNS | (SEARCHED if searched else {}), caption, options)

@@ -30,6 +30,7 @@ COLUMNS = {
     "chance_top1": "top1 expected by chance",
     "chance_mrr": "mrr expected by chance",
 }
+RANKS = ["fold", "stage", "scope", "domain", "query", "uid", "n", "rank"]
 
 
 def untrained(model: MCSP, seed: int, trained_on: Subjects) -> MCSP:
@@ -54,12 +55,18 @@ def embed_subjects(model: MCSP, subjects: Subjects) -> tuple[dict[Key, np.ndarra
     return {key: np.concatenate(parts) for key, parts in z.items()}, subjects.has
 
 
-def retrieval(query: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """How well row i of `query` (N, d) finds row i of `target` (N, d) by cosine similarity; ties count half."""
+def ranks(query: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Rank (N), from 1, of row i of `target` (N, d) among all of its rows by cosine similarity to row i of `query`; ties count
+    half.
+    """
     similarity = query @ target.T
     own = np.diag(similarity)[:, None]
-    rank = 1 + (similarity > own).sum(axis=1) + 0.5 * ((similarity == own).sum(axis=1) - 1)
-    n = len(query)
+    return 1 + (similarity > own).sum(axis=1) + 0.5 * ((similarity == own).sum(axis=1) - 1)
+
+
+def retrieval(rank: np.ndarray) -> dict[str, float]:
+    """How well subjects found their own recording of the other modality, by the `ranks` (N) of it among N."""
+    n = len(rank)
     return {
         "n": n,
         "top1": float((rank <= 1).mean()),
@@ -79,24 +86,24 @@ def _rows(fold: int, stage: str, uids: list[str], z: dict[Key, np.ndarray], has:
     ]
 
 
-def _retrievals(fold: int, stage: str, z: dict[Key, np.ndarray], has: dict[str, np.ndarray]) -> list[dict]:
-    if len(has) < 2:
-        return []
+def searches(uids: Sequence[str], z: dict[Key, np.ndarray], has: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Everybody with both modalities asks by one of them, and the other is searched: domain, query, uid, n, rank (`ranks`)."""
+    columns = ["domain", "query", "uid", "n", "rank"]
     both = np.logical_and.reduce(list(has.values()))
-    if both.sum() < 2:
-        return []
-    domains = list(dict.fromkeys(d for _, d in z))
-    found = []
+    if len(has) < 2 or both.sum() < 2:
+        return pd.DataFrame(columns=columns)
+    domains, own, found = list(dict.fromkeys(d for _, d in z)), np.array(uids)[both], []
     for query, target in (("fmri", "eeg"), ("eeg", "fmri")):
         pairs = {d: (z[query, d][both], z[target, d][both]) for d in domains}
         pairs["all"] = tuple(np.concatenate([pairs[d][side] for d in domains], axis=1) for side in (0, 1))
-        found += [{"fold": fold, "stage": stage, "domain": d, "query": query, **retrieval(*pair)} for d, pair in pairs.items()]
-    return found
+        for d, pair in pairs.items():
+            found.append(pd.DataFrame({"domain": d, "query": query, "uid": own, "n": len(own), "rank": ranks(*pair)}))
+    return pd.concat(found, ignore_index=True)[columns]
 
 
 def run(*, stores: Path, cohort: Path, splits: Path, models: Sequence[Path], out: Path, threads: int) -> None:
-    """Embed the test subjects of every fold with that fold's model, pre-trained and untrained: a long table at `out`,
-    and `retrieval.tsv` beside it.
+    """Embed the test subjects of every fold with that fold's model, pre-trained and untrained: a long table at `out`; beside
+    it who was found at which rank (`ranks.parquet`), and the means of that (`retrieval.tsv`).
     """
     torch.set_num_threads(threads)
     table, folds = read_table(cohort), load_splits(splits)
@@ -116,15 +123,15 @@ def run(*, stores: Path, cohort: Path, splits: Path, models: Sequence[Path], out
         for stage, own in (("untrained", first), ("pretrained", model)):
             z, has = embed_subjects(own, subjects)
             rows += _rows(fold, stage, subjects.uids, z, has)
-            found += [{**row, "scope": model.config["scope"]} for row in _retrievals(fold, stage, z, has)]
+            found.append(searches(subjects.uids, z, has).assign(fold=fold, stage=stage, scope=model.config["scope"]))
     columns = ["uid", "fold", "stage", "modality", "domain", "embedding"]
     write_table(pd.DataFrame(rows, columns=columns), out)
-    write_tsv(pd.DataFrame(found, columns=list(COLUMNS)), out.with_name("retrieval.tsv"), COLUMNS)
-    if found:
-        print(
-            pd.DataFrame(found)
-            .groupby(["stage", "domain"])[["top1", "chance_top1", "mrr", "chance_mrr"]]
-            .mean()
-            .round(3)
-            .to_string()
-        )
+    table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=RANKS)
+    write_table(table[RANKS], out.with_name("ranks.parquet"))
+    by = ["fold", "stage", "scope", "domain", "query"]
+    means = [{**dict(zip(by, key)), **retrieval(own["rank"].to_numpy(float))} for key, own in table.groupby(by, sort=False)]
+    summary = pd.DataFrame(means, columns=list(COLUMNS))
+    write_tsv(summary, out.with_name("retrieval.tsv"), COLUMNS)
+    if means:
+        shown = ["top1", "chance_top1", "mrr", "chance_mrr"]
+        print(summary.groupby(["stage", "domain"])[shown].mean().round(3).to_string())
