@@ -179,7 +179,9 @@ def test_hbn_tables_are_joined(tmp_path):
 def test_embarc_tables_of_nda(tmp_path):
     """A second row of descriptions, months, and values in the study's own words."""
     header = "subjectkey\tsrc_subject_id\tinterview_age\tsex\tphenotype\tsite"
-    descriptions = "The GUID\tSubject ID how it's defined in lab\tAge in months\tSex of the subject\tPhenotype of the subject\tSite"
+    descriptions = (
+        "The GUID\tSubject ID how it's defined in lab\tAge in months\tSex of the subject\tPhenotype of the subject\tSite"
+    )
     rows = [
         "NDAR1\tCU0001\t450\tF\tMajor Depression\tCU",
         "NDAR2\tCU0002\t402\tM\tHealthy Control\tCU",
@@ -309,7 +311,7 @@ def test_wildcards_that_fit_nothing_are_passed_over(tmp_path):
     phenotype = Phenotype(table=[f"{tmp_path}/a.csv", f"{tmp_path}/x*.csv"], subject="id")
     assert phenotype.tables(tmp_path) == [tmp_path / "a.csv"]
     alone = Phenotype(table=f"{tmp_path}/x*.csv", subject="id")
-    with pytest.raises(McspError, match=r"x\*\.csv: phenotype table not readable"):
+    with pytest.raises(McspError, match=r"x\*\.csv: not there: fetch the dataset, put its phenotype table there"):
         read_phenotype(alone.tables(tmp_path), alone)
 
 
