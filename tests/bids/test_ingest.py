@@ -267,7 +267,7 @@ def test_empty_or_absent_datasets_stop_with_one_line(tmp_path):
     with pytest.raises(McspError, match="no such directory"):
         ingest_all(bids(tmp_path / "no"), tmp_path / "no", tmp_path / "out")
     write_bold(tmp_path / "x", "a")
-    with pytest.raises(McspError, match="phenotype table not readable"):
+    with pytest.raises(McspError, match=r"participants\.tsv: not there: fetch the dataset, put its"):
         ingest_all(bids(tmp_path / "x", phenotype=LABELS), tmp_path / "x", tmp_path / "out")
 
 

@@ -311,7 +311,7 @@ def test_wildcards_that_fit_nothing_are_passed_over(tmp_path):
     phenotype = Phenotype(table=[f"{tmp_path}/a.csv", f"{tmp_path}/x*.csv"], subject="id")
     assert phenotype.tables(tmp_path) == [tmp_path / "a.csv"]
     alone = Phenotype(table=f"{tmp_path}/x*.csv", subject="id")
-    with pytest.raises(McspError, match=r"x\*\.csv: phenotype table not readable"):
+    with pytest.raises(McspError, match=r"x\*\.csv: not there: fetch the dataset, put its phenotype table there"):
         read_phenotype(alone.tables(tmp_path), alone)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mcsp.bids.check import check_eeg
 from mcsp.bids.recordings import COLUMNS
 from mcsp.domains import connectivity, spectra
 from mcsp.eeg.stage import run
@@ -65,6 +66,10 @@ def test_what_a_rate_can_not_hold_is_missing_and_not_zero(tmp_path):
     assert told.loc["d/sub-ccc", "reason"] == (
         "sampled at 64 Hz: nothing above 29 Hz was recorded, bands up to 30 Hz are compared"
     )
+    checked = [check_eeg(tmp_path / f"d_sub-{name}_eeg.edf", options) for name in ("a", "bb", "ccc")]
+    assert checked[0] == ([], [])
+    assert checked[1][1][0].startswith("sampling rate of 100 Hz: nothing was recorded from 45 to 60 Hz (eeg.low_pass): missing")
+    assert checked[2][0] == ["sampling rate of 64 Hz: nothing above 29 Hz, 30 Hz are needed"]
     series = Store(named["temporal"])
     assert dict(zip(series.uids, series.top_hz)) == {"d/sub-a": np.inf, "d/sub-bb": 45.0}
     assert np.isfinite(series.row(1)).all()

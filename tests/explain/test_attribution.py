@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mcsp.explain.attribution import METHODS, integrated_gradients, smoothgrad
+from mcsp.explain.attribution import METHODS, Reference, integrated_gradients, smoothgrad
 from mcsp.model.batch import Batch
 from mcsp.options.results import ExplainOptions
 from tests.explain.linear_toys import SHAPES, toy_batch, toy_reference, toy_weights, weighted_sum
@@ -45,6 +45,21 @@ def test_integrated_gradients_sum_to_the_change_of_the_logit():
     total = sum(v.flatten(1).sum(1) for v in integrated_gradients(model, batch, reference, OPTIONS).values())
     base = Batch({k: reference.mean[k][None].expand_as(x) for k, x in batch.x.items()}, batch.present, batch.n_valid)
     torch.testing.assert_close(total, (model(batch) - model(base)).to(total.dtype), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_what_was_not_recorded_is_relevant_for_nothing(method):
+    """A frequency above a recording's rate is filled with the baseline: a map can't point at it."""
+    key, shape = ("eeg", "spectral"), (2, 3, 5)
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    x[1, ..., 3:] = torch.nan
+    there = {"eeg": torch.ones(3, dtype=torch.bool)}
+    reference = Reference({key: torch.full(shape, 0.3)}, {key: 1.0})
+    batch = Batch({key: x}, there, {"eeg": torch.full((3,), 2)}).filled(reference.mean)
+    found = METHODS[method](lambda b: weighted_sum(b, {key: torch.ones(shape)}).square(), batch, reference, OPTIONS)[key]
+    assert found.isfinite().all()
+    assert not found[1, ..., 3:].any()
+    assert found[0, ..., 3:].any()
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

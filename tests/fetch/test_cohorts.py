@@ -250,7 +250,7 @@ def test_the_papers_datasets_are_those_of_the_single_studies():
     assert paper["datasets"] == single
 
 
-@pytest.mark.parametrize("name", [*COHORTS, "paper", "abide-func", "adhd200-roi"])
+@pytest.mark.parametrize("name", [*COHORTS, "paper"])
 def test_dry_runs(name, checkout):  # noqa: F811
     """From a fresh clone, before anything is fetched: the graph, and what would be fetched."""
     study = f"config/studies/{name}.yaml"

@@ -320,13 +320,9 @@ def show(problems: pd.DataFrame, forecast: pd.DataFrame) -> None:
             console.print(f"... and {groups.ngroups - SHOWN} more kinds in the table")
             break
         uid = own["uid"].iloc[0]
-        who = (
-            f"{dataset}: {own['file'].iloc[0] or 'phenotype table'}"
-            if pd.isna(uid)
-            else uid
-            if len(own) == 1
-            else f"{uid} and {len(own) - 1} more"
-        )
+        file = own["file"].iloc[0]
+        whole = dataset if pd.isna(file) else f"{dataset}: {file}"
+        who = whole if pd.isna(uid) else uid if len(own) == 1 else f"{uid} and {len(own) - 1} more"
         text = own["problem"].iloc[0] if len(own) == 1 else kind
         console.print(f"{severity}: {who}: {text}", markup=False, highlight=False, soft_wrap=True)
     table = Table(title="Forecast")

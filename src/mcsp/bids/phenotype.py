@@ -181,6 +181,10 @@ def read_text(table: Path) -> pd.DataFrame:
                 table, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace",
                 index_col=False,  # else a first row with a cell too many would shift all columns
             )  # fmt: skip
+    except FileNotFoundError as error:
+        raise McspError(
+            f"{table}: not there: fetch the dataset, put its phenotype table there, or set phenotype.table"
+        ) from error
     except (ValueError, OSError, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
         raise McspError(f"{table}: phenotype table not readable ({reason}): set phenotype.table or mend the file") from error

@@ -47,7 +47,8 @@ class Progress:
             if self.total and self.done >= self.next * self.total:
                 rate = self.done / max(time.monotonic() - self.start, 1e-3)
                 left = max(self.total - self.done, 0) / max(rate, 1)
-                print(f"{_size(self.done)} of {_size(self.total)}, {_size(rate)}/s, about {left / 60:.0f} min left", flush=True)
+                wait = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+                print(f"{_size(self.done)} of {_size(self.total)}, {_size(rate)}/s, about {wait} left", flush=True)
                 self.next = self.done / self.total + SHARE
 
 

@@ -1,0 +1,68 @@
+"""A ready study, from the bucket to the tables of a paper, by the commands that a user types. Simulated series."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from tests.fetch.bucket_server import Bucket, serve
+from tests.fetch.mirrors import INDI, table
+from tests.workflow.conftest import checkout  # noqa: F401
+
+SMALL = {
+    "fmri": {"n_frames": 60, "min_frames": 40},
+    "splits": {"n_folds": 2},
+    "pretrain": {"epochs": 1, "batch_size": 16, "model": {"width": 8, "depth": 1, "dim": 8}},
+    "finetune": {"epochs": 1, "seeds": [0]},
+    "evaluate": {"rivals": ["phenotype", "linear"], "n_bootstrap": 100, "n_permutations": 100},
+}
+
+
+def series(codes: list[str], case: bool, rng: np.random.Generator) -> bytes:
+    """Slow noise (70 frames) of regions, a third of which move together in cases only."""
+    noise = rng.normal(size=(70, len(codes))).cumsum(axis=0) * 0.3 + rng.normal(size=(70, len(codes)))
+    if case:
+        noise[:, : len(codes) // 3] += 3 * rng.normal(size=(70, 1))
+    buffer = io.StringIO()
+    pd.DataFrame(noise, columns=[f"#{code}" for code in codes]).to_csv(buffer, sep="\t", index=False)
+    return buffer.getvalue().encode()
+
+
+def mirror(codes: list[str], n: int = 24) -> dict[str, bytes]:
+    """ABIDE I's series and table as the Preprocessed Connectomes Project has them."""
+    rng, root = np.random.default_rng(0), f"{INDI}/ABIDE_Initiative"
+    ids, cases = [50002 + i for i in range(n)], [i % 2 == 0 for i in range(n)]
+    sites = ["NYU" if i % 4 < 2 else "UM_1" for i in range(n)]
+    found = {
+        f"{root}/Outputs/cpac/filt_noglobal/rois_ho/{site}_00{label}_rois_ho.1D": series(codes, case, rng)
+        for label, site, case in zip(ids, sites, cases)
+    }
+    columns = {
+        "SUB_ID": ids,
+        "SITE_ID": sites,
+        "DX_GROUP": [2 - case for case in cases],
+        "func_mean_fd": rng.uniform(0.05, 0.3, n),
+    }
+    columns |= {"AGE_AT_SCAN": rng.uniform(7, 40, n), "SEX": rng.integers(1, 3, n)}
+    return {**found, f"{root}/Phenotypic_V1_0b_preprocessed1.csv": table(",", **columns)}
+
+
+def test_abide_s_series_from_the_bucket_to_the_tables(checkout):  # noqa: F811
+    path, study = checkout.root / "config/studies/abide-roi.yaml", "config/studies/abide-roi.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["datasets"]["abide"] |= {"n_shards": 1}
+    path.write_text(yaml.safe_dump({**values, **{key: {**values.get(key, {}), **own} for key, own in SMALL.items()}}))
+    codes = pd.read_csv(checkout.root / "config/atlases/harvard_oxford_cpac.tsv", sep="\t", dtype=str)["code"].tolist()
+    with serve(Bucket(mirror(codes), page=50)) as bucket:
+        text = path.read_text().replace("https://s3.amazonaws.com", bucket.url)
+        path.write_text(text.replace("accept_terms: false", "accept_terms: true"))
+        assert "abide: 25 files of 24 subjects" in checkout.snakemake("fetch", study=study)
+    checkout.snakemake("tables", study=study)
+    results = checkout.root / "results/abide-roi"
+    metrics = pd.read_csv(results / "evaluate/asd/metrics.tsv", sep="\t", na_values="n/a")
+    auroc = metrics[metrics["metric"] == "auroc"].set_index("method")["value"]
+    (linear,) = auroc[auroc.index.str.startswith("linear")]
+    assert linear > 0.9 > auroc["phenotype"]  # the planted effect is in the connectivity
+    assert metrics["n"].eq(24).all()
+    assert list((results / "tables").glob("*.tex"))
