@@ -1,7 +1,7 @@
 """SIGKILL at random moments: a study that is killed again and again must end as one that nobody disturbed.
 
-By hand: `python -m tests.workflow.kills FOLDER --kills 50 --seed 0 [--study STUDY.yaml]`. Moments are drawn in CPU seconds, so that a
-busy machine does not keep jobs from ever ending.
+By hand: `python -m tests.workflow.kills FOLDER --kills 50 --seed 0 [--study STUDY.yaml]`. Moments are drawn in CPU seconds, so
+that a busy machine does not keep jobs from ever ending.
 """
 
 from __future__ import annotations

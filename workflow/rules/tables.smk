@@ -5,6 +5,7 @@ rule tables:
         metrics=rules.evaluate.input.metrics,
         comparisons=rules.evaluate.input.comparisons,
         statistics=rules.evaluate.input.statistics,
+        more=[R / f"evaluate/{task}/{name}.tsv" for task in STUDY.tasks for name in ("pairs", "subgroups", "gaps")],
     output:
         [R / f"tables/{name}.{kind}" for name in PLAN.paper_tables for kind in ("tsv", "json", "tex")],
     log:
