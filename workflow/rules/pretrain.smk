@@ -16,9 +16,9 @@ rule pretrain_fold:
         ENVS / "torch.yaml"
     threads: 2
     resources:
+        **PLAN.gpus,
         mem_mb=grow(8000),
         runtime=grow(720),
-        **PLAN.gpus,
     params:
         stores=above("stores", 4),
         code=PLAN.code("pretrain"),
