@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mcsp import bench_pretrain, bench_scale
+from mcsp import bench_cost, bench_pretrain, bench_scale
 from mcsp.bench import stage_costs
 from mcsp.bench_parcellate import FULL, SMALL, show, write_run
 from mcsp.cli import app
@@ -46,6 +46,30 @@ def test_planning_counts_jobs_by_shards_not_by_subjects(tmp_path):
     assert many["per_subject_jobs"] == 13 * 6 + 12 * 3 + 12 * 3 + 1  # the subject that was added is among them
     assert many.keys() == bench_scale.ROWS.keys()
     bench_scale.show(many)
+
+
+def test_a_subject_costs_what_two_shards_differ_by(capsys):
+    """Real jobs on small recordings; their memory does not grow with the subjects of a shard."""
+    costs = bench_cost.measure(small=True, modalities=("fmri",), training=False)
+    assert list(costs["stages"]) == ["fmri", "connectivity-fmri", "spectra-fmri"]
+    for row in costs["stages"].values():
+        assert row["cpu_s"] >= bench_cost.LEAST
+        assert row["start_s"] > 0.1
+        assert 50 < row["mb_few"] < 1.2 * row["mb"]
+    assert costs["store_mb"]["fmri"] == pytest.approx(4e-6 * 160 * (40 + 160 + 21), rel=0.1)
+    bench_cost.show(costs)
+    assert "not measured" in capsys.readouterr().out
+
+
+def test_whole_cohorts_are_people_times_costs():
+    stages = {key: {"cpu_s": 0.0} for key in bench_cost.STAGES} | {"fmri": {"cpu_s": 2.0}, "spectra-eeg": {"cpu_s": 1.0}}
+    sizes = {"recording_mb": {"fmri": 100.0, "eeg": 10.0}, "store_mb": {"fmri": 1.0, "eeg": 2.0}}
+    training = {"device": "cpu", "cpu_s": 0.5, "s": 9.0}
+    table = bench_cost.project({"stages": stages, **sizes, "training": training}).set_index("cohort")
+    assert table.loc["EMBARC", "core_hours"] == pytest.approx(335 * 3 / 3600)
+    assert table.loc["EMBARC", "input_tb"] == pytest.approx(335 * 110e-6)
+    assert table.loc["ADHD-200", "training_hours"] == pytest.approx(973 * 0.7 * 60 * 5 * 0.5 / 3600)
+    assert table.loc["all", "people"] == sum(max(own.values()) for own in bench_cost.CORPORA.values())
 
 
 def test_both_sides_of_the_parcellation_agree(capsys):

@@ -12,6 +12,7 @@ from tests.conftest import PROJECT
 SOURCES = sorted((PROJECT / "src/mcsp").rglob("*.py"))
 RULES = sorted((PROJECT / "workflow/rules").glob("*.smk"))
 UNSAFE_MODULES = {"joblib", "dill", "cloudpickle", "shelve", "marshal", "tarfile", "zipfile"}
+NETWORK = {"requests", "urllib", "urllib3", "http", "socket", "ftplib", "smtplib", "aiohttp", "httpx", "boto3"}
 # Wildcards hold letters, digits, '-' and '_' (their constraints, and the study's names); the others are words of ours.
 SAFE = re.compile(r"(wildcards\.\w+|threads|resources\.mem_mb|params\.(raw|route))")
 
@@ -39,6 +40,22 @@ def test_nothing_is_unpickled_or_handed_to_a_shell(path):
         assert name != "torch.load" or keywords["weights_only"] == "True"
         assert keywords.get("allow_pickle") in (None, "False"), name
         assert keywords.get("shell") in (None, "False"), name
+
+
+def imports(path):
+    """Modules that a module imports, anywhere in its text."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_only_fetching_talks_to_the_network():
+    """No other module of ours can: no telemetry, and nothing leaves the machine. (nilearn downloads the Schaefer atlas.)"""
+    talking = {path.name for path in SOURCES if {name.split(".")[0] for name in imports(path)} & NETWORK}
+    assert talking == {"bucket.py", "cohort.py", "transfer.py"}
+    assert {path.parent.name for path in SOURCES if path.name in ("bucket.py", "transfer.py")} == {"fetch"}
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda p: p.name)

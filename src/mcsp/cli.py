@@ -986,6 +986,19 @@ def bench_scale(
     print(json.dumps(costs)) if as_json else show(costs)
 
 
+@bench_app.command("cost")
+def bench_cost(
+    small: Annotated[bool, typer.Option("--small", help="Small recordings, for a quick look.")] = False,
+    training: Annotated[bool, typer.Option("--training/--no-training", help="Pre-training too.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """What a subject costs in each stage (simulated recordings of real size), and what whole cohorts would."""
+    from mcsp.bench_cost import measure, show
+
+    costs = measure(small=small, training=training)
+    print(json.dumps(costs)) if as_json else show(costs)
+
+
 @bench_app.command("parcellate")
 def bench_parcellate(
     shape: Annotated[tuple[int, int, int, int], typer.Option(help="Voxels along x, y, z, and volumes.")] = (99, 117, 95, 200),

@@ -394,6 +394,13 @@ class Plan:
         seeds = self.study.finetune.seeds
         return [self.root / "finetune" / task / f"fold-{fold}_seed-{seed}" for fold in self.folds for seed in seeds]
 
+    @staticmethod
+    def model_files(models: Iterable[Path], *more: str) -> list[Path]:
+        """What lies in directories of models: configuration, weights, and `more`. All that a stage reads must be an input, or
+        it is absent where results live in a storage of Snakemake's.
+        """
+        return [model / name for model in models for name in ("config.json", "model.safetensors", *more)]
+
     def rivals(self, task: str) -> list[Path]:
         """Predictions of a task's rivals."""
         names = self.study.evaluate.rivals_of([m for m in self.study.pretrain.model.modalities if self.modality_shards(m)])

@@ -3,7 +3,7 @@ rule card_pretrain:
     input:
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
-        histories=[PLAN.pretrained(fold) / "history.tsv" for fold in PLAN.folds],
+        histories=PLAN.model_files([PLAN.pretrained(fold) for fold in PLAN.folds], "history.tsv"),
     output:
         report(
             R / "pretrain/model_card.md",
@@ -24,7 +24,7 @@ rule card_pretrain:
     params:
         code=PLAN.code("card"),
         about=lambda wildcards: PLAN.about,
-        models=[PLAN.pretrained(fold) for fold in PLAN.folds],
+        models=folders("histories"),
     message:
         "Model card: {output}"
     shell:
@@ -37,7 +37,7 @@ rule card_task:
     input:
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
-        histories=lambda wildcards: [model / "history.tsv" for model in PLAN.finetuned(wildcards.task)],
+        histories=lambda wildcards: PLAN.model_files(PLAN.finetuned(wildcards.task), "history.tsv"),
         metrics=R / "evaluate/{task}/metrics.tsv",
         comparisons=R / "evaluate/{task}/comparisons.tsv",
     output:
@@ -60,7 +60,7 @@ rule card_task:
     params:
         code=PLAN.code("card"),
         about=lambda wildcards: PLAN.about,
-        models=lambda wildcards: PLAN.finetuned(wildcards.task),
+        models=folders("histories"),
     message:
         "Model card: {output}"
     shell:

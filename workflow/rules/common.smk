@@ -43,6 +43,15 @@ def above(name, levels):
     return find
 
 
+def folders(name):
+    """Directories of the trained models whose files are the inputs of a name."""
+
+    def find(wildcards, input):
+        return list(dict.fromkeys(str(Path(path).parent) for path in input.get(name)))
+
+    return find
+
+
 wildcard_constraints:
     dataset="|".join(STUDY.datasets),
     task="|".join([*STUDY.tasks, *STUDY.other_tasks]) or "none",

@@ -68,9 +68,7 @@ rule control_predict:
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
         labels=rules.control_labels.output,
-        models=lambda wildcards: [
-            m / "model.safetensors" for m in PLAN.control_finetuned(wildcards.control, wildcards.task)
-        ],
+        models=lambda wildcards: PLAN.model_files(PLAN.control_finetuned(wildcards.control, wildcards.task)),
     output:
         R / "controls/{control}/{task}/predictions.parquet",
     log:
@@ -91,7 +89,7 @@ rule control_predict:
         options=PLAN.options("evaluate"),
         labels=above("labels", 1),
         task=lambda wildcards: PLAN.control_task(wildcards.control, wildcards.task),
-        models=lambda wildcards: PLAN.control_finetuned(wildcards.control, wildcards.task),
+        models=folders("models"),
     message:
         "Test subjects of {wildcards.task}, {wildcards.control}"
     shell:

@@ -37,7 +37,7 @@ rule evaluate_task:
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
         rivals=lambda wildcards: PLAN.rivals(wildcards.task),
-        models=lambda wildcards: [model / "model.safetensors" for model in PLAN.finetuned(wildcards.task)],
+        models=lambda wildcards: PLAN.model_files(PLAN.finetuned(wildcards.task)),
     output:
         predictions=R / "evaluate/{task}/predictions.parquet",
         metrics=report(
@@ -70,8 +70,8 @@ rule evaluate_task:
         code=PLAN.code("evaluate"),
         options=PLAN.evaluate_options(),
         task=lambda wildcards: PLAN.task_options(wildcards.task),
-        models=lambda wildcards: PLAN.finetuned(wildcards.task),
-        rivals=lambda wildcards: [f"--rival={path}" for path in PLAN.rivals(wildcards.task)],
+        models=folders("models"),
+        rivals=lambda wildcards, input: [f"--rival={path}" for path in input.rivals],
     message:
         "Evaluating {wildcards.task} on test subjects, beside its rivals"
     shell:
@@ -133,7 +133,7 @@ rule evaluate_other:
         stores=all_stores,
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
-        models=lambda wildcards: [model / "model.safetensors" for model in PLAN.finetuned(wildcards.task)],
+        models=lambda wildcards: PLAN.model_files(PLAN.finetuned(wildcards.task)),
     output:
         predictions=R / "other/{task}/predictions.parquet",
         metrics=report(
@@ -164,7 +164,7 @@ rule evaluate_other:
         code=PLAN.code("evaluate_other"),
         options=PLAN.evaluate_options(),
         task=lambda wildcards: PLAN.task_options(wildcards.task),
-        models=lambda wildcards: PLAN.finetuned(wildcards.task),
+        models=folders("models"),
     message:
         "Evaluating {wildcards.task} on test subjects, beside its rivals"
     shell:

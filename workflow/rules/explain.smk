@@ -4,7 +4,7 @@ rule explain_task:
         stores=all_stores,
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
-        models=lambda wildcards: [model / "model.safetensors" for model in PLAN.finetuned(wildcards.task)],
+        models=lambda wildcards: PLAN.model_files(PLAN.finetuned(wildcards.task)),
     output:
         attributions=R / "explain/{task}/attributions.parquet",
         maps=R / "explain/{task}/maps.tsv",
@@ -30,7 +30,7 @@ rule explain_task:
         code=PLAN.code("explain"),
         options=PLAN.options("explain"),
         task=lambda wildcards: PLAN.task_options(wildcards.task),
-        models=lambda wildcards: PLAN.finetuned(wildcards.task),
+        models=folders("models"),
         truth=[f"--truth={path}" for path in PLAN.truths()],
     message:
         "Explaining the classifiers of {wildcards.task}"

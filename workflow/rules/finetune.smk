@@ -27,8 +27,8 @@ rule finetune_fold:
         code=PLAN.code("finetune"),
         options=PLAN.finetune_options(),
         task=lambda wildcards: PLAN.task_options(wildcards.task),
-        pretrained=lambda wildcards: PLAN.pretrained(wildcards.fold),
-        out=lambda wildcards: R / "finetune" / wildcards.task / f"fold-{wildcards.fold}_seed-{wildcards.seed}",
+        pretrained=subpath(input.weights, parent=True),
+        out=subpath(output.weights, parent=True),
     message:
         "Fine-tuning for {wildcards.task}, fold {wildcards.fold}, seed {wildcards.seed}"
     shell:

@@ -16,16 +16,16 @@ rule pretrain_fold:
         ENVS / "torch.yaml"
     threads: 2
     resources:
+        **PLAN.gpus,
         mem_mb=grow(8000),
         runtime=grow(720),
-        **PLAN.gpus,
     params:
         stores=above("stores", 4),
         code=PLAN.code("pretrain"),
         options=PLAN.options("pretrain"),
         launcher=launcher,
         about=lambda wildcards: PLAN.about,
-        out=lambda wildcards: PLAN.pretrained(wildcards.fold),
+        out=subpath(output.weights, parent=True),
     message:
         "Pre-training, fold {wildcards.fold}"
     shell:
@@ -40,7 +40,7 @@ rule pretrain:
         stores=all_stores,
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
-        models=[PLAN.pretrained(fold) / "model.safetensors" for fold in PLAN.folds],
+        models=PLAN.model_files([PLAN.pretrained(fold) for fold in PLAN.folds]),
     output:
         embeddings=R / "embeddings/embeddings.parquet",
         retrieval=R / "embeddings/retrieval.tsv",
@@ -59,7 +59,7 @@ rule pretrain:
     params:
         stores=above("stores", 4),
         code=PLAN.code("embed"),
-        models=[PLAN.pretrained(fold) for fold in PLAN.folds],
+        models=folders("models"),
     message:
         "Embeddings of test subjects before and after pre-training"
     shell:

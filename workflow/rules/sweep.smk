@@ -123,9 +123,7 @@ rule sweep_predict:
         stores=lambda wildcards: PLAN.variant_stores(wildcards.variant),
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
-        models=lambda wildcards: [
-            m / "model.safetensors" for m in PLAN.variant(wildcards.variant).finetuned(wildcards.task)
-        ],
+        models=lambda wildcards: PLAN.model_files(PLAN.variant(wildcards.variant).finetuned(wildcards.task)),
     output:
         R / "sweep/{variant}/predictions/{task}.parquet",
     log:
@@ -142,7 +140,7 @@ rule sweep_predict:
         stores=above("stores", 4),
         code=PLAN.code("variant_predictions"),
         task=lambda wildcards: PLAN.task_options(wildcards.task),
-        models=lambda wildcards: PLAN.variant(wildcards.variant).finetuned(wildcards.task),
+        models=folders("models"),
     message:
         "Test subjects of {wildcards.task}, {wildcards.variant}"
     shell:

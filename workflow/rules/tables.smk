@@ -6,6 +6,7 @@ rule tables:
         comparisons=rules.evaluate.input.comparisons,
         statistics=rules.evaluate.input.statistics,
         sweep=PLAN.sweep_done() and [rules.sweep_table.output.table, rules.sweep_table.output.fusion],
+        more=[R / f"evaluate/{task}/{name}.tsv" for task in STUDY.tasks for name in ("pairs", "subgroups", "gaps")],
     output:
         [R / f"tables/{name}.{kind}" for name in PLAN.paper_tables for kind in ("tsv", "json", "tex")],
     log:
