@@ -251,16 +251,15 @@ def controls(folder, tasks=("asd",), methods=METHODS):
 
 def all_verdicts(folder, tasks=("asd", "mdd"), methods=("integrated_gradients", "smoothgrad")):
     """Verdicts of tasks, each in a folder of its name: half of them passed, one is below chance."""
-    paths = []
+    paths, units, said = [], {"fmri": "roi", "eeg": "channel_band"}, ("fail", "pass")
     for task in tasks:
         rows = [
-            (method, modality, domain, "roi" if modality == "fmri" else "channel_band", score, 0.02 + 0.1 * (i % 4), 0.01, 0.5, 0.1,
-             0.1, 30, "pass" if i % 2 else "fail")
+            (method, modality, domain, units[modality], score, 0.02 + 0.1 * (i % 4), 0.01, 0.5, 0.1, 0.1, 30, said[i % 2])
             for method in methods
             for modality in ("fmri", "eeg")
             for i, domain in enumerate(DOMAINS)
             for score in ("relevance mass", "relevance rank")
-        ]  # fmt: skip
+        ]
         columns = ["method", "modality", "domain", "unit", "score", "value", "low", "high", "chance", "reset", "n", "verdict"]
         (folder / task).mkdir(exist_ok=True)
         paths.append(tsv(pd.DataFrame(rows, columns=columns), folder / task / "verdicts.tsv"))
@@ -328,7 +327,7 @@ def bare(folder):
     write_table(people, few["cohort"])
     return few | {
         "exclusions": exclusions(folder, ()),
-        "counts": counts(folder, ("asd",)),
+        "counts": [],
         "model": model,
         "classifier": [],
         "histories": [history(folder, epochs=0)],
