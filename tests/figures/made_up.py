@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -157,6 +158,11 @@ def atlas(folder, n=12, known=True, networks=("default", "occipital", "control")
     for axis in "xyz":
         table[axis] = np.round(rng.uniform(-50, 50, n), 1) if known else np.nan
     return tsv(table, folder / "atlas.tsv")
+
+
+def without_image(own):
+    """An atlas of which only the regions' centres are known."""
+    return replace(own, image=None)
 
 
 def maps(folder, modalities=("fmri", "eeg"), n=12, seed=0, name="roi"):
