@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -159,6 +160,11 @@ def atlas(folder, n=12, known=True, networks=("default", "occipital", "control")
     return tsv(table, folder / "atlas.tsv")
 
 
+def without_image(own):
+    """An atlas of which only the regions' centres are known."""
+    return replace(own, image=None)
+
+
 def maps(folder, modalities=("fmri", "eeg"), n=12, seed=0, name="roi"):
     rng = np.random.default_rng(seed)
     rows = []
@@ -259,16 +265,15 @@ def controls(folder, tasks=("asd",), methods=METHODS):
 
 def all_verdicts(folder, tasks=("asd", "mdd"), methods=("integrated_gradients", "smoothgrad")):
     """Verdicts of tasks, each in a folder of its name: half of them passed, one is below chance."""
-    paths = []
+    paths, units, said = [], {"fmri": "roi", "eeg": "channel_band"}, ("fail", "pass")
     for task in tasks:
         rows = [
-            (method, modality, domain, "roi" if modality == "fmri" else "channel_band", score, 0.02 + 0.1 * (i % 4), 0.01, 0.5, 0.1,
-             0.1, 30, "pass" if i % 2 else "fail")
+            (method, modality, domain, units[modality], score, 0.02 + 0.1 * (i % 4), 0.01, 0.5, 0.1, 0.1, 30, said[i % 2])
             for method in methods
             for modality in ("fmri", "eeg")
             for i, domain in enumerate(DOMAINS)
             for score in ("relevance mass", "relevance rank")
-        ]  # fmt: skip
+        ]
         columns = ["method", "modality", "domain", "unit", "score", "value", "low", "high", "chance", "reset", "n", "verdict"]
         (folder / task).mkdir(exist_ok=True)
         paths.append(tsv(pd.DataFrame(rows, columns=columns), folder / task / "verdicts.tsv"))
@@ -338,7 +343,7 @@ def bare(folder):
     write_table(people, few["cohort"])
     return few | {
         "exclusions": exclusions(folder, ()),
-        "counts": counts(folder, ("asd",)),
+        "counts": [],
         "model": model,
         "classifier": [],
         "histories": [history(folder, epochs=0)],

@@ -1,81 +1,333 @@
 """Figures: written whole, byte for byte the same, honest where there is nothing to show; their source is their data."""
 
+import inspect
+import os
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
+from mcsp.atlas import REACH_MM, load_atlas
+from mcsp.cli import app
 from mcsp.figures import (
+    architecture,
     calibration,
+    characteristics,
+    chord,
     cohort,
-    controls,
     curves,
+    eeg_spectra,
     eeg_topography,
     embeddings,
+    flow,
     fmri_map,
-    performance,
+    retrieval,
+    segments,
     selective,
-    sweep,
+    sites,
+    style,
+    surface,
     training,
 )
-from mcsp.figures.style import PALETTE
+from mcsp.figures.catalogue import ALL, KINDS, SEVERAL, groups, module_of
+from mcsp.figures.people import groups as labelled
+from mcsp.figures.style import OKABE_ITO
 from mcsp.figures.verdict import best_method, standing
+from mcsp.model.encoders import Architecture, Projector, make_encoder
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_json, read_table, read_tsv
+from mcsp.training.embed import retrieval as of_library
+from mcsp.workflow import load_plan
 from tests.figures import made_up
 
 OPTIONS = FigureOptions(dpi=60, note="SIMULATED DATA: made up")
+PROJECT = Path(__file__).resolve().parents[2]
+SUFFIXES = (".svg", ".pdf", ".png", ".tsv", ".json", ".caption.txt")
+COLUMN = ("segments",)  # figures of one column
 
 
-def draw(kind, folder, out):
-    """One figure of made-up data."""
-    common = {"out": out, "options": OPTIONS}
-    if kind == "cohort":
-        cohort.run(cohort=made_up.cohort(folder), exclusions=made_up.exclusions(folder), **common)
-    elif kind == "training":
-        training.run(histories=[made_up.history(folder), made_up.history(folder)], **common)
-    elif kind == "performance":
-        performance.run(metrics=[made_up.metrics(folder, task) for task in ("asd", "mdd")], **common)
-    elif kind == "sweep":
-        sweep.run(table=made_up.sweep(folder), **common)
-    elif kind == "curves":
-        curves.run(predictions=made_up.predictions(folder), task_name="asd", **common)
-    elif kind == "calibration":
-        calibration.run(**made_up.calibration(folder), task_name="asd", **common)
-    elif kind == "controls":
-        controls.run(table=made_up.controls(folder), **common)
-    elif kind == "selective":
-        selective.run(**made_up.selective(folder), task_name="asd", **common)
-    elif kind == "embeddings":
-        embeddings.run(embeddings=made_up.embeddings(folder), cohort=made_up.cohort(folder), **common)
-    elif kind == "fmri":
-        files = {"maps": made_up.maps(folder), "verdicts": made_up.verdicts(folder), "atlas": made_up.atlas(folder)}
-        fmri_map.run(**files, task_name="asd", **common)
-    else:
-        files = {"maps": made_up.maps(folder), "verdicts": made_up.verdicts(folder)}
-        eeg_topography.run(**files, task_name="asd", **common)
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory):
+    """All figures of the same files, drawn by two processes that differ in what differs between machines and days."""
+    root = tmp_path_factory.mktemp("twice")
+    (root / "files").mkdir()
+    for side, zone in (("a", "UTC"), ("b", "Asia/Tokyo")):
+        env = os.environ | {"PYTHONHASHSEED": str(ord(side)), "TZ": zone, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "tests.figures.made_up", str(root / "files"), str(root / side)]
+        subprocess.run(command, cwd=PROJECT, env=env, check=True)
+    return root
 
 
-KINDS = ["cohort", "training", "performance", "sweep", "curves", "calibration", "selective", "controls"]
-
-
-@pytest.mark.parametrize("kind", [*KINDS, "embeddings", "fmri", "eeg"])
-def test_the_same_data_give_the_same_bytes_and_all_files(kind, tmp_path):
-    draw(kind, tmp_path, tmp_path / "a" / kind)
-    draw(kind, tmp_path, tmp_path / "b" / kind)
-    for suffix in (".svg", ".png", ".tsv", ".json", ".caption.txt"):
-        first, second = ((tmp_path / side / f"{kind}{suffix}").read_bytes() for side in "ab")
+@pytest.mark.parametrize("kind", ALL)
+def test_the_same_data_give_the_same_bytes_and_all_files(kind, twice):
+    for suffix in SUFFIXES:
+        first, second = ((twice / side / f"{kind}{suffix}").read_bytes() for side in "ab")
         assert first == second, suffix
         assert first
-    pixels = np.asarray(Image.open(tmp_path / "a" / f"{kind}.png").convert("RGB"))
+    image = Image.open(twice / "a" / f"{kind}.png")
+    assert "Software" not in image.info
+    pixels = np.asarray(image.convert("RGB"))
     assert (pixels[[0, -1]] == 255).mean() > 0.9  # nothing runs over the upper or lower edge
     assert (pixels != 255).mean() > 0.01
     assert (pixels[:, -7:-1] < 200).any()  # the note, along the right edge
-    assert "SIMULATED DATA: made up." in (tmp_path / "a" / f"{kind}.caption.txt").read_text()
-    source = read_tsv(tmp_path / "a" / f"{kind}.tsv")
+    width = OPTIONS.column_mm if kind in COLUMN else OPTIONS.width_mm
+    assert image.width == pytest.approx(width / 25.4 * OPTIONS.dpi, abs=1)
+    caption = (twice / "a" / f"{kind}.caption.txt").read_text()
+    assert "SIMULATED DATA: made up." in caption
+    if kind not in ("architecture", "performance", "sweep", "segments", "controls"):  # their n stand in the figure, by task
+        assert re.search(r"\d+ (explained )?(test )?(subjects|found|folds)", caption)
+    source = read_tsv(twice / "a" / f"{kind}.tsv")
     assert len(source)
-    assert set(read_json(tmp_path / "a" / f"{kind}.json")) == set(source)
+    assert set(read_json(twice / "a" / f"{kind}.json")) == set(source)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_pdf_has_its_fonts_in_it_and_no_date(kind, twice):
+    text = (twice / "a" / f"{kind}.pdf").read_bytes()
+    assert b"/FontFile2" in text
+    assert b"/Type3" not in text
+    assert b"Date" not in text
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_figure_takes_the_files_that_the_catalogue_says(kind):
+    names = set(inspect.signature(import_module(module_of(kind)).run).parameters)
+    assert names == {*ALL[kind].files, "out", "options", *(["task_name"] if ALL[kind].per_task else [])}
+
+
+def test_a_group_reads_for_all_tasks_or_for_one(tmp_path):
+    for kinds in groups().values():
+        assert len({KINDS[kind].per_task for kind in kinds}) == 1
+    plan = load_plan(PROJECT / "config/studies/demo.yaml", tmp_path)
+    files = plan.figure_files(*ALL)
+    assert {name for name, given in files.items() if isinstance(given, list)} == set(SEVERAL)
+    assert {name for name, given in made_up.files(tmp_path).items() if isinstance(given, list)} == set(SEVERAL)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Draw a kind of made-up files at once, and give the figure as it was written."""
+    kept = []
+    monkeypatch.setattr(style, "FORMATS", {".png": {"Software": None}})
+    monkeypatch.setattr(style.plt, "close", lambda figure: kept.append(figure))
+
+    def draw(kind, given, out):
+        made_up.draw(kind, given, out / kind, FigureOptions(dpi=50, note="SIMULATED DATA"))
+        for figure in kept[:-1]:
+            figure.clear()
+        return kept[-1]
+
+    return draw
+
+
+def _cut(figure):
+    """Texts that leave the figure."""
+    renderer, page = figure.canvas.get_renderer(), figure.bbox
+    axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]  # what is off, or out of view, is not drawn
+    ticks = {
+        id(label) for axis in axes for tick in (*axis.majorTicks, *axis.minorTicks) for label in (tick.label1, tick.label2)
+    }
+    in_view = {
+        id(label) for axis in axes if axis.axes.axison for tick in axis._update_ticks() for label in (tick.label1, tick.label2)
+    }
+    texts = [t for t in figure.findobj(style.Text) if t.get_visible() and t.get_text().strip() and id(t) not in ticks - in_view]
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
+    return [text for text, box in boxes if min(box.x0, box.y0, page.x1 - box.x1, page.y1 - box.y1) < -2]
+
+
+QUICK = [kind for kind in ALL if kind not in ("eeg-topography", "surface")]  # these two have no names to cut
+
+
+@pytest.mark.parametrize("amount", ["crowded", "bare"])
+def test_nothing_is_cut_with_very_much_or_very_little_to_show(amount, drawn, tmp_path):
+    given = getattr(made_up, amount)(tmp_path)
+    for kind in QUICK:
+        figure = drawn(kind, given, tmp_path)
+        assert not _cut(figure), kind
+        assert figure.get_figheight() * 25.4 < 260, kind  # fits a page
+
+
+def test_the_flow_adds_up(tmp_path):
+    """Whatever stages leave out: who was found is in the cohort or in one box."""
+    rng = np.random.default_rng(0)
+    people = read_table(made_up.cohort(tmp_path, n=30))
+    stages = ["ingest", "preprocess", "fmri", "fmri-run", "eeg", "connectivity-eeg", "spectra-fmri", "cohort"]
+    who = [f"d/sub-{i}" for i in rng.integers(0, 60, 80)]
+    lost = pd.DataFrame(
+        {"uid": who, "dataset": "d", "stage": rng.choice(stages, 80), "reason": [f"why {i}: mm" for i in range(80)]}
+    )
+    rows = flow.boxes(people, lost, {"asd": pd.DataFrame({"n_case": [3], "n_control": [4]})})
+    totals = rows[rows["part"] == "all"].set_index("box")["n"]
+    outside = [name for name in totals.index if name not in ("Found", "Cohort", flow.STAY, "Task asd")]
+    assert totals["Found"] == len(set(who) | set(people["uid"])) == totals["Cohort"] + totals[outside].sum()
+    for name in ("Found", "Cohort", *outside):
+        parts = rows[(rows["box"] == name) & (rows["part"] != "all")]
+        assert parts["n"].sum() == totals[name]
+    task = rows[rows["box"] == "Task asd"].set_index("part")["n"]
+    assert task["cases"] + task["controls"] + task["not of this task"] == totals["Cohort"]
+
+
+def test_a_subject_is_left_out_where_it_lost_its_last_recording():
+    lines = [
+        ("d/a", "fmri", "short: 20 s"),
+        ("d/a", "eeg", "flat (3)"),
+        ("d/a", "fmri-run", "cut"),
+        ("d/b", "ingest", "no labels"),
+    ]
+    table = pd.DataFrame(lines, columns=["uid", "stage", "reason"]).assign(dataset="d")
+    found = flow.left_out(table, kept={"d/c"}).set_index("uid")
+    assert found["stage"].to_dict() == {"d/a": "eeg", "d/b": "ingest"}
+    assert found["reason"].to_dict() == {"d/a": "flat", "d/b": "no labels"}
+
+
+def test_characteristics_and_sites_count_everybody(tmp_path):
+    people = read_table(made_up.cohort(tmp_path, n=60, labels=("control", "ASD", "ADHD", "MDD", "OCD", "PTSD", "ADHD;ASD", "")))
+    rows = characteristics.table(people)
+    n = rows[rows["characteristic"] == "Subjects"].set_index("group")["n"]
+    assert n["all"] == n.drop("all").sum() == 60
+    names = list(labelled(people).cat.categories)
+    assert (names[0], *names[-2:]) == ("control", "other", "no label")
+    table = sites.summary(people)
+    for what in ("subjects", "sex"):
+        assert table.loc[table["what"] == what, "n"].sum() == 60
+    assert table.loc[table["what"] == "age", "n"].sum() == people["age"].notna().sum()
+    one = people.assign(mean_fd=np.where(people["labels"] == "control", 1.0, 0.1) + 0.01 * np.arange(60) / 60)
+    p = characteristics.table(one).drop_duplicates("characteristic").set_index("characteristic")["p"]
+    assert p["Mean framewise displacement, mm"] < 0.01
+
+
+def test_ranks_are_those_of_the_library_and_planted_pairs_are_found():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 6))
+    y = x + 0.5 * rng.normal(size=(20, 6))
+    known, ranks = of_library(x, y), retrieval.ranks(x @ y.T)
+    assert (ranks <= 5).mean() == pytest.approx(known["top5"])
+    assert (1 / ranks).mean() == pytest.approx(known["mrr"])
+    line = retrieval.curve([x @ y.T], 20, rng)
+    assert line["recall"].iloc[-1] == line["chance"].iloc[-1] == 1
+    assert np.allclose(line["chance"], line["k"] / 20)
+    assert retrieval.p_of([x @ y.T], rng) < 0.01
+    assert retrieval.p_of([x @ rng.normal(size=(20, 6)).T], rng) > 0.01
+
+
+def test_the_drawn_shapes_are_those_of_the_model(tmp_path):
+    sizes = read_json(made_up.config(tmp_path))["architecture"]
+    for row in architecture.shapes(sizes).itertuples():
+        shape = sizes["shapes"][f"{row.modality}/{row.domain}"]
+        encoder = make_encoder(row.modality, row.domain, Architecture(**sizes)).eval()
+        inner = []
+        watched = encoder.enter if row.domain == "spatial" else encoder.body
+        watched.register_forward_hook(lambda _, __, out, seen=inner: seen.append(tuple(out.shape[1:])))
+        h, parts = encoder(torch.randn(2, *shape).abs(), torch.full((2,), 48))
+        graphs = () if row.domain != "spatial" or row.modality == "eeg" else (1,)
+        assert inner == [(*graphs, *map(int, row.tokens.split(" × ")))]
+        assert h.shape[1] == row.h
+        projector = Projector(sizes["width"], sizes["dim"], *((10, 3) if parts is not None else ()))
+        assert projector(h, parts).shape[1] == row.z
+
+
+def test_networks_share_what_their_edges_have(tmp_path):
+    atlas, maps = load_atlas(made_up.atlas(tmp_path)), read_tsv(made_up.maps(tmp_path))
+    edges = maps[(maps["kind"] == "edge") & (maps["method"] == "smoothgrad")]
+    rows = chord.by_network(edges, atlas)
+    assert rows["share"].sum() == pytest.approx(edges["mean"].sum())
+    assert rows["edges"].sum() == len(edges) == 66
+    assert np.allclose(chord.by_network(edges.assign(mean=0.5), atlas)["relative"], 1)
+    planted = edges.assign(mean=np.where(edges["name"] == "roi1|roi0", 1.0, 0.0))
+    assert chord.by_network(planted, atlas).set_index(["a", "b"])["share"]["default", "occipital"] == 1
+
+
+def test_regions_lie_on_the_surface_where_the_atlas_has_them(atlas_table):
+    atlas = load_atlas(atlas_table)
+    brain = surface.Brain(atlas)
+    mesh = surface.load_fsaverage("fsaverage5")["pial"].parts
+    for side, sign in (("left", -1), ("right", 1)):
+        region = brain.regions[side]
+        seen = region >= 0
+        assert seen.mean() > 0.5
+        distance = np.linalg.norm(mesh[side].coordinates[seen] - atlas.coordinates[region[seen]], axis=1)
+        assert np.quantile(distance, 0.95) < 20  # mm: cells reach 15, MNI305 is some mm off
+        assert (sign * atlas.coordinates[np.unique(region[seen]), 0] > -REACH_MM).all()
+    white = surface.load_fsaverage("fsaverage5")["white_matter"].parts["left"].coordinates
+    alone = surface.vertex_regions(mesh["left"].coordinates, white, made_up.without_image(atlas))
+    both = (alone >= 0) & (brain.regions["left"] >= 0)
+    assert (alone == brain.regions["left"])[both].mean() > 0.8
+
+
+def test_planted_power_is_found_in_its_region_and_band(tmp_path):
+    stores = made_up.spectra(tmp_path)
+    y = read_table(made_up.predictions(tmp_path)).drop_duplicates("uid").set_index("uid")["y"]
+    found, channels, freqs = eeg_spectra.read_spectra(stores, set(y.index))
+    rows = eeg_spectra.table_of(found, y, channels, freqs)
+    bands = rows[rows["what"] == "band"].set_index(["region", "band"])
+    assert bands.index[bands["p_holm"] < 0.05].tolist() == [("occipital", "alpha")]
+    assert bands["value"]["occipital", "alpha"] > 2
+    curve = rows[(rows["region"] == "occipital") & (rows["hz"] == 10)].set_index("group")["value"]
+    assert curve["case"] / curve["control"] == pytest.approx(2, rel=0.1)
+    assert [eeg_spectra.region_of(name) for name in ("Fp1", "FCz", "T7", "P4", "POz", "E7")] == [
+        "frontal", "central", "temporal", "parietal", "occipital", "other",
+    ]  # fmt: skip
+
+
+def test_segment_lengths_are_in_seconds_and_in_order(tmp_path):
+    rows = segments.lengths(read_tsv(made_up.sweep(tmp_path)), read_json(made_up.config(tmp_path)))
+    own = rows[rows["task"] == "asd"]
+    assert own["samples"].tolist() == [40, 50]
+    assert own["seconds"].tolist() == [0.8, 1.0]
+    assert own["whole"].tolist() == [True, False]
+
+
+def test_labels_colours_sizes_and_titles_are_tuned_without_the_study(tmp_path):
+    files = [f"--file=metrics={made_up.metrics(tmp_path, task)}" for task in ("asd", "mdd")]
+    (tmp_path / "mine.yaml").write_text('labels: {asd: Autism, mcsp: MCSP}\npalette: ["#112233", "#445566"]\n')
+    more = [
+        "--style",
+        str(tmp_path / "mine.yaml"),
+        "--title",
+        "Of asd",
+        "--width-mm",
+        "120",
+        "--dpi",
+        "40",
+        "--out",
+        str(tmp_path),
+    ]
+    done = CliRunner().invoke(app, ["figure", "performance", *files, *more])
+    assert done.exit_code == 0, done.output
+    assert Image.open(tmp_path / "performance.png").width == pytest.approx(120 / 25.4 * 40, abs=1)
+    assert "#112233" in (tmp_path / "performance.svg").read_text()
+    assert not set(OKABE_ITO[:2]) & set(re.findall(r"#[0-9a-f]{6}", (tmp_path / "performance.svg").read_text().upper()))
+    figure, axes = style.new_figure(OPTIONS, 0.3)
+    axes.set_yticks([0, 1], ["mcsp", "mcsp-like linear"])
+    axes.set_title("asd: n = 3, basdy")
+    style.rename(figure, {"asd": "Autism", "mcsp": "MCSP", "linear": "a|b"})
+    figure.canvas.draw()
+    assert axes.get_title() == "Autism: n = 3, basdy"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["MCSP", "MCSP-like a|b"]
+    assert style.short("d: University Hospital of Somewhere 12", 20) == "d: Universi…where 12"
+
+
+def test_a_figure_without_its_files_says_what_to_do(tmp_path):
+    for command, words in {
+        ("performance",): "give --file metrics=PATH, or --study",
+        ("nonsense",): "no figure is named nonsense",
+        ("curves", "--task", "asd", "--file", "predictions=nowhere"): "`snakemake figure_curves` with this study makes it",
+        ("curves", "--file", "what"): "give KEY=PATH",
+    }.items():
+        done = CliRunner().invoke(
+            app, ["figure", *command, "--out", str(tmp_path), *(["--task", "asd"] if "curves" in command else [])]
+        )
+        assert done.exit_code != 0
+        assert words in str(done.exception) + done.output
 
 
 def test_the_palette_is_told_apart_by_colour_blind_eyes():
@@ -85,7 +337,7 @@ def test_the_palette_is_told_apart_by_colour_blind_eyes():
         "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
         "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
     }
-    rgb = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in PALETTE[:5]])
+    rgb = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in OKABE_ITO[:5]])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     for matrix in kinds.values():
         seen = np.clip(linear @ np.array(matrix).T, 0, 1) ** (1 / 2.2)
@@ -137,7 +389,7 @@ def test_nothing_excluded_and_one_modality(tmp_path):
     assert "0 exclusions" in (tmp_path / "c.caption.txt").read_text()
     source = made_up.embeddings(tmp_path, modalities=("eeg",))
     embeddings.run(embeddings=source, cohort=made_up.cohort(tmp_path), out=tmp_path / "e", options=OPTIONS)
-    assert set(read_tsv(tmp_path / "e.tsv")["modality"]) == {"eeg"}
+    assert set(read_tsv(tmp_path / "e.tsv")["modality"]) == {"EEG"}
 
 
 def test_regions_without_coordinates_are_bars(tmp_path):

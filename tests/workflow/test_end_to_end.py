@@ -1,6 +1,7 @@
 """The tiny simulated study, from its first rule to its last."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from mcsp.figures.catalogue import KINDS
 from mcsp.store import Store, read_table, read_tsv
 
 # One worker runs the whole module: the study is made once.
@@ -102,11 +104,22 @@ def test_another_task_or_seed_trains_only_its_own_classifiers(finished, tmp_path
 
 def test_every_figure_has_vector_bitmap_source_and_caption(finished):
     stems = {p.stem for p in (finished.results / "figures").glob("*.svg")}
-    of_task = {f"{kind}-asd" for kind in ("curves", "calibration", "selective", "fmri-map", "eeg-topography")}
-    assert stems == {"cohort", "training", "embeddings", "performance", *of_task}
+    assert stems == {f"{kind}-asd" if about.per_task else kind for kind, about in KINDS.items()}
     for stem in stems:
-        for suffix in (".png", ".tsv", ".json", ".caption.txt"):
+        for suffix in (".pdf", ".png", ".tsv", ".json", ".caption.txt"):
             assert (finished.results / f"figures/{stem}{suffix}").stat().st_size > 0
+
+
+def test_one_figure_is_drawn_again_from_what_is_there(finished):
+    """The same bytes as the workflow's, and nothing of the workflow's is touched."""
+    command = [sys.executable, "-m", "mcsp", "figure", "retrieval", "chord", "--study", "config/studies/tiny.yaml"]
+    done = subprocess.run(command, cwd=finished.root, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "src"})
+    assert done.returncode == 0, done.stderr
+    for name in ("retrieval", "chord-asd"):
+        for suffix in (".svg", ".pdf", ".png"):
+            own, whole = (finished.results / folder / f"{name}{suffix}" for folder in ("figures/tuned", "figures"))
+            assert own.read_bytes() == whole.read_bytes()
+    assert finished.planned() == {}
 
 
 def test_a_number_is_predicted_and_held_against_simple_rivals(finished):

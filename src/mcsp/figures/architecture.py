@@ -82,7 +82,7 @@ def _way(axes: Axes, row, y: float, unit: float, sizes: dict) -> None:
     colour = PALETTE[0] if row.modality == "fmri" else PALETTE[2]
     by_segment = row.modality == "eeg" and row.domain != "spatial"
     projector = ["projector", f"mean + {row.input.split()[0]} × {sizes['segment_features']}" if by_segment else "2 layers"]
-    depth = f"{sizes['depth']} × {sizes['heads']} heads" if row.encoder == "Transformer" else "2 layers"
+    depth = f"{sizes['depth']} layer(s), {sizes['heads']} heads" if row.encoder == "Transformer" else "2 layers"
     stops = [
         (0, 46, [f"{NAMES[row.modality]} {row.domain}: {row.input}", row.axes]),
         (51, 42, [row.encoder, f"{depth}: {row.tokens}"]),

@@ -43,7 +43,7 @@ def _reasons(axes: Axes, reasons: pd.Series) -> None:
     axes.set_yticks([])
     axes.set_ylim(max(3.5, len(shown) - 0.5), -0.9)
     axes.set_xlabel(
-        "recordings or subjects" + (f"\n({len(reasons) - 8} rarer reasons are in the source table)" if len(reasons) > 8 else "")
+        "recordings or subjects" + (f"\n({len(reasons) - 8} rarer reasons: see the table)" if len(reasons) > 8 else "")
     )
     axes.xaxis.get_major_locator().set_params(integer=True)
 

@@ -19,13 +19,13 @@ COLUMNS = {
     "value": "Mean loss over the epoch, in nats",
 }
 TITLES = {
-    "id": "L_ID: views",
-    "cd": "L_CD: domains",
-    "im": "L_IM: similarities",
-    "cm": "L_CM: modalities",
-    "cf": "L_CF: modalities, whole",
-    "kd": "L_KD: teacher",
-    "total": "weighted total",
+    "id": "L_ID\nviews",
+    "cd": "L_CD\ndomains",
+    "im": "L_IM\nlikeness",
+    "cm": "L_CM\nmodalities",
+    "cf": "L_CF\nthe same, fused",
+    "kd": "L_KD\nteacher",
+    "total": "weighted\ntotal",
 }
 
 

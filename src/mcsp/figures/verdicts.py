@@ -39,9 +39,10 @@ def _panel(axes: Axes, rows: pd.DataFrame, columns: list[str], lines: list[str])
         ratio = row.value / row.chance if row.chance > 0 else np.nan
         shade[i, j] = np.log2(ratio) if ratio > 0 else -np.log2(MOST)
         dark = abs(shade[i, j]) > 0.7 * np.log2(MOST)
-        text = f"{'✓' if row.verdict == 'pass' else '✗'} {ratio:.1f}"
-        axes.text(j, i, text, ha="center", va="center", fontsize=6.5, color="white" if dark else "black",
-                  fontweight="bold" if row.verdict == "pass" else "normal")  # fmt: skip
+        passed = row.verdict == "pass"
+        text = f"{'✓' if passed else '✗'} {ratio:.{1 if ratio < 10 else 0}f}"
+        look = {"fontsize": 6.5 if len(columns) < 7 else 5.5, "fontweight": "bold" if passed else "normal"}
+        axes.text(j, i, text, ha="center", va="center", color="white" if dark else "black", **look)
     axes.set_facecolor("#EEEEEE")
     span = np.log2(MOST)
     image = axes.imshow(np.ma.masked_invalid(shade), cmap="PuOr_r", vmin=-span, vmax=span, aspect="auto")

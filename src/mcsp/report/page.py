@@ -36,9 +36,10 @@ SECTIONS = {
     "provenance": "Provenance",
 }
 FIGURE_SECTIONS = {
-    "cohort": "cohort",
-    "training": "training",
-    "embeddings": "training",
+    **dict.fromkeys(("cohort", "flow", "characteristics", "sites"), "cohort"),
+    **dict.fromkeys(("architecture", "training", "embeddings", "retrieval"), "training"),
+    "sweep": "performance",
+    "segments": "performance",
     "performance": "performance",
     "curves": "performance",
     "calibration": "performance",
