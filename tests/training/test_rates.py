@@ -14,6 +14,10 @@ def test_every_parameter_has_one_rate_and_wide_maps_learn_slowly():
     assert rates[id(model[0].weight)] == 0.1 * 10 / 1000
     assert rates[id(model[0].bias)] == rates[id(model[2].weight)] == rates[id(model[1].weight)] == 0.1
     assert groups[0]["lr"] == 0.1  # what the history shows
+    slower = {id(p): group["lr"] for group in by_fan_in(model, 0.1, 10, wide=0.5) for p in group["params"]}
+    assert {key: slower[key] / rate for key, rate in rates.items() if slower[key] != rate} == {id(model[0].weight): 0.5}
+    frozen = {id(p): group["lr"] for group in by_fan_in(model, 0.1, 10, wide=0) for p in group["params"]}
+    assert frozen[id(model[0].weight)] == 0 < frozen[id(model[0].bias)]
 
 
 def test_one_step_moves_the_output_alike_whatever_the_fan_in():

@@ -148,7 +148,7 @@ class Pretraining(L.LightningModule):
 
     def configure_optimizers(self):
         """AdamW with warm-up and cosine; wide maps learn more slowly."""
-        groups = by_fan_in(self.model, self.options.lr, self.options.model.width)
+        groups = by_fan_in(self.model, self.options.lr, self.options.model.width, self.options.wide_lr)
         optimizer = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay)
         warmup = max(1, int(self.options.warmup_share * self.steps))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_with_warmup(step, self.steps, warmup))
