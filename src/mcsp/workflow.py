@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mcsp.bids.contents import shard_hashes
-from mcsp.code import code_version
+from mcsp.code import code_version, files_version
 from mcsp.cohort import DOMAINS
 from mcsp.errors import McspError
 from mcsp.options.controls import RANDOM_LABELS, RANDOM_TASK
@@ -118,6 +118,10 @@ class Plan:
     def code(self, rule: str) -> str:
         """Version of the code behind a rule."""
         return code_version(ENTRIES[rule])
+
+    def page_assets(self) -> str:
+        """Version of what the report is filled into: template, style, script, references."""
+        return files_version(Path(__file__).parent / "report")
 
     def options(self, stage: str) -> str:
         """A stage's options as one line of JSON."""
@@ -337,6 +341,16 @@ class Plan:
         """The table of controls, in a list, once they ran: a report shows them from then on, and keeps them up to date."""
         table = self.root / "controls" / "controls.tsv"
         return [table] if table.is_file() else []
+
+    def sweep_done(self) -> list[Path]:
+        """The table of variants, in a list, once they ran: as with the controls."""
+        table = self.root / "sweep" / "sweep.tsv"
+        return [table] if table.is_file() else []
+
+    def report_figures(self) -> list[Path]:
+        """Stems of the figures that a report shows: all, and those of controls and variants once they ran."""
+        more = ["controls"] * len(self.controls_done()) + ["sweep"] * len(self.sweep_done())
+        return self.figures() + [self.root / "figures" / name for name in more]
 
     def status_stages(self) -> list[str]:
         """Stages whose status counts in the cohort; tables of a route that was switched off do not."""

@@ -1,0 +1,121 @@
+"""A study's results as the page finds them: what is not there is not shown, and said to be missing."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mcsp.report.blocks import Figure, data_address, download
+from mcsp.store import read_table, read_tsv
+
+# Section of a figure, by how its name begins; what no line knows is shown under 'other'.
+PLACES = {
+    "cohort": ("cohort", "flow", "exclusion"),
+    "quality": ("motion", "site", "quality"),
+    "performance": ("performance", "curves", "rivals", "roc"),
+    "subgroups": ("subgroup",),
+    "calibration": ("calibration",),
+    "uncertainty": ("selective", "uncertainty"),
+    "controls": ("control",),
+    "sweep": ("sweep", "ablation", "segment", "variant"),
+    "training": ("training", "loss", "embedding", "retrieval", "architecture"),
+    "validation": ("verdict", "validation"),
+    "maps": (
+        "fmri-map", "eeg-topography", "eeg-spectrum", "glass", "surface", "connectome", "chord", "spectrum", "saliency", "map",
+        "topograph", "biomarker", "shapley", "network",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A task: its name, and how people call it."""
+
+    name: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """`study`: the whole study as plain values, with `source`, the name of its file; `root`: its results; `stems`: figures
+    without suffix, in the page's order.
+    """
+
+    study: Mapping[str, Any]
+    root: Path
+    stems: Sequence[Path]
+
+    @cached_property
+    def tasks(self) -> list[Asked]:
+        return [Asked(name, task["title"] or name) for name, task in self.study["tasks"].items()]
+
+    @cached_property
+    def people(self) -> pd.DataFrame:
+        """The cohort; empty where there is none yet."""
+        path = self.root / "cohort/subjects.parquet"
+        if path.is_file():
+            table = read_table(path)
+            return table.assign(site=table["site"].fillna(""), labels=table["labels"].fillna(""))
+        kinds = {**dict.fromkeys(("uid", "dataset", "site", "labels"), object), "has_fmri": bool, "has_eeg": bool}
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
+
+    @property
+    def modalities(self) -> list[str]:
+        """Modalities that somebody has."""
+        return [m for m in ("fmri", "eeg") if self.people[f"has_{m}"].any()]
+
+    def path(self, name: str) -> Path | None:
+        """A file of the results, None where it is not there."""
+        path = self.root / name
+        return path if path.is_file() else None
+
+    def tsv(self, name: str) -> pd.DataFrame:
+        """A table of the results; empty, without columns, where it is not there."""
+        path = self.path(name)
+        return read_tsv(path) if path else pd.DataFrame()
+
+    def many(self, pattern: str) -> pd.DataFrame:
+        """All tables that fit, one below the other, with `place`: the names of the two directories above each."""
+        parts = [read_tsv(path).assign(place=f"{path.parts[-3]}/{path.parts[-2]}") for path in sorted(self.root.glob(pattern))]
+        parts = [part for part in parts if len(part)]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    def verdicts(self) -> pd.DataFrame:
+        """Verdicts on attribution methods over all tasks, with the column task."""
+        parts = [self.tsv(f"explain/{t.name}/verdicts.tsv").assign(task=t.name) for t in self.tasks]
+        parts = [part for part in parts if "verdict" in part]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["task", "score", "verdict"])
+
+    def figures(self, place: str, task: str | None = None) -> list[Figure]:
+        """Figures of a section that were drawn: those of a task, or with None those of no task."""
+        tasks = [t.name for t in self.tasks]
+        shown = []
+        for stem in self.stems:
+            own = next((t for t in sorted(tasks, key=len, reverse=True) if stem.name.endswith(f"-{t}")), None)
+            if own == task and section_of(stem.name) == place and stem.with_name(f"{stem.name}.png").is_file():
+                shown.append(figure(stem))
+        return shown
+
+
+def section_of(name: str) -> str:
+    """Section that a figure belongs to."""
+    return next((place for place, starts in PLACES.items() if name.startswith(starts)), "other")
+
+
+def figure(stem: Path) -> Figure:
+    """A figure with its caption and what can be saved: vector, and source data."""
+    image = stem.with_name(f"{stem.name}.png").read_bytes()
+    width, height = struct.unpack(">II", image[16:24])
+    caption = stem.with_name(f"{stem.name}.caption.txt")
+    text = caption.read_text(encoding="utf-8").strip() if caption.is_file() else stem.name
+    first = text.split(". ")[0]
+    files = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".tsv", ".svg")]
+    saved = [download(path) for path in files if path.is_file()]
+    alt = f"Figure {stem.name}: {first}"
+    return Figure(stem.name, data_address(image, "image/png"), width, height, alt, text, saved)
