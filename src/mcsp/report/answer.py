@@ -83,7 +83,7 @@ def words_of(own: pd.DataFrame, level: str) -> list[str]:
         cases, controls = own.loc["sensitivity"], own.loc["specificity"]
         told.append(
             f"At the threshold of 0.5 it recognises {100 * cases['value']:.0f} of 100 cases "
-            f"({100 * cases['low']:.0f} to {100 * cases['high']:.0f}) and lets pass {100 * controls['value']:.0f} of 100 "
+            f"({100 * cases['low']:.0f} to {100 * cases['high']:.0f}) and rightly clears {100 * controls['value']:.0f} of 100 "
             f"controls ({100 * controls['low']:.0f} to {100 * controls['high']:.0f})."
         )
     return told
@@ -123,19 +123,24 @@ def missing(task: str, title: str) -> Answer:
     return Answer(task, title, ["No result: this task was not evaluated, or its evaluation failed."])
 
 
+def _how_often(good: int, n: int, who: str) -> str:
+    if n == 1:
+        return f"{who} beats" if good else f"{who} does not beat"
+    share = "all" if good == n else f"{good or 'none'} of the"
+    return f"in {share} {n} questions {who} beats"
+
+
 def conclusion(answers: Sequence[Answer]) -> str:
     """All answers in one sentence."""
     told = [a for a in answers if a.value is not None]
     if not told:
         return "There is no result yet."
-    good = sum(a.good for a in told)
-    simple = sum(a.rival.startswith("Better") for a in told)
-    questions = "question" if len(told) == 1 else "questions"
-    text = f"In {good} of {len(told)} {questions} the model beat what age, sex, site and head motion tell alone"
-    if any(a.rival for a in told):
-        text += f"; in {simple} of {sum(bool(a.rival) for a in told)} it beat a simple linear model of the same recordings"
+    good, simple = sum(a.good for a in told), sum(a.rival.startswith("Better") for a in told)
+    text = f"{_how_often(good, len(told), 'the model')} what age, sex, site and head motion tell alone"
+    if all(a.rival for a in told):
+        text += f"; {_how_often(simple, len(told), 'it')} a simple linear model of the same recordings"
     left = len(answers) - len(told)
-    return f"{text}.{f' {left} of {len(answers)} have no result.' if left else ''}"
+    return f"{text[0].upper()}{text[1:]}.{f' {left} of {len(answers)} questions have no result.' if left else ''}"
 
 
 def proven_text(verdicts: pd.DataFrame) -> str:

@@ -16,10 +16,14 @@ from mcsp.store import read_json, read_tsv
 EMBED_PLAIN = 60_000  # bytes; larger files are embedded as gzip
 EMBED_MOST = 2_000_000  # bytes of a gzip; what is larger stays in the results and is named
 SHOWN_ROWS = 2_000  # of a table; more would make the page slow
+NAMED = ("metric", "modality", "method", "rival", "kind", "unit")  # columns whose values are names of ours
 MEDIA = {".tsv": "text/tab-separated-values", ".svg": "image/svg+xml", ".png": "image/png", ".webp": "image/webp"}
 SHORT = {
     "n": "n", "n_case": "cases", "n_control": "controls", "p": "p", "p_holm": "p (Holm)", "p_chance": "p, chance",
     "p_phenotype": "p, phenotype", "p_chance_holm": "p, chance (Holm)", "auroc": "AUROC", "auprc": "AUPRC", "uid": "subject",
+    "n_fmri": "fMRI", "n_eeg": "EEG", "n_sites": "sites", "age_mean": "age, mean", "age_sd": "age, SD", "n_age": "age known",
+    "n_male": "male", "n_female": "female", "n_sex_unknown": "sex not known", "wall_s": "wall time, s", "cpu_s": "CPU time, s",
+    "peak_mb": "largest memory, MB", "gap_mm": "gap in montage, mm", "roi": "region",
     "mean_fd": "mean FD, mm", "t_r": "TR, s", "sfreq": "sampling rate, Hz", "fmri": "fMRI", "eeg": "EEG", "mcsp": "MCSP",
 }  # fmt: skip
 
@@ -192,16 +196,19 @@ def cell(value: object, column: str = "") -> Cell:
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return Cell("")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return Cell(str(value))
+        return Cell(heading(str(value)) if column in NAMED else str(value))
     if isinstance(value, int):
         return Cell(str(value), float(value))
     return Cell(p_value(value) if column.split("_")[0] == "p" else number(value), value)
 
 
 def _with_interval(value: Cell, low: Cell, high: Cell) -> Cell:
-    if not value.text or not low.text:
+    """Value and interval, with two digits of the interval's width."""
+    if None in (value.value, low.value, high.value):
         return value
-    return Cell(f"{value.text} [{low.text}, {high.text}]", value.value)
+    width = high.value - low.value
+    digits = min(max(1 - math.floor(math.log10(width)), 0), 7) if width > 0 else 3
+    return Cell(f"{value.value:.{digits}f} [{low.value:.{digits}f}, {high.value:.{digits}f}]", value.value)
 
 
 def _ends(column: str, columns: Sequence[str]) -> tuple[str, str] | None:

@@ -20,6 +20,7 @@ from mcsp.report.answer import our_method
 from mcsp.report.blocks import Block, Card, Flow, Heading, Pre, Step, Text, download, file_table, table
 from mcsp.report.methods import methods_text
 from mcsp.report.results import Results
+from mcsp.store import read_tsv
 
 SHOWN = ("auroc", "balanced_accuracy", "sensitivity", "specificity", "auprc", "brier", "calibration_error")
 NUMBER = r"sub-[^\s:;,/]+|\d+(?:\.\d+)?"
@@ -35,9 +36,9 @@ def per_task(r: Results, make: Callable[[Results, str, str], list[Block]], prefi
 
 
 def optional(r: Results, title: str, name: str, **how) -> list[Block]:
-    """A table of the results, in a list; empty where it is not there."""
+    """A table of the results, in a list; empty where it is not there, or holds nothing."""
     path = r.path(name)
-    return [file_table(title, path, **how)] if path else []
+    return [file_table(title, path, **how)] if path and len(read_tsv(path)) else []
 
 
 def flow(r: Results) -> Flow:
@@ -48,7 +49,7 @@ def flow(r: Results) -> Flow:
     both = people["has_fmri"] & people["has_eeg"]
     sides = [("fMRI and EEG", both), ("fMRI only", people["has_fmri"] & ~both), ("EEG only", people["has_eeg"] & ~both)]
     steps = [
-        Step("Subjects found", str(len(people) + len(out)), f"{len(out)} left out, each with its reason"),
+        Step("Subjects found", str(len(people) + len(out)), f"{len(out)} left out, each with its reason" if out else ""),
         Step("In the study", str(len(people)), f"{len(part)} of them lost a recording, and keep another" if part else ""),
         Step("Recordings", "; ".join(f"{int(n.sum())} {name}" for name, n in sides if n.any()) or "none", ""),
     ]
