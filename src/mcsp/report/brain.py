@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 
 import matplotlib as mpl
 import numpy as np
@@ -26,6 +27,7 @@ def token(number: int) -> str:
     return f"@@shared-{number}@@"
 
 
+@cache
 def shared_parts() -> list[str]:
     """Texts that nilearn puts into every view: its scripts (jQuery, plotly, its own) and the two meshes of the cortex."""
     empty = plotting.view_markers(np.zeros((1, 3))).html

@@ -268,7 +268,7 @@ def others(r: Results) -> list[Block]:
         found += own or [Text("No result yet.", "warn")]
         found += optional(r, "Paired comparisons", f"other/{name}/comparisons.tsv", folded=True, drop=["task"])
         found += optional(r, "Truth and answers", f"other/{name}/confusion.tsv", folded=True)
-    return found if len(found) > 1 else [Text("None was asked for.", "note")]
+    return found if len(found) > 1 else [Text("No other question was asked.", "note")]
 
 
 def training(r: Results) -> list[Block]:
