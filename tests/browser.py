@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+WATCHED = ("Runtime", "Log", "Network")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run",
          "--hide-scrollbars", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
@@ -45,8 +46,10 @@ class Browser:
         self.events: list[dict] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
+        self.frames: list[str] = []
+        for domain in ("Page", *WATCHED):
             self.call(f"{domain}.enable")
+        self.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
         self.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
 
     def _read(self, deadline: float) -> dict:
@@ -58,13 +61,23 @@ class Browser:
         text, self.rest = self.rest.split(b"\0", 1)
         return json.loads(text)
 
-    def call(self, method: str, timeout: float = 90, **params: Any) -> dict:
-        """Answer to a command; events that come in between are kept."""
+    def _send(self, method: str, params: dict, session: str | None) -> int:
         number = next(self.numbers)
-        message = {"id": number, "method": method, "params": params} | ({"sessionId": self.session} if self.session else {})
+        message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
         data = json.dumps(message).encode() + b"\0"
         while data:
             data = data[os.write(self.out, data) :]
+        return number
+
+    def _watch(self, frame: str) -> None:
+        """A frame with a process of its own is watched before it runs."""
+        self.frames.append(frame)
+        for method in (*(f"{domain}.enable" for domain in WATCHED), "Runtime.runIfWaitingForDebugger"):
+            self._send(method, {}, frame)
+
+    def call(self, method: str, timeout: float = 90, frame: str | None = None, **params: Any) -> dict:
+        """Answer to a command; events that come in between are kept."""
+        number = self._send(method, params, frame or self.session)
         deadline = time.monotonic() + timeout
         while True:
             told = self._read(deadline)
@@ -72,12 +85,15 @@ class Browser:
                 assert "error" not in told, f"{method}: {told['error']}"
                 return told["result"]
             self.events.append(told)
+            if told.get("method") == "Target.attachedToTarget" and self.session:
+                self._watch(told["params"]["sessionId"])
 
     def open(self, address: str, width: int = 1280, height: int = 900) -> float:
         """Open a page in a window of this size, the network off; returns seconds until it was loaded."""
         mobile = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         self.events.clear()
+        self.frames.clear()
         start = time.monotonic()
         self.call("Page.navigate", url=address)
         while self.run("document.readyState") != "complete" or self.run("location.href") == "about:blank":
@@ -85,9 +101,11 @@ class Browser:
             time.sleep(0.02)
         return time.monotonic() - start
 
-    def run(self, script: str, wait: bool = False) -> Any:
-        """Value of an expression in the page."""
-        told = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=wait)
+    def run(self, script: str, wait: bool = False, frame: str | None = None) -> Any:
+        """Value of an expression in the page, or in one of its frames; `wait`: for the promise that it is."""
+        told = self.call(
+            "Runtime.evaluate", frame=frame, expression=script, returnByValue=True, awaitPromise=wait, userGesture=True
+        )
         assert "exceptionDetails" not in told, told["exceptionDetails"]
         return told["result"].get("value")
 
