@@ -162,7 +162,7 @@ def test_an_interval_stands_behind_its_value_with_two_digits_of_its_width():
         {"metric": ["auroc", "brier"], "value": [0.7123, 0.21234], "low": [0.61, 0.2101], "high": [0.81, 0.2151]}
     )
     made = blocks.table("t", rows.assign(empty=np.nan), {"value": "what"})
-    assert made.columns == [("metric", ""), ("value [interval]", "what")]
+    assert made.columns == [("metric", ""), ("value", "what [in brackets: its interval]")]
     assert [[c.text for c in row] for row in made.rows] == [
         ["AUROC", "0.71 [0.61, 0.81]"],
         ["brier", "0.2123 [0.2101, 0.2151]"],
@@ -245,7 +245,7 @@ def test_hostile_text_stays_text(whole):
 
 
 def test_what_is_there_is_shown(whole):
-    for words in ("SIMULATED DATA", "The question", "smoothgrad", "What passed", "made-up.yaml"):
+    for words in ("SIMULATED DATA", "The question", "SmoothGrad", "What passed", "made-up.yaml"):
         assert words in whole
     assert "UNFINISHED" not in whole
     assert "figure-curves-asd" in whole

@@ -25,11 +25,6 @@ MAP_TEXTS = {
 }
 
 
-def method_name(name: str) -> str:
-    """integrated_gradients -> Integrated gradients."""
-    return name.replace("_", " ").capitalize()
-
-
 def proven(verdicts: pd.DataFrame) -> pd.DataFrame:
     """Rows (method, modality, domain, unit) whose map found the planted effect."""
     return verdicts[(verdicts["score"] == "relevance mass") & (verdicts["verdict"] == "pass")]
@@ -46,7 +41,7 @@ def verdict_grid(verdicts: pd.DataFrame) -> pd.DataFrame:
         passed = int((own == "pass").sum())
         return "passed" if passed == len(own) else "FAILED" if not passed else f"passed {passed} of {len(own)}"
 
-    grid = judged.groupby([judged["method"].map(method_name).rename("method"), where])["verdict"].agg(word)
+    grid = judged.groupby([judged["method"].map(heading).rename("method"), where])["verdict"].agg(word)
     return grid.unstack().fillna("").reset_index() if len(grid) else pd.DataFrame()
 
 
@@ -73,7 +68,7 @@ def views(r: Results, task: str, title: str, parts: list[str]) -> list[View]:
         own = maps[(maps["method"] == row.method) & (maps["modality"] == "fmri") & (maps["domain"] == row.domain)]
         shares = own[own["kind"] == row.unit].set_index("name")["mean"]
         n = int(own["n"].max()) if len(own) else 0
-        source = f"{method_name(row.method)}, {row.domain} domain, n = {n} test subjects; found the planted effect."
+        source = f"{heading(row.method)}, {row.domain} domain, n = {n} test subjects; found the planted effect."
         if row.unit == "roi":
             text = f"{source} Size and colour: share of relevance; beside the largest, the share times the number of regions."
             view = brain.regions_view(shares, atlas, f"{title}: regions, {row.domain} domain", text, parts)

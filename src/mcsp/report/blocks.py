@@ -25,6 +25,7 @@ SHORT = {
     "n_male": "male", "n_female": "female", "n_sex_unknown": "sex not known", "wall_s": "wall time, s", "cpu_s": "CPU time, s",
     "peak_mb": "largest memory, MB", "gap_mm": "gap in montage, mm", "roi": "region",
     "mean_fd": "mean FD, mm", "t_r": "TR, s", "sfreq": "sampling rate, Hz", "fmri": "fMRI", "eeg": "EEG", "mcsp": "MCSP",
+    "integrated_gradients": "Integrated gradients", "smoothgrad": "SmoothGrad", "times_even": "times even",
 }  # fmt: skip
 
 
@@ -160,14 +161,14 @@ def data_address(content: bytes, media: str) -> str:
     return f"data:{media};base64,{base64.b64encode(content).decode()}"
 
 
-def download(path: Path) -> Download:
-    """A file to save from the page, as gzip where it is large."""
+def download(path: Path, most: int = EMBED_MOST) -> Download:
+    """A file to save from the page, as gzip where it is large; named only where that has more than `most` bytes."""
     content, name, media = path.read_bytes(), path.name, MEDIA.get(path.suffix, "text/plain")
     if len(content) > EMBED_PLAIN:
         content, name, media = gzip.compress(content, 9, mtime=0), f"{name}.gz", "application/gzip"
-    fits = len(content) <= EMBED_MOST
+    fits = len(content) <= most
     place = "" if fits else "/".join(path.parts[-3:])
-    return Download(name, data_address(content, media) if fits else "", len(content), place)
+    return Download(name if fits else path.name, data_address(content, media) if fits else "", len(content), place)
 
 
 def heading(column: str) -> str:
@@ -207,7 +208,7 @@ def _with_interval(value: Cell, low: Cell, high: Cell) -> Cell:
     if None in (value.value, low.value, high.value):
         return value
     width = high.value - low.value
-    digits = min(max(1 - math.floor(math.log10(width)), 0), 7) if width > 0 else 3
+    digits = min(max(1 - math.floor(math.log10(width)), 0), 7) if width > 0 else 2
     return Cell(f"{value.value:.{digits}f} [{low.value:.{digits}f}, {high.value:.{digits}f}]", value.value)
 
 
@@ -240,7 +241,7 @@ def table(
         columns[name] = [_with_interval(*own) for own in zip(columns[name], columns[low], columns[high])]
     cut = f" The first {SHOWN_ROWS} of {len(rows)} rows." if len(rows) > SHOWN_ROWS else ""
     texts = descriptions or {}
-    shown = [(heading(c) + (" [interval]" if c in ends else ""), texts.get(c, "")) for c in told]
+    shown = [(heading(c), texts.get(c, "") + (" [in brackets: its interval]" if c in ends else "")) for c in told]
     return Table(title, shown, [list(row) for row in zip(*(columns[c] for c in told))], folded, note + cut, source)
 
 

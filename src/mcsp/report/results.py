@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from mcsp.report.blocks import Figure, data_address, download
 from mcsp.store import read_table, read_tsv
@@ -31,6 +32,9 @@ PLACES = {
         "topograph", "biomarker", "shapley", "network",
     ),
 }  # fmt: skip
+
+
+MOST = {".tsv": 1_000_000, ".svg": 150_000}  # bytes of a gzip that is embedded; of larger ones the page names the file
 
 
 @dataclass(frozen=True)
@@ -108,14 +112,21 @@ def section_of(name: str) -> str:
     return next((place for place, starts in PLACES.items() if name.startswith(starts)), "other")
 
 
+def for_screen(path: Path) -> tuple[bytes, int, int]:
+    """(a figure's bitmap in 256 colours, a third of the size; its width and height in pixels)."""
+    with Image.open(path) as image:
+        small, out = image.convert("RGB").quantize(256, dither=Image.Dither.NONE), BytesIO()
+        small.save(out, "PNG", optimize=True)
+    return min(out.getvalue(), path.read_bytes(), key=len), *small.size
+
+
 def figure(stem: Path) -> Figure:
     """A figure with its caption and what can be saved: vector, and source data."""
-    image = stem.with_name(f"{stem.name}.png").read_bytes()
-    width, height = struct.unpack(">II", image[16:24])
+    image, width, height = for_screen(stem.with_name(f"{stem.name}.png"))
     caption = stem.with_name(f"{stem.name}.caption.txt")
     text = caption.read_text(encoding="utf-8").strip() if caption.is_file() else stem.name
     first = text.split(". ")[0]
     files = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".tsv", ".svg")]
-    saved = [download(path) for path in files if path.is_file()]
+    saved = [download(path, most=MOST[path.suffix]) for path in files if path.is_file()]
     alt = f"Figure {stem.name}: {first}"
     return Figure(stem.name, data_address(image, "image/png"), width, height, alt, text, saved)
