@@ -149,8 +149,8 @@ class Plan:
         return options_json(options.model_copy(update={"note": ". ".join(filter(None, notes)) or None}))
 
     def dataset_options(self, name: str) -> str:
-        """A dataset's options as one line of JSON, without how it was obtained."""
-        return options_json(self.study.datasets[name], exclude={"fetch"})
+        """A dataset's options as one line of JSON, without how it was obtained and is cited."""
+        return options_json(self.study.datasets[name], exclude={"fetch", "cite"})
 
     def fetch_options(self, name: str) -> str:
         """How a dataset is obtained, as one line of JSON."""
@@ -219,7 +219,7 @@ class Plan:
     def check_options(self) -> str:
         """What `check` needs: datasets with their directories, and the options that fix the stores' sizes, as JSON."""
         datasets = {
-            name: {"options": dataset.model_dump(mode="json", exclude={"fetch"}), "path": str(self.dataset_path(name))}
+            name: {"options": dataset.model_dump(mode="json", exclude={"fetch", "cite"}), "path": str(self.dataset_path(name))}
             for name, dataset in self.study.datasets.items()
         }
         parts = {name: getattr(self.study, name).model_dump(mode="json") for name in ("fmri", "eeg", "atlas", "fmriprep")}

@@ -3,12 +3,13 @@
 import gzip
 import re
 from base64 import b64decode
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mcsp.report import blocks, citations, page
+from mcsp.report import blocks, citations, page, provenance
 from mcsp.report.answer import answer, caveats, conclusion, missing
 from mcsp.report.biomarkers import proven
 from mcsp.report.methods import methods_text
@@ -214,6 +215,31 @@ def test_references_are_whole_and_chosen_by_what_was_done():
     text = citations.bibtex(study, {"fmri"})
     assert "Molecular Psychiatry" in text
     assert text.endswith("title = {Ours}\n}")
+    study["datasets"]["d-1"]["cite"] = ["nobody1999"]
+    assert citations.bibtex(study, {"fmri"}).endswith("% no entry is known for nobody1999")
+
+
+def test_hashes_do_not_depend_on_where_the_data_lie(tmp_path):
+    here, there = made_up.study(kind="bids"), made_up.study(kind="bids")
+    there["datasets"]["d-1"]["path"] = "/elsewhere"
+    there["source"] = "other.yaml"
+    first = provenance.hashes(here, tmp_path)
+    pd.testing.assert_frame_equal(first, provenance.hashes(there, tmp_path))
+    there["splits"]["seed"] = 5
+    assert not first.equals(provenance.hashes(there, tmp_path))
+
+
+def test_every_citation_of_the_shipped_studies_is_known():
+    root = Path(citations.__file__).resolve().parents[3] / "config/studies"
+    keys = re.findall(r"cite: \[(.+)\]", "".join(path.read_text() for path in root.glob("*.yaml")))
+    assert len(keys) > 8
+    assert {key.strip() for text in keys for key in text.split(",")} <= set(citations.references())
+
+
+def test_the_commit_is_that_of_the_checkout(tmp_path):
+    assert provenance.commit(tmp_path) == "not from a git checkout"
+    told = provenance.commit(Path(citations.__file__).parent)
+    assert re.match(r"[0-9a-f]{40}( |$)", told) or told == "not from a git checkout"
 
 
 def html(r):

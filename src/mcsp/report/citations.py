@@ -47,5 +47,8 @@ def bibtex(study: Mapping[str, Any], modalities: set[str]) -> str:
     """All entries, the software's first; those of datasets (option `cite`) last."""
     known = references()
     of_data = [text for d in study["datasets"].values() for text in d.get("cite", [])]
-    entries = [SOFTWARE, *(known[key] for key in keys(study, modalities)), *(known.get(text, text.strip()) for text in of_data)]
+    own = [
+        text.strip() if text.strip().startswith("@") else known.get(text, f"% no entry is known for {text}") for text in of_data
+    ]
+    entries = [SOFTWARE, *(known[key] for key in keys(study, modalities)), *own]
     return "\n\n".join(dict.fromkeys(entries))

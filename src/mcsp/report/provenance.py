@@ -54,9 +54,12 @@ def sha256(path: Path) -> str:
 
 
 def hashes(study: Mapping[str, Any], results: Path) -> pd.DataFrame:
-    """Hashes of the study's options, of all recordings, of the folds, and of the tables that results are in."""
-    options = json.dumps({k: v for k, v in study.items() if k != "source"}, sort_keys=True)
-    rows = [("all options of the study (sorted JSON)", hashlib.sha256(options.encode()).hexdigest())]
+    """Hashes of the study's options, of all recordings, of the folds, and of the tables that results are in. None depends on
+    where the data lie.
+    """
+    datasets = {name: {k: v for k, v in d.items() if k != "path"} for name, d in study["datasets"].items()}
+    options = json.dumps({k: v for k, v in study.items() if k != "source"} | {"datasets": datasets}, sort_keys=True)
+    rows = [("all options of the study but paths of datasets (sorted JSON)", hashlib.sha256(options.encode()).hexdigest())]
     cohort = results / "cohort/subjects.parquet"
     if cohort.is_file():
         prints = pd.read_parquet(cohort, columns=["fingerprints"])["fingerprints"].fillna("")

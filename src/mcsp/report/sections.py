@@ -160,8 +160,9 @@ def task_comparisons(r: Results, task: str, title: str) -> list[Block]:
         return []
     ours = our_method(list(pairs["method"]))
     own = over_subjects(pairs)
-    own = own[own["method"] == ours]
-    shown = file_table("The model against each rival", r.root / name, rows=own, drop=["task", "df"])
+    own = own[own["method"] == ours].sort_values("metric", kind="stable")
+    columns = ["rival", "metric", "difference", "low", "high", "verdict", "p_holm", "p", "test", "n"]
+    shown = file_table("The model against each rival", r.root / name, rows=own[[c for c in columns if c in own]])
     return [
         shown,
         *optional(r, "All comparisons, over subjects and over folds", name, folded=True, drop=["task"]),
