@@ -11,7 +11,6 @@ import pytest
 
 from mcsp.report import blocks, citations, page, provenance
 from mcsp.report.answer import answer, caveats, conclusion, missing
-from mcsp.report.biomarkers import proven
 from mcsp.report.methods import methods_text
 from mcsp.report.results import section_of
 from mcsp.report.sections import controls_text
@@ -77,12 +76,12 @@ def test_caveats_follow_the_results():
     study = {"splits": {"protocol": "kfold"}, **rest}
     good = answer("a", "A", METRICS, comparisons("better", "worse"))
     bad = answer("b", "B", METRICS, comparisons("worse", "worse"))
-    untold = pd.DataFrame({"score": ["planted truth"], "verdict": ["no truth"]})
+    untold = pd.DataFrame({"verdict": ["unproven"]})
     unproven = caveats(study, untold, [good])
     assert any("maps are unproven" in line for line in unproven)
     assert not any("failure" in line for line in unproven)
     assert any("intervals are wide" in line for line in unproven)
-    judged = pd.DataFrame({"score": ["relevance mass"] * 3, "verdict": ["pass", "fail", "fail"]})
+    judged = pd.DataFrame({"verdict": ["pass", "fail", "fail", "unproven"]})
     failed = caveats({"splits": {"protocol": "leave-one-site-out"}, **rest}, judged, [bad])
     assert any("1 of 3 checks" in line for line in failed)
     assert any("taken as a failure" in line for line in failed)
@@ -332,16 +331,27 @@ def test_odd_studies_have_a_page_too(name, tmp_path):
     assert re.search(r"\bnan\b|\bNone\b", plain) is None
 
 
-def test_only_what_passed_is_proven():
-    rows = [("a", "relevance mass", "pass"), ("b", "relevance mass", "fail"), ("c", "reset similarity", "pass")]
-    assert list(proven(pd.DataFrame(rows, columns=["method", "score", "verdict"]))["method"]) == ["a"]
+def test_only_what_passed_is_trusted_and_a_table_of_trust_has_the_last_word(tmp_path):
+    r = made_up.results(tmp_path)
+    trust = r.trust("asd").set_index("method")["verdict"]
+    assert trust.to_dict() == {"smoothgrad": "pass", "integrated_gradients": "fail"}
+    assert "What passed" in html(r)
+    assert "Open the interactive brain" in html(r)
+    places = r.tsv("explain/asd/maps.tsv")[["method", "modality", "domain", "kind"]].drop_duplicates()
+    made_up.made_up.tsv(places.assign(verdict="fail", reason="relevance rank"), tmp_path / "explain/asd/trust.tsv")
+    text = html(r)
+    assert "Nothing passed: no map of this task" in text
+    assert "Open the interactive brain" not in text
+    assert "Which maps may be believed, and why" in text
 
 
 def test_tables_of_other_stages_are_shown_when_they_are_there(tmp_path):
     r = made_up.results(tmp_path)
     made_up.made_up.tsv(pd.DataFrame({"name": ["precuneus"], "p": [0.01]}), tmp_path / "explain/asd/biomarkers.tsv")
     made_up.made_up.tsv(pd.DataFrame({"feature": ["alpha"], "shap": [0.3]}), tmp_path / "explain/asd/shapley.tsv")
-    made_up.made_up.tsv(pd.DataFrame({"method": ["ig"], "verdict": ["pass"]}), tmp_path / "explain/validation.tsv")
+    (tmp_path / "validation").mkdir()
+    made_up.made_up.tsv(pd.DataFrame({"method": ["ig"], "verdict": ["pass"]}), tmp_path / "validation/verdicts.tsv")
+    made_up.made_up.tsv(pd.DataFrame({"method": ["ig"]}), tmp_path / "validation/decoys.tsv")
     text = html(r)
-    for words in ("precuneus", "Shapley", "All tasks: Validation"):
+    for words in ("precuneus", "Shapley", "Verdicts of the validation", "Validation: Decoys"):
         assert words in text

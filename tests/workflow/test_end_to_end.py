@@ -66,7 +66,7 @@ def test_report_opens_in_a_browser_without_errors_or_network(finished, tmp_path)
         "The answer",
         "AUROC [",
         "tiny.yaml",
-        "Does each method find what was planted",
+        "Does each method find what is known",
     ):
         assert words in document
     assert "UNFINISHED" not in document

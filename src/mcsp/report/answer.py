@@ -143,26 +143,27 @@ def conclusion(answers: Sequence[Answer]) -> str:
     return f"{text[0].upper()}{text[1:]}.{f' {left} of {len(answers)} questions have no result.' if left else ''}"
 
 
-def proven_text(verdicts: pd.DataFrame) -> str:
-    """What the verdicts on attribution methods mean for the maps."""
-    if verdicts.empty:
+def proven_text(trust: pd.DataFrame) -> str:
+    """What the verdicts on attribution methods (`Results.trust`) mean for the maps."""
+    if trust.empty:
         return "No attribution method was judged yet: there are no maps to read."
-    judged = verdicts[verdicts["score"] == "relevance mass"]
+    judged = trust[trust["verdict"] != "unproven"]
     if judged.empty:
         return (
-            "No effect was planted, so no attribution method is proven on these data: the maps are unproven, and show "
+            "No known effect tells whether an attribution method can be believed on these data: the maps are "
+            "unproven, and show "
             "model-relevance, not causes."
         )
     passed = int((judged["verdict"] == "pass").sum())
     if not passed:
-        return f"No attribution method found the planted effects ({len(judged)} checks): there are no biomarkers to report."
+        return f"No attribution method found the known effects ({len(judged)} checks): there are no biomarkers to report."
     return (
-        f"Attribution methods found the planted effects in {passed} of {len(judged)} checks: trust the maps only where they "
+        f"Attribution methods passed {passed} of {len(judged)} checks on known effects: trust the maps only where they "
         "passed. Model-relevant does not mean causal."
     )
 
 
-def caveats(study: Mapping[str, Any], verdicts: pd.DataFrame, answers: Sequence[Answer]) -> list[str]:
+def caveats(study: Mapping[str, Any], trust: pd.DataFrame, answers: Sequence[Answer]) -> list[str]:
     """What a reader must know beside the answer."""
     unseen = (
         "Pre-training saw the test subjects' recordings, though not their labels."
@@ -178,7 +179,7 @@ def caveats(study: Mapping[str, Any], verdicts: pd.DataFrame, answers: Sequence[
         )
     if any(a.high - a.low > 0.2 for a in told):
         lines.append("Some intervals are wide: with so few test subjects, a new sample can give a quite different number.")
-    lines.append(proven_text(verdicts))
+    lines.append(proven_text(trust))
     if study["splits"]["protocol"] == "kfold":
         lines.append(
             "Test subjects come from the same sites as training subjects: new sites can do worse (splits.protocol: "

@@ -15,7 +15,12 @@ from mcsp.report.results import Results
 
 TOP = 10
 KNOWN = {"maps", "verdicts", "biomarkers"}
-UNITS = ("roi", "edge", "channel", "band", "frequency")
+TITLES = {
+    "trust": "Which maps may be believed, and why",
+    "agreement": "Do fMRI and EEG agree?",
+    "shapley": "Shapley values of the tabular rivals",
+    "shapley_agreement": "Do the rivals' Shapley values and the model's maps agree?",
+}
 MAP_TEXTS = {
     "name": "Region, edge (a|b), channel, band, or frequency in Hz",
     "mean": "Mean share of relevance over subjects; shares of a kind add up to 1",
@@ -25,24 +30,18 @@ MAP_TEXTS = {
 }
 
 
-def proven(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Rows (method, modality, domain, unit) whose map found the planted effect."""
-    return verdicts[(verdicts["score"] == "relevance mass") & (verdicts["verdict"] == "pass")]
-
-
-def verdict_grid(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Method by modality and domain: how many of its checks on planted truth passed."""
-    judged = verdicts[verdicts["score"].isin(["relevance mass", "planted truth"])]
-    where = judged["modality"].map(heading) + " " + judged["domain"]
+def verdict_grid(trust: pd.DataFrame) -> pd.DataFrame:
+    """Method by modality and domain: how many of its kinds of map passed."""
+    where = trust["modality"].map(heading) + " " + trust["domain"]
 
     def word(own: pd.Series) -> str:
-        if (own == "no truth").all():
+        judged = own[own != "unproven"]
+        passed = int((judged == "pass").sum())
+        if judged.empty:
             return "unproven"
-        passed = int((own == "pass").sum())
-        return "passed" if passed == len(own) else "FAILED" if not passed else f"passed {passed} of {len(own)}"
+        return "passed" if passed == len(judged) else "FAILED" if not passed else f"passed {passed} of {len(judged)}"
 
-    grid = judged.groupby([judged["method"].map(heading).rename("method"), where])["verdict"].agg(word)
-    return grid.unstack().fillna("").reset_index() if len(grid) else pd.DataFrame()
+    return trust.groupby([trust["method"].map(heading).rename("method"), where])["verdict"].agg(word).unstack().reset_index()
 
 
 def top_entries(maps: pd.DataFrame, passed: pd.DataFrame) -> pd.DataFrame:
@@ -50,7 +49,7 @@ def top_entries(maps: pd.DataFrame, passed: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in passed.itertuples():
         own = maps[(maps["method"] == row.method) & (maps["modality"] == row.modality) & (maps["domain"] == row.domain)]
-        own = own[own["kind"] == row.unit]
+        own = own[own["kind"] == row.kind]
         top = own.sort_values("mean", ascending=False, kind="stable").head(TOP)
         rows.append(top.assign(times_even=top["mean"] * len(own)))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
@@ -58,18 +57,17 @@ def top_entries(maps: pd.DataFrame, passed: pd.DataFrame) -> pd.DataFrame:
 
 def views(r: Results, task: str, title: str, parts: list[str]) -> list[View]:
     """Interactive brains of the fMRI maps that passed, one of each kind for a domain: the first method that passed."""
-    maps, verdicts, table_ = r.tsv(f"explain/{task}/maps.tsv"), r.tsv(f"explain/{task}/verdicts.tsv"), r.path("atlas/atlas.tsv")
-    if maps.empty or verdicts.empty or table_ is None:
+    maps, table_ = r.tsv(f"explain/{task}/maps.tsv"), r.path("atlas/atlas.tsv")
+    if maps.empty or table_ is None:
         return []
-    atlas, found = load_atlas(table_), []
-    passed = proven(verdicts)
-    passed = passed[(passed["modality"] == "fmri") & passed["unit"].isin(["roi", "edge"])]
-    for row in passed.drop_duplicates(["domain", "unit"]).itertuples():
+    atlas, found, trust = load_atlas(table_), [], r.trust(task)
+    passed = trust[(trust["verdict"] == "pass") & (trust["modality"] == "fmri") & trust["kind"].isin(["roi", "edge"])]
+    for row in passed.drop_duplicates(["domain", "kind"]).itertuples():
         own = maps[(maps["method"] == row.method) & (maps["modality"] == "fmri") & (maps["domain"] == row.domain)]
-        shares = own[own["kind"] == row.unit].set_index("name")["mean"]
+        shares = own[own["kind"] == row.kind].set_index("name")["mean"]
         n = int(own["n"].max()) if len(own) else 0
-        source = f"{heading(row.method)}, {row.domain} domain, n = {n} test subjects; found the planted effect."
-        if row.unit == "roi":
+        source = f"{heading(row.method)}, {row.domain} domain, n = {n} test subjects; passed."
+        if row.kind == "roi":
             text = f"{source} Size and colour: share of relevance; beside the largest, the share times the number of regions."
             view = brain.regions_view(shares, atlas, f"{title}: regions, {row.domain} domain", text, parts)
         else:
@@ -81,12 +79,12 @@ def views(r: Results, task: str, title: str, parts: list[str]) -> list[View]:
 
 def own_findings(r: Results, task: str) -> list[Block]:
     """What passed: the table of biomarkers, or the largest entries of the maps that passed; else that nothing did."""
-    verdicts, maps = r.tsv(f"explain/{task}/verdicts.tsv"), r.tsv(f"explain/{task}/maps.tsv")
+    trust, maps = r.trust(task), r.tsv(f"explain/{task}/maps.tsv")
     path = r.path(f"explain/{task}/biomarkers.tsv")
     if path and len(r.tsv(f"explain/{task}/biomarkers.tsv")):
         return [file_table("What passed", path, drop=["task"])]
-    passed = proven(verdicts)
-    if passed.empty and (verdicts["verdict"] == "no truth").all():
+    passed = trust[trust["verdict"] == "pass"]
+    if (trust["verdict"] == "unproven").all():
         text = "Unproven: no effect is known in these data that a map could be held against. No biomarker is reported."
         return [Text(text, "warn")]
     if passed.empty:
@@ -99,24 +97,27 @@ def own_findings(r: Results, task: str) -> list[Block]:
     return [table(title, rows[[c for c in columns if c in rows]], MAP_TEXTS)]
 
 
-def more_tables(r: Results, folder: Path, prefix: str = "") -> list[Block]:
-    """Tables beside the known ones, whatever they are: folded, by the name of their file."""
-    paths = [path for path in sorted(folder.glob("*.tsv")) if path.stem not in KNOWN]
-    titles = [f"{prefix}{path.stem.replace('_', ' ').replace('-', ' ').capitalize()}" for path in paths]
-    return [file_table(title, path, folded=True, drop=["task"]) for title, path in zip(titles, paths)]
+def more_tables(folder: Path, prefix: str = "") -> list[Block]:
+    """Tables beside the known ones, whatever they are: folded, under the name of their file."""
+    found = []
+    for path in sorted(folder.glob("*.tsv")):
+        if path.stem not in KNOWN:
+            title = TITLES.get(path.stem, path.stem.replace("_", " ").replace("-", " ").capitalize())
+            found.append(file_table(f"{prefix}{title}", path, folded=True, drop=["task"]))
+    return found
 
 
 def of_task(r: Results, task: str, title: str, parts: list[str]) -> list[Block]:
     verdicts = r.tsv(f"explain/{task}/verdicts.tsv")
     if verdicts.empty:
         return [Text("No result: this task was not explained, or that failed.", "warn")]
-    grid = verdict_grid(verdicts)
-    found: list[Block] = [Text(proven_text(verdicts), "good" if len(proven(verdicts)) else "warn")]
-    found += [table("Does each method find what was planted?", grid)] if len(grid) else []
+    trust = r.trust(task)
+    found: list[Block] = [Text(proven_text(trust), "good" if (trust["verdict"] == "pass").any() else "warn")]
+    found += [table("Does each method find what is known to be there?", verdict_grid(trust))] if len(trust) else []
     found += r.figures("validation", task)
     found += own_findings(r, task)
     found += views(r, task, title, parts)
-    found += more_tables(r, r.root / "explain" / task)
+    found += more_tables(r.root / "explain" / task)
     figures = r.figures("maps", task)
     if figures:
         found.append(Fold("All maps as they are, each with its method's verdict", figures))
@@ -130,12 +131,11 @@ def biomarkers(r: Results, parts: list[str]) -> list[Block]:
         "Regions, connections, channels and bands that the classifiers rely on. Model-relevant is not causal, and a map counts "
         "only where its method has found an effect that is known to be there."
     )
-    tasks = {t.name for t in r.tasks}
-    found: list[Block] = [lead, *r.figures("validation"), *more_tables(r, r.root / "explain", "All tasks: ")]
+    found: list[Block] = [lead, *r.figures("validation"), *more_tables(r.root / "explain", "All tasks: ")]
     found += r.figures("maps")
-    for folder in sorted((r.root / "explain").glob("*/")):
-        if folder.name not in tasks:
-            found += more_tables(r, folder, f"{folder.name.capitalize()}: ")
+    path = r.path("validation/verdicts.tsv")
+    found += [file_table("Verdicts of the validation", path)] if path else []
+    found += more_tables(r.root / "validation", "Validation: ")
     for task in r.tasks:
         found += [Heading(task.title, f"biomarkers-{task.name}"), *of_task(r, task.name, task.title, parts)]
     return found

@@ -129,7 +129,7 @@ def render(r: Results, made: Sequence[Section]) -> str:
         cohort=cohort_text(r),
         conclusion=conclusion(answers),
         answers=answers,
-        caveats=caveats(study, r.verdicts(), answers),
+        caveats=caveats(study, r.all_trust(), answers),
         sections=made,
         shared=in_script(shared_parts()) if has_views(blocks) else "",
         groups=[(group, list(own)) for group, own in itertools.groupby(made, lambda s: s.group)],

@@ -17,7 +17,7 @@ from mcsp.store import read_table, read_tsv
 
 # Section of a figure, by how its name begins; what no line knows is shown under 'other'.
 PLACES = {
-    "cohort": ("cohort", "flow", "exclusion"),
+    "cohort": ("cohort", "flow", "characteristic", "exclusion"),
     "quality": ("motion", "site", "quality"),
     "performance": ("performance", "curves", "rivals", "roc"),
     "subgroups": ("subgroup",),
@@ -28,7 +28,7 @@ PLACES = {
     "training": ("training", "loss", "embedding", "retrieval", "architecture"),
     "validation": ("verdict", "validation"),
     "maps": (
-        "fmri-map", "eeg-topography", "eeg-spectrum", "glass", "surface", "connectome", "chord", "spectrum", "saliency", "map",
+        "fmri-", "eeg-", "glass", "surface", "connectome", "chord", "spectrum", "saliency", "map",
         "topograph", "biomarker", "shapley", "network",
     ),
 }  # fmt: skip
@@ -90,11 +90,22 @@ class Results:
         parts = [part for part in parts if len(part)]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
-    def verdicts(self) -> pd.DataFrame:
-        """Verdicts on attribution methods over all tasks, with the column task."""
-        parts = [self.tsv(f"explain/{t.name}/verdicts.tsv").assign(task=t.name) for t in self.tasks]
-        parts = [part for part in parts if "verdict" in part]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["task", "score", "verdict"])
+    def trust(self, task: str) -> pd.DataFrame:
+        """Which maps of a task may be believed: method, modality, domain, kind, and verdict (pass, fail or unproven). From the
+        table of trust; where there is none, from what the task's verdicts say of relevance on the planted truth.
+        """
+        told = self.tsv(f"explain/{task}/trust.tsv")
+        if len(told):
+            return told
+        own = self.tsv(f"explain/{task}/verdicts.tsv")
+        if own.empty:
+            return pd.DataFrame(columns=["method", "modality", "domain", "kind", "verdict"])
+        own = own[own["score"].isin(["relevance mass", "planted truth"])].rename(columns={"unit": "kind"})
+        return own.assign(verdict=own["verdict"].replace("no truth", "unproven")).reset_index(drop=True)
+
+    def all_trust(self) -> pd.DataFrame:
+        """The same of all tasks."""
+        return pd.concat([self.trust(t.name) for t in self.tasks], ignore_index=True)
 
     def figures(self, place: str, task: str | None = None) -> list[Figure]:
         """Figures of a section that were drawn: those of a task, or with None those of no task."""
