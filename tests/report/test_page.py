@@ -13,7 +13,7 @@ from mcsp.report import blocks, citations, page, provenance
 from mcsp.report.answer import answer, caveats, conclusion, missing
 from mcsp.report.methods import methods_text
 from mcsp.report.results import section_of
-from mcsp.report.sections import controls_text
+from mcsp.report.sections import controls_text, sweep_text
 from mcsp.study import parse_study
 from mcsp.workflow import Plan
 from tests.report import made_up
@@ -155,6 +155,19 @@ def test_controls_are_told_with_numbers_and_failures_come_first():
     leak = table.assign(auroc=0.93, low=0.9, high=0.96, verdict=["FAILED: above chance", "too few"])
     assert controls_text(leak).startswith("FAILED")
     assert "permuted labels, asd, mcsp: 0.93 [0.90, 0.96]" in controls_text(leak)
+
+
+def test_variants_are_told_where_a_test_says_so():
+    rows = [
+        ("loss", "without CM", "asd", -0.1, 0.01),
+        ("loss", "without CD", "asd", -0.2, 0.2),
+        ("whole", "as it is", "asd", 0, None),
+    ]
+    table = pd.DataFrame(rows, columns=["kind", "variant", "task", "difference", "p_holm"])
+    text = sweep_text(table)
+    assert "Of 2 comparisons" in text
+    assert "loss: without CM (asd, -0.10). Nothing was chosen" in text
+    assert "none, so no part of the model is shown to matter" in sweep_text(table.assign(p_holm=[0.5, 0.5, None]))
 
 
 def test_an_interval_stands_behind_its_value_with_two_digits_of_its_width():
@@ -336,12 +349,12 @@ def test_only_what_passed_is_trusted_and_a_table_of_trust_has_the_last_word(tmp_
     trust = r.trust("asd").set_index("method")["verdict"]
     assert trust.to_dict() == {"smoothgrad": "pass", "integrated_gradients": "fail"}
     assert "What passed" in html(r)
-    assert "Open the interactive brain" in html(r)
+    assert 'class="load"' in html(r)
     places = r.tsv("explain/asd/maps.tsv")[["method", "modality", "domain", "kind"]].drop_duplicates()
     made_up.made_up.tsv(places.assign(verdict="fail", reason="relevance rank"), tmp_path / "explain/asd/trust.tsv")
     text = html(r)
     assert "Nothing passed: no map of this task" in text
-    assert "Open the interactive brain" not in text
+    assert 'class="load"' not in text
     assert "Which maps may be believed, and why" in text
 
 

@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from mcsp.bench import stage_costs
 from mcsp.errors import McspError
-from mcsp.evaluation.comparisons import over_subjects
+from mcsp.evaluation.comparisons import LEVEL, over_subjects
 from mcsp.options.tasks import Task
 from mcsp.report import citations, provenance
 from mcsp.report.answer import our_method
@@ -252,12 +252,30 @@ def controls(r: Results) -> list[Block]:
     return [Text(text, tone), *r.figures("controls"), *optional(r, "All controls", name)]
 
 
+def sweep_text(rows: pd.DataFrame) -> str:
+    """Which parts the model is worse, or better, without."""
+    told = rows.dropna(subset="p_holm")
+    found = [
+        f"{row.kind}: {row.variant} ({row.task}, {row.difference:+.2f})" for row in told[told["p_holm"] < LEVEL].itertuples()
+    ]
+    changed = "; ".join(found) if found else "none, so no part of the model is shown to matter on these data"
+    return (
+        f"One thing at a time was changed and everything trained anew, on the same folds. Of {len(told)} comparisons with the "
+        "whole model, these differ in AUROC (variant less whole; DeLong's test, Holm-corrected within the task): "
+        f"{changed}. Nothing was chosen by these tables."
+    )
+
+
 def sweep(r: Results) -> list[Block]:
-    if not r.path("sweep/sweep.tsv"):
+    rows = r.tsv("sweep/sweep.tsv")
+    if rows.empty:
         text = "The variants (parts left out, other lengths) did not run: `snakemake sweep`, then `snakemake report`."
         return [Text(text, "note")]
-    lead = Text("The model with one thing changed at a time, on the same folds, beside the whole model.")
-    return [lead, *r.figures("sweep"), *optional(r, "All variants", "sweep/sweep.tsv")]
+    found: list[Block] = [Text(sweep_text(rows)), *r.figures("sweep")]
+    for path in sorted((r.root / "sweep").glob("*.tsv")):
+        title = {"sweep": "All variants", "fusion": "Single modalities against both"}.get(path.stem, path.stem.capitalize())
+        found += optional(r, title, f"sweep/{path.name}", folded=path.stem != "fusion")
+    return found
 
 
 def others(r: Results) -> list[Block]:
