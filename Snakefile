@@ -62,4 +62,4 @@ include: "workflow/rules/predict.smk"
 rule all:
     default_target: True
     input:
-        rules.predict.output if STUDY.predict.model else rules.report.output,
+        rules.predict.output if STUDY.predict.model else [rules.page.output, rules.report.output],

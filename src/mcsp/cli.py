@@ -894,29 +894,11 @@ def page(
     study: Annotated[str, typer.Option(help="The whole study as JSON.")],
     results: Annotated[Path, typer.Option(help="Directory of the study's results.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
-    controls: Annotated[Path | None, typer.Option(help="Table of controls (TSV), once they ran.")] = None,
-    sweep: Annotated[Path | None, typer.Option(help="Table of variants (TSV), once they ran; fusion.tsv beside it.")] = None,
 ) -> None:
-    """The readable summary page, in one self-contained HTML file."""
+    """The report, in one self-contained HTML file, from what is there."""
     from mcsp.report.page import run
 
-    values = json.loads(study)
-    tasks = list(values["tasks"])
-    run(
-        study=values,
-        cohort=results / "cohort" / "subjects.parquet",
-        exclusions=results / "cohort" / "exclusions.tsv",
-        metrics=[results / "evaluate" / task / "metrics.tsv" for task in tasks],
-        comparisons=[results / "evaluate" / task / "comparisons.tsv" for task in tasks],
-        verdicts=[results / "explain" / task / "verdicts.tsv" for task in tasks],
-        figures=figures,
-        statistics=[results / "evaluate" / task for task in tasks],
-        others=[results / "other" / task / "metrics.tsv" for task in values["other_tasks"]],
-        controls=controls,
-        sweep=sweep,
-        benchmarks=results / "benchmarks",
-        out=out,
-    )
+    run(study=json.loads(study), results=results, figures=figures, out=out)
 
 
 @app.command()
@@ -925,7 +907,7 @@ def report(
     study: Annotated[str, typer.Option(help="The whole study as JSON.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
 ) -> None:
-    """Everything in one self-contained HTML file, through Snakemake's report."""
+    """Snakemake's own report, in one HTML file: rules, code and run times behind each figure and table."""
     from mcsp.report.snakemake import run
 
     values = json.loads(study)
@@ -936,17 +918,28 @@ def report(
 def show(
     study: Annotated[Path, typer.Argument(help="Study file.")] = Path("config/studies/demo.yaml"),
     results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Write a report of what is there, after a failure too: report/unfinished.html.")
+    ] = False,
 ) -> None:
     """Print the metrics of a finished study and where its report is."""
     from mcsp.evaluation.summary import show as show_summary
     from mcsp.workflow import load_plan
 
-    root = load_plan(study, results).root
-    table = root / "evaluate" / "summary.tsv"
+    plan = load_plan(study, results)
+    if unfinished:
+        from mcsp.report.page import run
+
+        out = plan.root / "report" / "unfinished.html"
+        run(study=json.loads(plan.page_options(study.name)), results=plan.root, figures=plan.report_figures(), out=out)
+        return
+    table = plan.root / "evaluate" / "summary.tsv"
     if not table.is_file():
-        raise McspError(f"{table}: not there: run `snakemake --cores 2 --configfile {study}` first")
+        raise McspError(
+            f"{table}: not there: run `snakemake --cores 2 --configfile {study}` first, or `mcsp show --unfinished {study}`"
+        )
     show_summary(table)
-    print(root / "report.html")
+    print(plan.root / "report.html")
 
 
 @app.command()

@@ -67,3 +67,12 @@ def code_version(entry: str) -> str:
         if name != "mcsp":  # holds the version number only
             digest.update(f"{name}\n{_parse(name)[0]}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def files_version(folder: Path) -> str:
+    """Hash of the files in `folder` that are no Python: what a page is filled into."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix in (".html", ".css", ".js", ".bib"):
+            digest.update(f"{path.name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]

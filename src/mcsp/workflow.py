@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mcsp.bids.contents import shard_hashes
-from mcsp.code import code_version
+from mcsp.code import code_version, files_version
 from mcsp.cohort import DOMAINS
 from mcsp.errors import McspError
 from mcsp.figures.catalogue import ALL, KINDS, OPTIONAL, groups, module_of
@@ -111,6 +111,10 @@ class Plan:
         """Version of the code behind a rule."""
         return code_version(ENTRIES[rule])
 
+    def page_assets(self) -> str:
+        """Version of what the report is filled into: template, style, script, references."""
+        return files_version(Path(__file__).parent / "report")
+
     def options(self, stage: str) -> str:
         """A stage's options as one line of JSON."""
         return options_json(getattr(self.study, stage))
@@ -137,8 +141,8 @@ class Plan:
         return options_json(options.model_copy(update={"note": ". ".join(filter(None, notes)) or None}))
 
     def dataset_options(self, name: str) -> str:
-        """A dataset's options as one line of JSON, without how it was obtained."""
-        return options_json(self.study.datasets[name], exclude={"fetch"})
+        """A dataset's options as one line of JSON, without how it was obtained and is cited."""
+        return options_json(self.study.datasets[name], exclude={"fetch", "cite"})
 
     def fetch_options(self, name: str) -> str:
         """How a dataset is obtained, as one line of JSON."""
@@ -221,7 +225,7 @@ class Plan:
     def check_options(self) -> str:
         """What `check` needs: datasets with their directories, and the options that fix the stores' sizes, as JSON."""
         datasets = {
-            name: {"options": dataset.model_dump(mode="json", exclude={"fetch"}), "path": str(self.dataset_path(name))}
+            name: {"options": dataset.model_dump(mode="json", exclude={"fetch", "cite"}), "path": str(self.dataset_path(name))}
             for name, dataset in self.study.datasets.items()
         }
         parts = {name: getattr(self.study, name).model_dump(mode="json") for name in ("fmri", "eeg", "atlas", "fmriprep")}
@@ -348,6 +352,10 @@ class Plan:
         """The table of variants, in a list, once they ran: a report shows them from then on, and keeps them up to date."""
         table = self.root / "sweep" / "sweep.tsv"
         return [table] if table.is_file() else []
+
+    def report_figures(self) -> list[Path]:
+        """Stems of the figures that a report shows: all, and those of what need not run, once it did."""
+        return self.figures() + self.figures_done()
 
     def status_stages(self) -> list[str]:
         """Stages whose status counts in the cohort; tables of a route that was switched off do not."""

@@ -19,6 +19,8 @@ PYPI = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 # What the modules of a rule import, by the environment that the rule names.
 IMPORTS = {
     "yaml": "pyyaml",
+    "markdown_it": "markdown-it-py",
+    "PIL": "pillow",
     "ants": "antspyx",
     "sklearn": "scikit-learn",
     "isal": "isal",

@@ -49,4 +49,4 @@ for kind in ALL_FIGURES:
 rule figures:
     """Target: every figure."""
     input:
-        [f"{stem}.svg" for stem in PLAN.figures() + PLAN.figures_done()],
+        [f"{stem}.svg" for stem in PLAN.report_figures()],

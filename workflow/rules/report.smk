@@ -1,5 +1,5 @@
 rule page:
-    """The readable summary: question, cohort, answer with its interval, caveats, figures, methods, provenance."""
+    """The report: first page, every figure and table, methods, provenance, in one file that needs no network."""
     input:
         cohort=rules.cohort.output.cohort,
         exclusions=rules.cohort.output.exclusions,
@@ -11,16 +11,12 @@ rule page:
         verdicts=rules.explain.input,
         figures=rules.figures.input,
         tables=rules.tables.output,
-        sweep=PLAN.sweep_done()
-        and [rules.sweep_table.output.table, rules.sweep_table.output.fusion, rules.sweep.output],
+        cards=rules.cards.input,
+        atlas=rules.atlas.output.table,
         controls=PLAN.controls_done() and [rules.controls_table.output, rules.controls.output],
+        sweep=PLAN.sweep_done() and [rules.sweep_table.output, rules.sweep.output],
     output:
-        report(
-            R / "report/summary.html",
-            category="Start here",
-            labels={"view": "summary"},
-            caption="../report/summary_page.rst",
-        ),
+        R / "report.html",
     log:
         R / "logs/report/page.log",
     benchmark:
@@ -34,21 +30,17 @@ rule page:
     params:
         results=above("cohort", 2),
         code=PLAN.code("page"),
+        assets=PLAN.page_assets(),
         study=lambda wildcards: PLAN.page_options(SOURCE),
-        figures=PLAN.figures()
-        + [R / "figures/controls" for _ in PLAN.controls_done()]
-        + [R / "figures/sweep" for _ in PLAN.sweep_done()],
-        sweep=[f"--sweep={path}" for path in PLAN.sweep_done()],
-        controls=[f"--controls={path}" for path in PLAN.controls_done()],
+        figures=PLAN.report_figures(),
     message:
-        "Summary page: {output}"
+        "Report: {output}"
     shell:
-        "mcsp page --study {params.study:q} --results {params.results:q} --out {output:q} {params.controls:q} {params.sweep:q} "
-        "{params.figures:q} > {log:q} 2>&1"
+        "mcsp page --study {params.study:q} --results {params.results:q} --out {output:q} {params.figures:q} > {log:q} 2>&1"
 
 
 rule report:
-    """Target: everything in one self-contained HTML file, through Snakemake's report."""
+    """Target: the report, and Snakemake's own beside it: rules, code and run times behind each figure and table."""
     input:
         rules.page.output,
         rules.figures.input,
@@ -56,7 +48,7 @@ rule report:
         rules.explain.input,
         rules.cards.input,
     output:
-        R / "report.html",
+        R / "report/workflow.html",
     log:
         R / "logs/report/report.log",
     benchmark:
@@ -71,7 +63,7 @@ rule report:
         snakefile=str(BASE / "Snakefile"),
         study=lambda wildcards: PLAN.page_options(SOURCE),
     message:
-        "Report: {output}"
+        "Snakemake's report: {output}"
     shell:
         "mcsp report --snakefile {params.snakefile:q} --study {params.study:q} --out {output:q} > {log:q} 2>&1"
 

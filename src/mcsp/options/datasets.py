@@ -124,6 +124,11 @@ class _Dataset(Options):
     n_shards: int = Field(4, ge=1, le=999, description="Units of work; fixed for the dataset's lifetime")
     phenotype: Phenotype = Phenotype()
     licence: str = Field("not stated", description="Terms of use, printed in the report")
+    cite: list[str] = Field(
+        [],
+        description="What to cite for the data, for the report: whole BibTeX entries, or keys of those in "
+        "src/mcsp/report/references.bib, e.g. dimartino2014abide",
+    )
     people: str | None = Field(
         None,
         description="A name that datasets share whose equal subject labels mean equal people, e.g. ABIDE I and II: whoever "
