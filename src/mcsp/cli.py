@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 figure_app = typer.Typer(help="Draw one figure again from existing results, in seconds.", no_args_is_help=True)
 app.add_typer(figure_app, name="figure")
+validate_app = typer.Typer(help="Do the attribution methods find what is there to be found?", no_args_is_help=True)
+app.add_typer(validate_app, name="validate")
 bench_app = typer.Typer(help="What things cost: time, memory, jobs.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 
@@ -818,6 +820,31 @@ def explain(
         maps=maps,
         verdicts=verdicts,
         threads=threads,
+    )
+
+
+@validate_app.command("run")
+def validate_run(
+    snr: Annotated[float, typer.Option(help="Factor on the size of every planted effect.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the cohort and of training.")],
+    atlas: Atlas,
+    stages: Annotated[str, typer.Option(help="Options of the stages that are run, as JSON.")],
+    scores: Annotated[Path, typer.Option(help="Scores of every map to write (Parquet).")],
+    answers: Annotated[Path, typer.Option(help="What the classifiers say to write (Parquet).")],
+    options: Json = "{}",
+) -> None:
+    """One simulated cohort: classifiers for every planted effect and decoy, all methods on all of them."""
+    from mcsp.options.validation import ValidationOptions
+    from mcsp.validation.run import StageOptions, run
+
+    run(
+        snr=snr,
+        seed=seed,
+        atlas=atlas,
+        options=_parse(StageOptions, stages),
+        validation=_parse(ValidationOptions, options),
+        scores=scores,
+        answers=answers,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 from rich.progress import track
-from scipy.stats import spearmanr
 
 from mcsp.cohort import domain_meta, task_labels
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import guard, load_splits, part, splits_hash
-from mcsp.explain.attribution import METHODS, Forward, Reference
-from mcsp.explain.summaries import Summary, names_of, summarise
+from mcsp.explain.models import MAIN_KIND, explain_subjects, rank_correlation, reset_weights, training_reference
+from mcsp.explain.summaries import Summary, names_of
 from mcsp.explain.truth import SCORES, interval, masks, planted
 from mcsp.model.batch import Key, best_device
 from mcsp.model.mcsp import Classifier
@@ -26,7 +25,6 @@ from mcsp.options.tasks import Task
 from mcsp.store import read_table, write_table, write_tsv
 from mcsp.training.data import Subjects
 
-MAIN_KIND = {"fmri": "roi", "eeg": "channel"}
 RESET_SUBJECTS = 16  # per model, for the comparison with reset weights
 RESET_LIMIT = 0.5  # a map this similar to that of reset weights shows the inputs, not what was learned
 LEARNED_SHARE = 0.5  # of what lies above chance, this much must be gone with reset weights
@@ -71,50 +69,6 @@ class Part:
     method: str
     key: Key
     summary: Summary
-
-
-def training_reference(stores: Path, cohort: pd.DataFrame, uids: Sequence[str], keys: list[Key]) -> Reference:
-    """Mean and spread of the training subjects' inputs, read one subject at a time."""
-    subjects = Subjects(stores, cohort, uids, keys)
-    mean, spread = {}, {}
-    for key in keys:
-        total, squares, count = np.zeros(subjects.shapes[key]), 0.0, len(subjects.rows[key])
-        for row in subjects.rows[key].values():
-            total += row
-            squares += float(np.square(row, dtype=np.float64).mean())
-        count = max(count, 1)
-        mean[key] = torch.from_numpy((total / count).astype(np.float32))
-        spread[key] = max(squares / count - float(total.mean() / count) ** 2, 0.0) ** 0.5
-    return Reference(mean, spread)
-
-
-def reset_weights(model: Classifier, seed: int) -> Classifier:
-    """The classifier with fresh weights and the same standardisers."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        fresh = Classifier(model.config)
-    for key, scaler in fresh.backbone.scalers().items():
-        scaler.load_state_dict(model.backbone.scalers()[key].state_dict())
-    return fresh.eval()
-
-
-def explain_subjects(
-    forward: Forward,
-    subjects: Subjects,
-    reference: Reference,
-    metas: dict[Key, dict],
-    method: str,
-    options: ExplainOptions,
-) -> Iterator[tuple[str, Key, Summary]]:
-    """(uid, domain, summaries) of every subject and each domain that it has."""
-    device = next(iter(reference.mean.values())).device
-    for uids, batch in subjects.everyone(16):
-        found = METHODS[method](forward, batch.to(device), reference, options)
-        for key, values in found.items():
-            array = values.detach().cpu().double().numpy()
-            for i, uid in enumerate(uids):
-                if bool(batch.present[key[0]][i]):
-                    yield uid, key, summarise(*key, array[i], metas[key])
 
 
 def explain_model(
@@ -162,13 +116,6 @@ def by_model(parts: Sequence[Part], kind: str) -> dict[tuple[int, int], dict[str
     for p in parts:
         found.setdefault((p.fold, p.seed), {})[p.uid] = p.summary[kind]
     return found
-
-
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's, NaN where a side is constant or has fewer than 3 entries."""
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return np.nan
-    return float(spearmanr(a, b).statistic)
 
 
 def _mean(values: Sequence[float]) -> float:
