@@ -848,6 +848,20 @@ def validate_run(
     )
 
 
+@validate_app.command("verdicts")
+def validate_verdicts(
+    scores: Annotated[list[Path], typer.Option(help="Scores of the runs (Parquet).")],
+    answers: Annotated[list[Path], typer.Option(help="What the runs' classifiers say (Parquet).")],
+    out: Annotated[Path, typer.Option(help="Directory of the tables to write.")],
+    options: Json = "{}",
+) -> None:
+    """Verdicts on the methods from all runs, with the reason of each fail."""
+    from mcsp.options.validation import ValidationOptions
+    from mcsp.validation.verdicts import run
+
+    run(scores=scores, answers=answers, options=_parse(ValidationOptions, options), out=out)
+
+
 def _figure_options(text: str) -> Any:
     from mcsp.options.results import FigureOptions
 

@@ -30,3 +30,36 @@ rule validation_run:
     shell:
         "mcsp validate run --snr {wildcards.snr} --seed {wildcards.seed} --atlas {input.atlas:q} --stages {params.stages:q} "
         "--options {params.options:q} --scores {output.scores:q} --answers {output.answers:q} > {log:q} 2>&1"
+
+
+rule validation:
+    """Target: the verdict on each method, modality and domain, over all effect sizes and seeds."""
+    input:
+        scores=PLAN.validation_runs("scores"),
+        answers=PLAN.validation_runs("answers"),
+    output:
+        verdicts=R / "validation/verdicts.tsv",
+        scores=R / "validation/scores.tsv",
+        decoys=R / "validation/decoys.tsv",
+        learned=R / "validation/learned.tsv",
+    log:
+        R / "logs/validation/table.log",
+    benchmark:
+        R / "benchmarks/validation/table.tsv"
+    conda:
+        ENVS / "core.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(3000),
+        runtime=grow(60),
+    params:
+        code=PLAN.code("validation_table"),
+        options=PLAN.options("validation"),
+        scores=lambda wildcards, input: [f"--scores={path}" for path in input.scores],
+        answers=lambda wildcards, input: [f"--answers={path}" for path in input.answers],
+        out=subpath(output.verdicts, parent=True),
+    message:
+        "Verdicts of the validation: {output.verdicts}"
+    shell:
+        "mcsp validate verdicts {params.scores:q} {params.answers:q} --options {params.options:q} --out {params.out:q} "
+        "> {log:q} 2>&1"
