@@ -823,6 +823,70 @@ def explain(
     )
 
 
+@app.command()
+def biomarkers(
+    name: str,
+    models: Annotated[list[Path], typer.Argument(help="Directories of the classifiers, over folds and seeds.")],
+    stores: Stores,
+    cohort: Cohort,
+    splits: Splits,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    options: Json,
+    maps: Annotated[Path, typer.Option(help="Group maps (TSV).")],
+    verdicts: Annotated[Path, typer.Option(help="Verdicts on the methods by the study's own truth (TSV).")],
+    out: Annotated[Path, typer.Option(help="Directory of the tables to write.")],
+    threads: Threads = 1,
+) -> None:
+    """What trusted maps name, with effect sizes of the raw features, and whether EEG and fMRI agree."""
+    from mcsp.explain.biomarkers import run
+    from mcsp.options.results import ExplainOptions
+    from mcsp.options.tasks import Task
+
+    run(
+        stores=stores,
+        cohort=cohort,
+        splits=splits,
+        task_name=name,
+        task=_parse(Task, task),
+        models=models,
+        maps=maps,
+        verdicts=verdicts,
+        options=_parse(ExplainOptions, options),
+        out=out,
+        threads=threads,
+    )
+
+
+@app.command()
+def shapley(
+    rivals: Annotated[list[str], typer.Argument(help="linear, random_forest")],
+    stores: Stores,
+    cohort: Cohort,
+    splits: Splits,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    options: Json,
+    maps: Annotated[Path, typer.Option(help="Group maps of the model (TSV).")],
+    values: Annotated[Path, typer.Option(help="Shapley values to write (TSV).")],
+    agreement: Annotated[Path, typer.Option(help="Agreement with the maps to write (TSV).")],
+) -> None:
+    """Shapley values of the tabular rivals, beside the model's saliency."""
+    from mcsp.explain.shapley import run
+    from mcsp.options.results import ExplainOptions
+    from mcsp.options.tasks import Task
+
+    run(
+        rivals=rivals,
+        stores=stores,
+        cohort=cohort,
+        splits=splits,
+        task=_parse(Task, task),
+        maps=maps,
+        options=_parse(ExplainOptions, options),
+        values=values,
+        agreement=agreement,
+    )
+
+
 @validate_app.command("run")
 def validate_run(
     snr: Annotated[float, typer.Option(help="Factor on the size of every planted effect.")],

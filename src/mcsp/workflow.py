@@ -44,6 +44,8 @@ ENTRIES = {
     "evaluate_other": "mcsp.evaluation.other_tasks",
     "summary": "mcsp.evaluation.summary",
     "explain": "mcsp.explain.stage",
+    "biomarkers": "mcsp.explain.biomarkers",
+    "shapley": "mcsp.explain.shapley",
     "validation_run": "mcsp.validation.run",
     "validation_table": "mcsp.validation.verdicts",
     "variant_predictions": "mcsp.evaluation.variant",
@@ -395,6 +397,15 @@ class Plan:
         if not self.study.predict.model:
             raise McspError("predict.model is not set: name a trained model in the study file, e.g. results/demo/finetune/asd")
         return model_folders(self.study.predict.model)
+
+    def validation_table(self) -> list[Path]:
+        """The verdicts that biomarkers are trusted by, in a list; empty where the study's own planted truth decides."""
+        return [Path(self.study.explain.validation)] if self.study.explain.validation else []
+
+    def shapley_rivals(self) -> list[str]:
+        """The study's tabular rivals whose Shapley values are worked out."""
+        present = [m for m in self.study.pretrain.model.modalities if self.modality_shards(m)]
+        return [name for name in self.study.evaluate.rivals_of(present) if name in ("linear", "random_forest")]
 
     def validation_stages(self) -> str:
         """Options of the stages that a run of the validation goes through, as JSON; methods are its own."""

@@ -16,8 +16,9 @@ from mcsp.cohort import domain_meta, task_labels
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import guard, load_splits, part, splits_hash
 from mcsp.explain.models import MAIN_KIND, explain_subjects, rank_correlation, reset_weights, training_reference
+from mcsp.explain.permutation import sign_flip
 from mcsp.explain.summaries import Summary, names_of
-from mcsp.explain.truth import SCORES, interval, masks, planted
+from mcsp.explain.truth import MIN_SUBJECTS, SCORES, interval, masks, planted
 from mcsp.model.batch import Key, best_device
 from mcsp.model.mcsp import Classifier
 from mcsp.options.results import ExplainOptions
@@ -38,7 +39,14 @@ MAP_COLUMNS = {
     "low": "Lower end of the 95 % bootstrap interval over subjects; n/a below 5",
     "high": "Upper end of the 95 % bootstrap interval over subjects; n/a below 5",
     "stability": "Mean rank correlation of the whole map between models (folds and seeds); n/a with one model",
+    "top_share": "Share of the models (folds and seeds) in whose own mean map the entry is among the highest (as many as the "
+    "biomarker table names: `top`, at most a quarter)",
     "n": "Subjects",
+    "reset": "Mean share of the same subjects' maps with reset weights (up to 16 subjects per model)",
+    "p_maxt": "One-sided p that the share is higher than with reset weights, over all entries of the kind (max-T, sign flips of "
+    "subjects). Null: for each subject the trained and the untrained model's maps could be exchanged. It is about these models "
+    "and new subjects, not about new trainings",
+    "q_fdr": "The same as false discovery rate (Benjamini and Hochberg)",
 }
 VERDICT_COLUMNS = {
     "method": "Attribution method",
@@ -123,17 +131,36 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else np.nan
 
 
-def map_rows(parts: Sequence[Part], meta: dict, seed: int) -> pd.DataFrame:
+def top_of(n: int, top: int) -> int:
+    """How many of `n` entries count as the highest."""
+    return min(top, max(1, n // 4))
+
+
+def beyond_reset(values: dict[str, np.ndarray], resets: Sequence[Part], kind: str, options: ExplainOptions) -> dict:
+    """Columns of the test against reset weights: `values`: uid -> shares (K)."""
+    reset = by_subject(resets, lambda p: p.summary[kind])
+    if len(reset) < MIN_SUBJECTS:
+        return dict.fromkeys(("reset", "p_maxt", "q_fdr"), np.nan)
+    differences = np.array([values[uid] - own for uid, own in reset.items()])
+    tested = sign_flip(differences, options.n_permutations, options.seed)
+    return {"reset": np.mean(list(reset.values()), axis=0), "p_maxt": tested.p_maxt, "q_fdr": tested.q_fdr}
+
+
+def map_rows(parts: Sequence[Part], resets: Sequence[Part], meta: dict, options: ExplainOptions) -> pd.DataFrame:
     """Group maps of one method and domain, all kinds."""
     first, frames = parts[0], []
     names = names_of(*first.key, meta)
     for kind in first.summary:
-        values = np.array(list(by_subject(parts, lambda p, kind=kind: p.summary[kind]).values()))
+        people = by_subject(parts, lambda p, kind=kind: p.summary[kind])
+        values = np.array(list(people.values()))
         models = [np.mean(list(own.values()), axis=0) for own in by_model(parts, kind).values()]
-        low, high = interval(values, seed, 500)
+        low, high = interval(values, options.seed, 500)
         own = {"method": first.method, "modality": first.key[0], "domain": first.key[1], "kind": kind, "name": names[kind]}
         own |= {"mean": values.mean(axis=0), "low": low, "high": high}
         own |= {"stability": _mean([rank_correlation(a, b) for a, b in itertools.combinations(models, 2)]), "n": len(values)}
+        places = [np.argsort(np.argsort(-model, kind="stable")) for model in models]
+        own |= {"top_share": np.mean([place < top_of(len(place), options.top) for place in places], axis=0)}
+        own |= beyond_reset(people, resets, kind, options)
         frames.append(pd.DataFrame(own))
     return pd.concat(frames, ignore_index=True)[list(MAP_COLUMNS)]
 
@@ -230,7 +257,7 @@ def run(
     for method, key in itertools.product(options.methods, metas):
         mine, fresh = ([p for p in side if (p.method, p.key) == (method, key)] for side in (parts, resets))
         if mine:
-            group.append(map_rows(mine, metas[key], options.seed))
+            group.append(map_rows(mine, fresh, metas[key], options))
             verdict.append(verdict_rows(mine, fresh, effects, metas[key], options.seed))
     write_table(subject_rows(parts, metas), attributions)
     write_tsv(pd.concat(group, ignore_index=True), maps, MAP_COLUMNS)

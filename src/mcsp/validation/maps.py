@@ -91,7 +91,5 @@ def logits_alone(forward: Forward, subjects: Subjects, reference: Reference) -> 
                 mean = {k: reference.mean[k][None].expand_as(x) for k, x in batch.x.items()}
                 x = batch.x if key == ("all", "all") else mean | {key: batch.x[key]}
                 logits = forward(type(batch)(x, batch.present, batch.n_valid))
-                rows += [
-                    {"uid": uid, "modality": key[0], "domain": key[1], "logit": float(v)} for uid, v in zip(uids, logits)
-                ]
+                rows += [{"uid": uid, "modality": key[0], "domain": key[1], "logit": float(v)} for uid, v in zip(uids, logits)]
     return pd.DataFrame(rows)

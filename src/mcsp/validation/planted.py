@@ -108,5 +108,3 @@ def draw_sizes(plan: Plan, labels: dict[str, np.ndarray], sites: np.ndarray, snr
     for name, own in (("suppressor", shared), ("suppressor" + DECOY, shared), ("site" + DECOY, sites)):
         weights[:, plan.of(name)] += np.asarray(own, float)[:, None]
     return base * weights * (1 + SUBJECT_SD * rng.normal(size=weights.shape))
-
-

@@ -55,7 +55,9 @@ class StageOptions(Options):
 class Run:
     """A simulated cohort with its folds, and what classifiers trained on it say."""
 
-    def __init__(self, folder: Path, stores: Path, cohort: Path, seed: int, options: StageOptions, validation: ValidationOptions):
+    def __init__(
+        self, folder: Path, stores: Path, cohort: Path, seed: int, options: StageOptions, validation: ValidationOptions
+    ):
         self.folder, self.stores, self.cohort, self.seed = folder, stores, cohort, seed
         self.options, self.validation = options, validation
         self.table = read_table(cohort)

@@ -149,9 +149,7 @@ def write_cohort(
     plan, labels = plan_effects(atlas), draw_labels(n_subjects, seed)
     sites = draw_sites(labels["site"], seed)
     sizes = draw_sizes(plan, labels, sites, snr, seed)
-    work = partial(
-        simulate_subject, plan=plan, sizes=sizes, atlas=atlas, fmri=fmri, eeg=eeg, n_channels=n_channels, seed=seed
-    )
+    work = partial(simulate_subject, plan=plan, sizes=sizes, atlas=atlas, fmri=fmri, eeg=eeg, n_channels=n_channels, seed=seed)
     outcomes = list(work_through(work, [(uid_of(i), i) for i in range(n_subjects)], threads=1, label="simulating"))
     failed = next((outcome for outcome in outcomes if outcome.state != "done"), None)
     if failed:

@@ -271,7 +271,9 @@ def run(*, scores: Sequence[Path], answers: Sequence[Path], options: ValidationO
     planted = ~maps["task"].isin(["suppressor", "site"])
     verdicts = verdict_rows(maps[planted], known[~known["task"].isin(["suppressor", "site"])], n)
     write_tsv(learned, out / "learned.tsv", LEARNED_COLUMNS)
-    write_tsv(score_table(maps[planted], known[~known["task"].isin(["suppressor", "site"])], n), out / "scores.tsv", SCORE_COLUMNS)
+    write_tsv(
+        score_table(maps[planted], known[~known["task"].isin(["suppressor", "site"])], n), out / "scores.tsv", SCORE_COLUMNS
+    )
     write_tsv(decoy_table(known, n), out / "decoys.tsv", DECOY_COLUMNS)
     write_tsv(verdicts, out / "verdicts.tsv", VERDICT_COLUMNS)
     print(learned.round(3).to_string(index=False))
