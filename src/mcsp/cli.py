@@ -926,6 +926,43 @@ def validate_verdicts(
     run(scores=scores, answers=answers, options=_parse(ValidationOptions, options), out=out)
 
 
+@validate_app.command("network")
+def validate_network(
+    study: Annotated[Path, typer.Argument(help="Study whose fMRI stores are there, e.g. config/studies/abide-roi.yaml.")],
+    network: Annotated[str, typer.Option(help="Network of the atlas whose mean FC makes the labels.")],
+    out: Annotated[Path, typer.Option(help="Directory of the tables to write.")],
+    results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),
+    subjects: Annotated[int, typer.Option(min=24, help="Subjects at most, drawn by the study's seed.")] = 200,
+) -> None:
+    """Real recordings with labels from a known feature: do maps find the network whose mean FC was split at its median?"""
+    from mcsp.validation.real import run_network
+    from mcsp.validation.run import StageOptions
+    from mcsp.workflow import load_plan
+
+    plan = load_plan(study, results)
+    run_network(
+        stores=plan.root / "store",
+        cohort=plan.root / "cohort" / "subjects.parquet",
+        network=network,
+        options=_parse(StageOptions, plan.validation_stages()),
+        validation=plan.study.validation,
+        n_subjects=subjects,
+        out=out,
+    )
+
+
+@validate_app.command("eyes")
+def validate_eyes(
+    opened: Annotated[Path, typer.Argument(help="Recording of one person with eyes open.")],
+    closed: Annotated[Path, typer.Argument(help="Recording of the same person with eyes closed.")],
+    out: Annotated[Path, typer.Option(help="Directory of the tables to write.")],
+) -> None:
+    """Real EEG of one person: do maps of a segment classifier, made for this check only, find occipital alpha?"""
+    from mcsp.validation.real import run_eyes
+
+    run_eyes(opened=opened, closed=closed, out=out)
+
+
 def _figure_options(text: str) -> Any:
     from mcsp.options.results import FigureOptions
 

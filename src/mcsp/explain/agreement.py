@@ -13,8 +13,8 @@ import torch
 from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import cohen_kappa_score
 
-from mcsp.evaluation.resampling import resamples
 from mcsp.evaluation.resampling import interval as percentiles
+from mcsp.evaluation.resampling import resamples
 from mcsp.evaluation.splits import guard, part
 from mcsp.model.batch import Batch, best_device
 from mcsp.model.mcsp import Classifier
@@ -29,8 +29,8 @@ COLUMNS = {
     "value": "Spearman's correlation of logits within class and fold; Cohen's kappa; Spearman's correlation over networks",
     "low": "Lower end of the 95 % bootstrap interval over subjects; n/a of networks",
     "high": "Upper end of the 95 % bootstrap interval over subjects; n/a of networks",
-    "p": "Of networks: share of all orders of the networks (or of 5000 random ones) that agree as well, one-sided; few networks can "
-    "show large agreement only",
+    "p": "Of networks: share of all orders of the networks (or of 5000 random ones) that agree as well, one-sided; few networks "
+    "can show large agreement only",
     "n": "Subjects with both modalities, or networks",
     "note": "How it was done, or why not",
 }

@@ -44,8 +44,8 @@ COLUMNS = {
     "g_low": "Lower end of its 95 % interval",
     "g_high": "Upper end of its 95 % interval",
     "direction": "higher or lower in cases; unclear: the interval of g holds 0",
-    "p_raw": "Two-sided max-T p of the raw feature over all entries of the kind; labels shuffled within dataset and site. Null: "
-    "labels say nothing within a site",
+    "p_raw": "Two-sided max-T p of the raw feature over all entries of the kind; labels shuffled within dataset and site. "
+    "Null: labels say nothing within a site",
     "q_raw": "The same as false discovery rate",
     "n_case": "Cases",
     "n_control": "Controls",
@@ -147,8 +147,8 @@ def sentence(task_name: str, table: pd.DataFrame, trust: pd.DataFrame) -> str:
         )
     clear = table[(table["p_map"] < 0.05) & (table["p_raw"] < 0.05)]
     return (
-        f"{task_name}: {len(passed)} of {len(trust)} maps passed validation (judged by {source}); of the {len(table)} model-relevant "
-        f"entries that they name, {len(clear)} differ between cases and controls in the raw feature too (both p < 0.05, max-T)."
+        f"{task_name}: {len(passed)} of {len(trust)} maps passed validation (judged by {source}); of the {len(table)} "
+        f"model-relevant entries that they name, {len(clear)} differ between cases and controls in the raw feature too (both p < 0.05, max-T)."
     )
 
 

@@ -34,7 +34,7 @@ SUBJECTS = 24  # test subjects of a fold, of a rival that has to be asked many t
 EXACT = 4  # groups that are worked out over all coalitions
 KINDS = {"fmri": "network_pair", "eeg": "channel_band"}
 COLUMNS = {
-    "rival": "linear or random_forest: the study's rival of that name, fitted anew on each fold's training and validation subjects",
+    "rival": "linear or random_forest: the study's rival, fitted anew on each fold's training and validation subjects",
     "modality": "fmri (FC) or eeg (log band power)",
     "kind": "network_pair: all edges between (or within) two networks; channel_band; band",
     "name": "Pair of networks a|b, band/channel, or band",
@@ -43,7 +43,7 @@ COLUMNS = {
     "low": "Lower end of the 95 % bootstrap interval over subjects",
     "high": "Upper end of the 95 % bootstrap interval over subjects",
     "cases": "Mean Shapley value over cases less that over controls, in logits: above 0, the group speaks for the truth",
-    "saliency": "Summed share of the model's relevance on the same group (see agreement for method and domain); n/a without a map",
+    "saliency": "Summed share of the model's relevance on the group (first method and domain of the agreement table)",
     "n": "Test subjects",
 }
 AGREEMENT_COLUMNS = {
@@ -52,7 +52,8 @@ AGREEMENT_COLUMNS = {
     "kind": "Groups that are compared",
     "method": "Attribution method of the model's map",
     "domain": "Domain of the model's map",
-    "rho": "Spearman's correlation of mean |Shapley value| and the model's summed relevance over groups; large groups have much of both",
+    "rho": "Spearman's correlation of mean |Shapley value| and the model's summed relevance over groups; large groups have much of "
+    "both",
     "rho_mean": "The same per feature (both divided by the group's size), so that size alone makes no agreement",
     "n_groups": "Groups",
 }
@@ -94,11 +95,12 @@ def sampled_shapley(
     predict: Predict, x: np.ndarray, background: np.ndarray, groups: np.ndarray, n_permutations: int, seed: int
 ) -> np.ndarray:
     """The same by random orders of the groups, each with its reverse, each against one subject of `background`: unbiased, and
-    each order shares out exactly logit(x) - logit(that subject). Source: Štrumbelj & Kononenko 2014; pairs: Mitchell et al. 2022.
+    each order shares out exactly logit(x) - logit(that subject). Source: Štrumbelj & Kononenko 2014; pairs of orders: Mitchell
+    et al. 2022.
     """
     rng, n_groups = np.random.default_rng(seed), int(groups.max()) + 1
     values = np.zeros((len(x), n_groups))
-    for draw in range(n_permutations):
+    for _ in range(n_permutations):
         order, other = rng.permutation(n_groups), background[rng.integers(len(background))]
         for path in (order, order[::-1]):
             place = np.argsort(path)[groups]  # when each feature joins

@@ -20,9 +20,9 @@ TRUST_COLUMNS = {
     "modality": "fmri or eeg",
     "domain": "Where the attribution was taken",
     "kind": "What is named: edge, roi, network, channel, band, channel_band or frequency",
-    "verdict": "pass: entries of this kind are in the biomarker table; fail; unproven: nothing says whether the map can be believed",
-    "source": "Whose verdict counts: a validation run named in the study file (explain.validation), else the truth planted in this "
-    "study",
+    "verdict": "pass: entries of this kind are in the biomarker table; fail; unproven: nothing says whether to believe the map",
+    "source": "Whose verdict counts: a validation run named in the study file (explain.validation), else the truth planted in "
+    "this study",
     "reason": "Why it did not pass",
 }
 

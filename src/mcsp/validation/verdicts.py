@@ -7,7 +7,6 @@ no map could show it, and nothing is concluded. Intervals: bootstrap over runs (
 
 from __future__ import annotations
 
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,8 +19,8 @@ from mcsp.store import read_table, write_tsv
 
 RULES = {
     "chance": "relevance mass, relevance rank and AUPRC: their intervals lie above chance",
-    "reset weights": "the interval of the difference to the same model with all weights reset lies above 0, and more than half of "
-    "what lies above chance is gone with them (relevance mass)",
+    "reset weights": "the interval of the difference to the same model with all weights reset lies above 0, and more than half "
+    "of what lies above chance is gone with them (relevance mass)",
     "permuted labels": "the same against models trained on shuffled labels",
     "wrong target": "the same against maps of models that were asked for another planted effect, or for a label of noise",
     "cascade": "the rank correlation of the map with that of the model with all weights reset is below 0.5",
@@ -38,8 +37,8 @@ MAP_COLUMNS = {
     "domain": "Where the attribution was taken: spatial, temporal or spectral",
 }
 LEARNED_COLUMNS = {
-    "effect": "What was planted: edge (coupling of two networks), amplitude (of slow BOLD), band (EEG power at a place), network "
-    "(strength of a network in both modalities), or a decoy",
+    "effect": "What was planted: edge (coupling of two networks), amplitude (of slow BOLD), band (EEG power at a place), "
+    "network (strength of a network in both modalities), or a decoy",
     "modality": "fmri or eeg; all: all inputs",
     "domain": "Domain that the answer is from, all others at the training subjects' mean; all: all inputs",
     "snr": "Factor on the size of what was planted",
@@ -54,8 +53,8 @@ SCORE_COLUMNS = {
     **MAP_COLUMNS,
     "effect": "What was planted",
     "unit": "What is scored: edge, roi, channel, band or frequency",
-    "score": "relevance mass, relevance rank or AUPRC, on the places that were planted; deletion area (change of the logit beyond "
-    "that of random deletion); similarity with reset weights (see model)",
+    "score": "relevance mass, relevance rank or AUPRC, on the places that were planted; deletion area (change of the logit "
+    "beyond that of random deletion); similarity with reset weights (see model)",
     "model": "own: trained on the effect; reset: the same with all weights reset; permuted: trained on shuffled labels; wrong: "
     "trained on other effects or noise; reset: LEVEL: reset from the head down to a level (similarity)",
     "snr": "Factor on the size of what was planted; all: all sizes that were learnt",
@@ -69,8 +68,8 @@ SCORE_COLUMNS = {
 VERDICT_COLUMNS = {
     **MAP_COLUMNS,
     "unit": "edge, roi, channel, band or frequency; all: the domain as a whole",
-    "verdict": "pass: every effect that was learnt here passes every rule; fail; not learned: no planted effect was learnt in this "
-    "domain, so that nothing can be said; no truth: no planted effect reaches this",
+    "verdict": "pass: every effect that was learnt here passes every rule; fail; not learned: no planted effect was learnt in "
+    "this domain, so that nothing can be said; no truth: no planted effect reaches this",
     "reason": "Rules that failed, by effect",
     "effects": "Planted effects that were learnt here",
     "not_learned": "Planted effects that reach this domain, but that the classifiers did not learn in it",
@@ -78,8 +77,8 @@ VERDICT_COLUMNS = {
 }
 DECOY_COLUMNS = {
     **MAP_COLUMNS,
-    "decoy": "suppressor: places that carry the noise of the signal and nothing of the label; site: an artefact of the site that "
-    "most cases come from",
+    "decoy": "suppressor: places that carry the noise of the signal and nothing of the label; site: an artefact of the site "
+    "that most cases come from",
     "unit": "edge, roi or channel",
     "snr": "all effect sizes at which the task was learnt in this domain",
     "truth": "Relevance mass on the places of the label's own effect, over chance",
@@ -262,19 +261,22 @@ def decoy_table(known: pd.DataFrame, n: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(DECOY_COLUMNS))
 
 
-def run(*, scores: Sequence[Path], answers: Sequence[Path], options: ValidationOptions, out: Path) -> None:
-    """Write learned, scores, decoys and verdicts (.tsv, .json) of all runs to the directory `out`."""
-    maps, told = (pd.concat([read_table(path) for path in paths], ignore_index=True) for paths in (scores, answers))
-    n = options.n_bootstrap
-    learned = learned_table(told, n)
+def write_tables(maps: pd.DataFrame, answers: pd.DataFrame, n: int, out: Path) -> pd.DataFrame:
+    """Write learned, scores, decoys and verdicts (.tsv, .json) to the directory `out`; returns the verdicts."""
+    learned = learned_table(answers, n)
     known = only_learned(maps, learned)
-    planted = ~maps["task"].isin(["suppressor", "site"])
-    verdicts = verdict_rows(maps[planted], known[~known["task"].isin(["suppressor", "site"])], n)
+    planted, judged = (table[~table["task"].isin(["suppressor", "site"])] for table in (maps, known))
+    verdicts = verdict_rows(planted, judged, n)
     write_tsv(learned, out / "learned.tsv", LEARNED_COLUMNS)
-    write_tsv(
-        score_table(maps[planted], known[~known["task"].isin(["suppressor", "site"])], n), out / "scores.tsv", SCORE_COLUMNS
-    )
+    write_tsv(score_table(planted, judged, n), out / "scores.tsv", SCORE_COLUMNS)
     write_tsv(decoy_table(known, n), out / "decoys.tsv", DECOY_COLUMNS)
     write_tsv(verdicts, out / "verdicts.tsv", VERDICT_COLUMNS)
     print(learned.round(3).to_string(index=False))
     print(verdicts.drop(columns="excess").to_string(index=False))
+    return verdicts
+
+
+def run(*, scores: Sequence[Path], answers: Sequence[Path], options: ValidationOptions, out: Path) -> None:
+    """Write the tables of all runs to the directory `out`."""
+    maps, told = (pd.concat([read_table(path) for path in paths], ignore_index=True) for paths in (scores, answers))
+    write_tables(maps, told, options.n_bootstrap, out)
