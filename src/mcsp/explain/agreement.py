@@ -29,8 +29,8 @@ COLUMNS = {
     "value": "Spearman's correlation of logits within class and fold; Cohen's kappa; Spearman's correlation over networks",
     "low": "Lower end of the 95 % bootstrap interval over subjects; n/a of networks",
     "high": "Upper end of the 95 % bootstrap interval over subjects; n/a of networks",
-    "p": "Of networks: share of all orders of the networks (or of 5000 random ones) that agree as well, one-sided; few networks "
-    "can show large agreement only",
+    "p": "Of networks: share of all orders of the networks (or of 5000 random ones) that agree as well, one-sided; few "
+    "networks can show large agreement only",
     "n": "Subjects with both modalities, or networks",
     "note": "How it was done, or why not",
 }

@@ -148,7 +148,8 @@ def sentence(task_name: str, table: pd.DataFrame, trust: pd.DataFrame) -> str:
     clear = table[(table["p_map"] < 0.05) & (table["p_raw"] < 0.05)]
     return (
         f"{task_name}: {len(passed)} of {len(trust)} maps passed validation (judged by {source}); of the {len(table)} "
-        f"model-relevant entries that they name, {len(clear)} differ between cases and controls in the raw feature too (both p < 0.05, max-T)."
+        f"model-relevant entries that they name, {len(clear)} "
+        f"differ between cases and controls in the raw feature too (both p < 0.05, max-T)."
     )
 
 

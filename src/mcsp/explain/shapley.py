@@ -52,8 +52,8 @@ AGREEMENT_COLUMNS = {
     "kind": "Groups that are compared",
     "method": "Attribution method of the model's map",
     "domain": "Domain of the model's map",
-    "rho": "Spearman's correlation of mean |Shapley value| and the model's summed relevance over groups; large groups have much of "
-    "both",
+    "rho": "Spearman's correlation of mean |Shapley value| and the model's summed relevance over groups; large groups have "
+    "much of both",
     "rho_mean": "The same per feature (both divided by the group's size), so that size alone makes no agreement",
     "n_groups": "Groups",
 }

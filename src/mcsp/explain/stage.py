@@ -44,8 +44,8 @@ MAP_COLUMNS = {
     "n": "Subjects",
     "reset": "Mean share of the same subjects' maps with reset weights (up to 16 subjects per model)",
     "p_maxt": "One-sided p that the share is higher than with reset weights, over all entries of the kind (max-T, sign flips "
-    "of subjects). Null: for each subject the trained and the untrained model's maps could be exchanged. It is about these models "
-    "and new subjects, not about new trainings",
+    "of subjects). Null: for each subject the trained and the untrained model's maps could be exchanged. It is about these "
+    "models and new subjects, not about new trainings",
     "q_fdr": "The same as false discovery rate (Benjamini and Hochberg)",
 }
 VERDICT_COLUMNS = {
