@@ -22,6 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+validate_app = typer.Typer(help="Do the attribution methods find what is there to be found?", no_args_is_help=True)
+app.add_typer(validate_app, name="validate")
 bench_app = typer.Typer(help="What things cost: time, memory, jobs.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 
@@ -832,6 +834,146 @@ def explain(
         verdicts=verdicts,
         threads=threads,
     )
+
+
+@app.command()
+def biomarkers(
+    name: str,
+    models: Annotated[list[Path], typer.Argument(help="Directories of the classifiers, over folds and seeds.")],
+    stores: Stores,
+    cohort: Cohort,
+    splits: Splits,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    options: Json,
+    maps: Annotated[Path, typer.Option(help="Group maps (TSV).")],
+    verdicts: Annotated[Path, typer.Option(help="Verdicts on the methods by the study's own truth (TSV).")],
+    out: Annotated[Path, typer.Option(help="Directory of the tables to write.")],
+    threads: Threads = 1,
+) -> None:
+    """What trusted maps name, with effect sizes of the raw features, and whether EEG and fMRI agree."""
+    from mcsp.explain.biomarkers import run
+    from mcsp.options.results import ExplainOptions
+    from mcsp.options.tasks import Task
+
+    run(
+        stores=stores,
+        cohort=cohort,
+        splits=splits,
+        task_name=name,
+        task=_parse(Task, task),
+        models=models,
+        maps=maps,
+        verdicts=verdicts,
+        options=_parse(ExplainOptions, options),
+        out=out,
+        threads=threads,
+    )
+
+
+@app.command()
+def shapley(
+    rivals: Annotated[list[str], typer.Argument(help="linear, random_forest")],
+    stores: Stores,
+    cohort: Cohort,
+    splits: Splits,
+    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    options: Json,
+    maps: Annotated[Path, typer.Option(help="Group maps of the model (TSV).")],
+    values: Annotated[Path, typer.Option(help="Shapley values to write (TSV).")],
+    agreement: Annotated[Path, typer.Option(help="Agreement with the maps to write (TSV).")],
+) -> None:
+    """Shapley values of the tabular rivals, beside the model's saliency."""
+    from mcsp.explain.shapley import run
+    from mcsp.options.results import ExplainOptions
+    from mcsp.options.tasks import Task
+
+    run(
+        rivals=rivals,
+        stores=stores,
+        cohort=cohort,
+        splits=splits,
+        task=_parse(Task, task),
+        maps=maps,
+        options=_parse(ExplainOptions, options),
+        values=values,
+        agreement=agreement,
+    )
+
+
+@validate_app.command("run")
+def validate_run(
+    snr: Annotated[float, typer.Option(help="Factor on the size of every planted effect.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the cohort and of training.")],
+    atlas: Atlas,
+    stages: Annotated[str, typer.Option(help="Options of the stages that are run, as JSON.")],
+    scores: Annotated[Path, typer.Option(help="Scores of every map to write (Parquet).")],
+    answers: Annotated[Path, typer.Option(help="What the classifiers say to write (Parquet).")],
+    options: Json = "{}",
+) -> None:
+    """One simulated cohort: classifiers for every planted effect and decoy, all methods on all of them."""
+    from mcsp.options.validation import ValidationOptions
+    from mcsp.validation.run import StageOptions, run
+
+    run(
+        snr=snr,
+        seed=seed,
+        atlas=atlas,
+        options=_parse(StageOptions, stages),
+        validation=_parse(ValidationOptions, options),
+        scores=scores,
+        answers=answers,
+    )
+
+
+@validate_app.command("verdicts")
+def validate_verdicts(
+    scores: Annotated[list[Path], typer.Option(help="Scores of the runs (Parquet).")],
+    answers: Annotated[list[Path], typer.Option(help="What the runs' classifiers say (Parquet).")],
+    out: Annotated[Path, typer.Option(help="Directory of the tables to write.")],
+    options: Json = "{}",
+) -> None:
+    """Verdicts on the methods from all runs, with the reason of each fail."""
+    from mcsp.options.validation import ValidationOptions
+    from mcsp.validation.verdicts import run
+
+    run(scores=scores, answers=answers, options=_parse(ValidationOptions, options), out=out)
+
+
+@validate_app.command("network")
+def validate_network(
+    study: Annotated[Path, typer.Argument(help="Study whose fMRI stores are there, e.g. config/studies/abide-roi.yaml.")],
+    network: Annotated[str, typer.Option(help="Network of the atlas whose mean FC makes the labels.")],
+    out: Annotated[Path, typer.Option(help="Directory of the tables to write.")],
+    results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),
+    subjects: Annotated[int, typer.Option(min=24, help="Subjects at most, drawn by the study's seed.")] = 200,
+) -> None:
+    """Real recordings with labels from a known feature: do maps find the network whose mean FC was split at its median?"""
+    from mcsp.validation.real import run_network
+    from mcsp.validation.run import StageOptions
+    from mcsp.workflow import load_plan
+
+    plan = load_plan(study, results)
+    run_network(
+        stores=plan.root / "store",
+        cohort=plan.root / "cohort" / "subjects.parquet",
+        network=network,
+        options=_parse(StageOptions, plan.validation_stages()),
+        validation=plan.study.validation,
+        n_subjects=subjects,
+        out=out,
+    )
+
+
+@validate_app.command("eyes")
+def validate_eyes(
+    opened: Annotated[Path, typer.Argument(help="Recording of one person with eyes open.")],
+    closed: Annotated[Path, typer.Argument(help="Recording of the same person with eyes closed.")],
+    out: Annotated[Path, typer.Option(help="Directory of the tables to write.")],
+) -> None:
+    """Real EEG of one person: do maps of a segment classifier, made for this check only, find occipital alpha?"""
+    from mcsp.validation.real import run_eyes
+
+    run_eyes(opened=opened, closed=closed, out=out)
 
 
 def _figure_options(text: str) -> Any:

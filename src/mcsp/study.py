@@ -28,6 +28,7 @@ from mcsp.options.simulate import SimulateOptions
 from mcsp.options.sweep import SweepOptions
 from mcsp.options.tasks import Task
 from mcsp.options.training import FinetuneOptions, PretrainOptions, SplitOptions
+from mcsp.options.validation import ValidationOptions
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 
@@ -58,6 +59,7 @@ class Study(Options):
     finetune: FinetuneOptions = FinetuneOptions()
     evaluate: EvaluateOptions = EvaluateOptions()
     explain: ExplainOptions = ExplainOptions()
+    validation: ValidationOptions = ValidationOptions()
     sweep: SweepOptions = SweepOptions()
     controls: ControlOptions = ControlOptions()
     figures: FigureOptions = FigureOptions()

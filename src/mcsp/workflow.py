@@ -45,6 +45,10 @@ ENTRIES = {
     "evaluate_other": "mcsp.evaluation.other_tasks",
     "summary": "mcsp.evaluation.summary",
     "explain": "mcsp.explain.stage",
+    "biomarkers": "mcsp.explain.biomarkers",
+    "shapley": "mcsp.explain.shapley",
+    "validation_run": "mcsp.validation.run",
+    "validation_table": "mcsp.validation.verdicts",
     "variant_predictions": "mcsp.evaluation.variant",
     "sweep_table": "mcsp.evaluation.sweep",
     "control_labels": "mcsp.evaluation.control_labels",
@@ -419,6 +423,32 @@ class Plan:
         if not self.study.predict.model:
             raise McspError("predict.model is not set: name a trained model in the study file, e.g. results/demo/finetune/asd")
         return model_folders(self.study.predict.model)
+
+    def validation_table(self) -> list[Path]:
+        """The verdicts that biomarkers are trusted by, in a list; empty where the study's own planted truth decides."""
+        return [Path(self.study.explain.validation)] if self.study.explain.validation else []
+
+    def shapley_rivals(self) -> list[str]:
+        """The study's tabular rivals whose Shapley values are worked out."""
+        present = [m for m in self.study.pretrain.model.modalities if self.modality_shards(m)]
+        return [name for name in self.study.evaluate.rivals_of(present) if name in ("linear", "random_forest")]
+
+    def validation_stages(self) -> str:
+        """Options of the stages that a run of the validation goes through, as JSON; methods are its own."""
+        names = ("fmri", "eeg", "connectivity", "spectra", "pretrain", "finetune")
+        parts = {name: getattr(self.study, name).model_dump(mode="json") for name in names}
+        explain = self.study.explain.model_dump(mode="json", include={"n_steps", "n_samples", "noise", "seed"})
+        return json.dumps({**parts, "explain": explain}, sort_keys=True)
+
+    def validation_options(self) -> str:
+        """Options of one run of the validation, as JSON: one more seed is no reason to run the others again."""
+        options = self.study.validation.model_dump(mode="json", exclude={"snrs", "seeds", "n_bootstrap"})
+        return json.dumps(options, sort_keys=True)
+
+    def validation_runs(self, what: str) -> list[Path]:
+        """Tables of one kind ('scores', 'answers') of all runs of the validation."""
+        v = self.study.validation
+        return [self.root / "validation/runs" / f"snr-{snr:g}_seed-{seed}.{what}.parquet" for snr in v.snrs for seed in v.seeds]
 
     def cards(self) -> list[Path]:
         """Model cards: of the pre-trained models, and of each task's classifiers."""

@@ -41,7 +41,83 @@ rule explain_task:
         "--threads {threads} {params.models:q} > {log:q} 2>&1"
 
 
+rule biomarkers_task:
+    """What trusted maps name, with the raw feature in patients and controls, and whether EEG and fMRI agree."""
+    input:
+        stores=PLAN.stores(),
+        cohort=rules.cohort.output.cohort,
+        splits=rules.splits.output,
+        models=lambda wildcards: [model / "model.safetensors" for model in PLAN.finetuned(wildcards.task)],
+        maps=rules.explain_task.output.maps,
+        verdicts=rules.explain_task.output.verdicts,
+        validation=PLAN.validation_table(),
+    output:
+        biomarkers=R / "explain/{task}/biomarkers.tsv",
+        trust=R / "explain/{task}/trust.tsv",
+        agreement=R / "explain/{task}/agreement.tsv",
+        text=R / "explain/{task}/biomarkers.txt",
+    log:
+        R / "logs/explain/{task}_biomarkers.log",
+    benchmark:
+        R / "benchmarks/explain/{task}_biomarkers.tsv"
+    conda:
+        ENVS / "validation.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(4000),
+        runtime=grow(60),
+    params:
+        stores=above("stores", 4),
+        code=PLAN.code("biomarkers"),
+        options=PLAN.options("explain"),
+        task=lambda wildcards: PLAN.task_options(wildcards.task),
+        models=lambda wildcards: PLAN.finetuned(wildcards.task),
+        out=subpath(output.biomarkers, parent=True),
+    message:
+        "Biomarkers of {wildcards.task}"
+    shell:
+        "mcsp biomarkers {wildcards.task} --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} "
+        "--task {params.task:q} --options {params.options:q} --maps {input.maps:q} --verdicts {input.verdicts:q} "
+        "--out {params.out:q} --threads {threads} {params.models:q} > {log:q} 2>&1"
+
+
+rule shapley_task:
+    """Shapley values of the tabular rivals, beside the model's saliency."""
+    input:
+        stores=PLAN.stores(),
+        cohort=rules.cohort.output.cohort,
+        splits=rules.splits.output,
+        maps=rules.explain_task.output.maps,
+    output:
+        values=R / "explain/{task}/shapley.tsv",
+        agreement=R / "explain/{task}/shapley_agreement.tsv",
+    log:
+        R / "logs/explain/{task}_shapley.log",
+    benchmark:
+        R / "benchmarks/explain/{task}_shapley.tsv"
+    conda:
+        ENVS / "torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=grow(4000),
+        runtime=grow(120),
+    params:
+        stores=above("stores", 4),
+        code=PLAN.code("shapley"),
+        options=PLAN.options("explain"),
+        task=lambda wildcards: PLAN.task_options(wildcards.task),
+        rivals=PLAN.shapley_rivals(),
+    message:
+        "Shapley values of {wildcards.task}"
+    shell:
+        "mcsp shapley {params.rivals:q} --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} "
+        "--task {params.task:q} --options {params.options:q} --maps {input.maps:q} --values {output.values:q} "
+        "--agreement {output.agreement:q} > {log:q} 2>&1"
+
+
 rule explain:
-    """Target: attributions, group maps and verdicts of all tasks."""
+    """Target: attributions, group maps, verdicts, biomarkers and Shapley values of all tasks."""
     input:
         [R / f"explain/{task}/verdicts.tsv" for task in STUDY.tasks],
+        [R / f"explain/{task}/biomarkers.tsv" for task in STUDY.tasks],
+        [R / f"explain/{task}/shapley.tsv" for task in STUDY.tasks if PLAN.shapley_rivals()],

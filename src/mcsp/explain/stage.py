@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 from rich.progress import track
-from scipy.stats import spearmanr
 
 from mcsp.cohort import domain_meta, task_labels
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import guard, load_splits, part, splits_hash
-from mcsp.explain.attribution import METHODS, Forward, Reference
-from mcsp.explain.summaries import Summary, names_of, summarise
-from mcsp.explain.truth import SCORES, interval, masks, planted
+from mcsp.explain.models import MAIN_KIND, explain_subjects, rank_correlation, reset_weights, training_reference
+from mcsp.explain.permutation import sign_flip
+from mcsp.explain.summaries import Summary, names_of
+from mcsp.explain.truth import MIN_SUBJECTS, SCORES, interval, masks, planted
 from mcsp.model.batch import Key, best_device
 from mcsp.model.mcsp import Classifier
 from mcsp.options.results import ExplainOptions
@@ -26,7 +26,6 @@ from mcsp.options.tasks import Task
 from mcsp.store import read_table, write_table, write_tsv
 from mcsp.training.data import Subjects
 
-MAIN_KIND = {"fmri": "roi", "eeg": "channel"}
 RESET_SUBJECTS = 16  # per model, for the comparison with reset weights
 RESET_LIMIT = 0.5  # a map this similar to that of reset weights shows the inputs, not what was learned
 LEARNED_SHARE = 0.5  # of what lies above chance, this much must be gone with reset weights
@@ -40,7 +39,14 @@ MAP_COLUMNS = {
     "low": "Lower end of the 95 % bootstrap interval over subjects; n/a below 5",
     "high": "Upper end of the 95 % bootstrap interval over subjects; n/a below 5",
     "stability": "Mean rank correlation of the whole map between models (folds and seeds); n/a with one model",
+    "top_share": "Share of the models (folds and seeds) in whose own mean map the entry is among the highest (as many as the "
+    "biomarker table names: `top`, at most a quarter)",
     "n": "Subjects",
+    "reset": "Mean share of the same subjects' maps with reset weights (up to 16 subjects per model)",
+    "p_maxt": "One-sided p that the share is higher than with reset weights, over all entries of the kind (max-T, sign flips "
+    "of subjects). Null: for each subject the trained and the untrained model's maps could be exchanged. It is about these "
+    "models and new subjects, not about new trainings",
+    "q_fdr": "The same as false discovery rate (Benjamini and Hochberg)",
 }
 VERDICT_COLUMNS = {
     "method": "Attribution method",
@@ -71,52 +77,6 @@ class Part:
     method: str
     key: Key
     summary: Summary
-
-
-def training_reference(stores: Path, cohort: pd.DataFrame, uids: Sequence[str], keys: list[Key]) -> Reference:
-    """Mean and spread of the training subjects' inputs, read one subject at a time."""
-    subjects = Subjects(stores, cohort, uids, keys)
-    mean, spread = {}, {}
-    for key in keys:
-        total, seen = np.zeros(subjects.shapes[key]), np.zeros(subjects.shapes[key])
-        squares, count = 0.0, max(len(subjects.rows[key]), 1)
-        for row in subjects.rows[key].values():
-            known = ~np.isnan(row)
-            total, seen = total + np.where(known, row, 0), seen + known
-            squares += float(np.nanmean(np.square(row, dtype=np.float64)))
-        average = total / np.maximum(seen, 1)
-        mean[key] = torch.from_numpy(average.astype(np.float32))
-        spread[key] = max(squares / count - float(average.mean()) ** 2, 0.0) ** 0.5
-    return Reference(mean, spread)
-
-
-def reset_weights(model: Classifier, seed: int) -> Classifier:
-    """The classifier with fresh weights and the same standardisers."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        fresh = Classifier(model.config)
-    for key, scaler in fresh.backbone.scalers().items():
-        scaler.load_state_dict(model.backbone.scalers()[key].state_dict())
-    return fresh.eval()
-
-
-def explain_subjects(
-    forward: Forward,
-    subjects: Subjects,
-    reference: Reference,
-    metas: dict[Key, dict],
-    method: str,
-    options: ExplainOptions,
-) -> Iterator[tuple[str, Key, Summary]]:
-    """(uid, domain, summaries) of every subject and each domain that it has."""
-    device = next(iter(reference.mean.values())).device
-    for uids, batch in subjects.everyone(16):
-        found = METHODS[method](forward, batch.to(device).filled(reference.mean), reference, options)
-        for key, values in found.items():
-            array = values.detach().cpu().double().numpy()
-            for i, uid in enumerate(uids):
-                if bool(batch.present[key[0]][i]):
-                    yield uid, key, summarise(*key, array[i], metas[key])
 
 
 def explain_model(
@@ -166,29 +126,41 @@ def by_model(parts: Sequence[Part], kind: str) -> dict[tuple[int, int], dict[str
     return found
 
 
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's, NaN where a side is constant or has fewer than 3 entries."""
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return np.nan
-    return float(spearmanr(a, b).statistic)
-
-
 def _mean(values: Sequence[float]) -> float:
     known = [v for v in values if not np.isnan(v)]
     return float(np.mean(known)) if known else np.nan
 
 
-def map_rows(parts: Sequence[Part], meta: dict, seed: int) -> pd.DataFrame:
+def top_of(n: int, top: int) -> int:
+    """How many of `n` entries count as the highest."""
+    return min(top, max(1, n // 4))
+
+
+def beyond_reset(values: dict[str, np.ndarray], resets: Sequence[Part], kind: str, options: ExplainOptions) -> dict:
+    """Columns of the test against reset weights: `values`: uid -> shares (K)."""
+    reset = by_subject(resets, lambda p: p.summary[kind])
+    if len(reset) < MIN_SUBJECTS:
+        return dict.fromkeys(("reset", "p_maxt", "q_fdr"), np.nan)
+    differences = np.array([values[uid] - own for uid, own in reset.items()])
+    tested = sign_flip(differences, options.n_permutations, options.seed)
+    return {"reset": np.mean(list(reset.values()), axis=0), "p_maxt": tested.p_maxt, "q_fdr": tested.q_fdr}
+
+
+def map_rows(parts: Sequence[Part], resets: Sequence[Part], meta: dict, options: ExplainOptions) -> pd.DataFrame:
     """Group maps of one method and domain, all kinds."""
     first, frames = parts[0], []
     names = names_of(*first.key, meta)
     for kind in first.summary:
-        values = np.array(list(by_subject(parts, lambda p, kind=kind: p.summary[kind]).values()))
+        people = by_subject(parts, lambda p, kind=kind: p.summary[kind])
+        values = np.array(list(people.values()))
         models = [np.mean(list(own.values()), axis=0) for own in by_model(parts, kind).values()]
-        low, high = interval(values, seed, 500)
+        low, high = interval(values, options.seed, 500)
         own = {"method": first.method, "modality": first.key[0], "domain": first.key[1], "kind": kind, "name": names[kind]}
         own |= {"mean": values.mean(axis=0), "low": low, "high": high}
         own |= {"stability": _mean([rank_correlation(a, b) for a, b in itertools.combinations(models, 2)]), "n": len(values)}
+        places = [np.argsort(np.argsort(-model, kind="stable")) for model in models]
+        own |= {"top_share": np.mean([place < top_of(len(place), options.top) for place in places], axis=0)}
+        own |= beyond_reset(people, resets, kind, options)
         frames.append(pd.DataFrame(own))
     return pd.concat(frames, ignore_index=True)[list(MAP_COLUMNS)]
 
@@ -285,7 +257,7 @@ def run(
     for method, key in itertools.product(options.methods, metas):
         mine, fresh = ([p for p in side if (p.method, p.key) == (method, key)] for side in (parts, resets))
         if mine:
-            group.append(map_rows(mine, metas[key], options.seed))
+            group.append(map_rows(mine, fresh, metas[key], options))
             verdict.append(verdict_rows(mine, fresh, effects, metas[key], options.seed))
     write_table(subject_rows(parts, metas), attributions)
     write_tsv(pd.concat(group, ignore_index=True), maps, MAP_COLUMNS)

@@ -95,6 +95,37 @@ def relevance_rank(shares: np.ndarray, mask: np.ndarray) -> np.ndarray:
 SCORES = {"relevance mass": relevance_mass, "relevance rank": relevance_rank}
 
 
+def auprc(shares: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Average precision (n,) of shares (n, K) as a ranking of the entries of `mask` (K,). Source: as scikit-learn's
+    `average_precision_score` where nothing ties; within ties the mean over random orders of them, not one threshold.
+    """
+    return np.array([_average_precision(row, mask) for row in shares])
+
+
+def _average_precision(row: np.ndarray, mask: np.ndarray) -> float:
+    order = np.argsort(-row, kind="stable")
+    values, positive = row[order], mask[order].astype(float)
+    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
+    sizes = np.diff(np.r_[starts, len(values)])
+    hits = np.add.reduceat(positive, starts)
+    before = np.r_[0.0, np.cumsum(hits)[:-1]]
+    group = np.repeat(np.arange(len(starts)), sizes)
+    inside = np.arange(len(values)) - starts[group]  # place within the tie, from 0
+    others = inside * (hits[group] - 1) / np.maximum(sizes[group] - 1, 1)
+    expected = hits[group] / sizes[group] * (before[group] + 1 + others) / (np.arange(len(values)) + 1)
+    return float(expected[hits[group] > 0].sum() / mask.sum())
+
+
+def chance_auprc(mask: np.ndarray) -> float:
+    """Average precision of a map that is the same everywhere: the mean over random orders, a little above the share."""
+    return _average_precision(np.zeros(len(mask)), mask)
+
+
+def chance_of(score: str, mask: np.ndarray) -> float:
+    """What a score is worth by chance: the share of planted entries, or that of a random order."""
+    return chance_auprc(mask) if score == "AUPRC" else float(mask.mean())
+
+
 def interval(values: np.ndarray, seed: int, n: int = 1000) -> tuple[np.ndarray, np.ndarray]:
     """95 % bootstrap interval of the mean over subjects: (low, high), each (...), of values (subject, ...).
 

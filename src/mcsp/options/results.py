@@ -50,7 +50,18 @@ class EvaluateOptions(Options):
 
 
 class ExplainOptions(Options):
-    methods: list[Literal["integrated_gradients", "smoothgrad"]] = Field(["integrated_gradients", "smoothgrad"], min_length=1)
+    methods: list[Literal["integrated_gradients", "smoothgrad", "input_x_gradient"]] = Field(
+        ["integrated_gradients", "smoothgrad"], min_length=1
+    )
+    validation: str | None = Field(
+        None,
+        description="Verdicts of a validation run that biomarkers are trusted by, e.g. results/validation/validation/"
+        "verdicts.tsv. Without one, only a study with planted truth of its own can trust any",
+    )
+    top: PositiveInt = Field(
+        10, description="Entries of each kind (regions, edges, channels, ...) that the biomarker table names"
+    )
+    n_permutations: PositiveInt = Field(2000, description="Permutations of the tests on maps and raw features")
     n_steps: PositiveInt = Field(32, description="Steps of Integrated Gradients")
     n_samples: PositiveInt = Field(16, description="Noisy copies of SmoothGrad")
     noise: float = Field(0.1, gt=0, description="SmoothGrad's noise, in units of the input's standard deviation")

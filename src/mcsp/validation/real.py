@@ -1,0 +1,182 @@
+"""Real recordings, untouched, with labels made from a feature that is known: the map must find that feature.
+
+Two checks. `run_network`: people are split at the median of one network's mean FC; the map must find that network's edges.
+`run_eyes`: segments of one person with eyes open or closed; the map must find occipital alpha. The latter is a classifier
+within one subject, made for this check only: its segments are not independent, so its intervals are too narrow and its AUROC
+says nothing about people.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mcsp.cohort import domain_meta, read_domain, store_path
+from mcsp.eeg.read import read_eeg
+from mcsp.eeg.segments import cut_segments, preprocess, scale_of
+from mcsp.errors import Exclusion, McspError
+from mcsp.explain.summaries import names_of
+from mcsp.model.batch import Key
+from mcsp.options.domains import ConnectivityOptions, SpectraOptions
+from mcsp.options.eeg import EegOptions
+from mcsp.options.fmri import FmriOptions
+from mcsp.options.results import ExplainOptions
+from mcsp.options.training import FinetuneOptions, ModelOptions, PretrainOptions
+from mcsp.options.validation import ValidationOptions
+from mcsp.store import StoreWriter, read_table, write_table
+from mcsp.validation.planted import PERSON
+from mcsp.validation.run import Run, StageOptions, answer_rows, planted_rows
+from mcsp.validation.stores import write_domains
+from mcsp.validation.verdicts import write_tables
+
+KNOWN = "known"  # the label that is made here
+GROUP = 3  # segments of EEG that are one unit of the within-subject check
+BLOCK = 4  # neighbouring units that are never split over folds
+OCCIPITAL, RHYTHM = ("O1", "O2"), "alpha"
+LINE_FREQ = 60.0  # Hz, of the recordings that the check was made on; above the pass band in any case
+
+Targets = dict[Key, dict[str, np.ndarray]]
+
+
+def check(run: Run, targets: Targets, out: Path) -> pd.DataFrame:
+    """Train on the known label, explain, and write the tables; returns the verdicts. There is no other target to ask for."""
+    model = run.classifier(KNOWN)
+    maps = run.maps(model, run.subjects)
+    scores = pd.DataFrame(planted_rows(run, KNOWN, model, maps, targets))
+    answers = answer_rows(run, KNOWN, model)
+    return write_tables(
+        scores.assign(snr=1.0, seed=run.seed), answers.assign(snr=1.0, seed=run.seed), run.validation.n_bootstrap, out
+    )
+
+
+def median_split(values: pd.Series) -> pd.Series:
+    """Labels of the subjects, PERSON for all and KNOWN beside it for those above the median."""
+    return pd.Series(np.where(values > values.median(), f"{KNOWN};{PERSON}", PERSON), index=values.index)
+
+
+def network_targets(metas: dict[Key, dict], network: str) -> Targets:
+    """Where the map must be: the network's own edges, and its regions, in the domains that hold FC."""
+    found: Targets = {}
+    for key, meta in metas.items():
+        if key not in (("fmri", "spatial"), ("fmri", "temporal")):
+            continue
+        own = {name for name, of in zip(meta["names"], meta["networks"]) if str(of) == network}
+        names = names_of(*key, meta)
+        found[key] = {"roi": np.array([name in own for name in names["roi"]])}
+        if "edge" in names:
+            found[key]["edge"] = np.array([set(name.split("|")) <= own for name in names["edge"]])
+    return found
+
+
+def network_strength(stores: Path, cohort: pd.DataFrame, network: str) -> pd.Series:
+    """Mean Fisher z of the edges inside a network, by uid. Raises McspError when the atlas has no such network."""
+    meta = domain_meta(stores, cohort, "fmri", "spatial")
+    own = np.flatnonzero([str(name) == network for name in meta["networks"]])
+    if len(own) < 2:
+        known = ", ".join(sorted({str(n) for n in meta["networks"]}))
+        raise McspError(f"no network {network} of two regions or more in this study: it has {known}")
+    upper = np.triu_indices(len(own), 1)
+    return pd.Series(read_domain(stores, cohort, "fmri", "spatial", lambda row: float(row[np.ix_(own, own)][upper].mean())))
+
+
+def run_network(
+    *,
+    stores: Path,
+    cohort: Path,
+    network: str,
+    options: StageOptions,
+    validation: ValidationOptions,
+    n_subjects: int,
+    out: Path,
+) -> None:
+    """Write verdicts on the maps of classifiers that learnt who has strong FC inside `network`, in a study's real subjects."""
+    torch.set_num_threads(1)
+    table = read_table(cohort)
+    table = table[table["has_fmri"]].sample(frac=1, random_state=0).head(n_subjects).sort_values("uid")
+    labels = median_split(network_strength(stores, table, network))
+    table = table.assign(labels=table["uid"].map(labels), has_eeg=False).reset_index(drop=True)
+    model = options.pretrain.model.model_copy(update={"modalities": ["fmri"]})
+    options = options.model_copy(update={"pretrain": options.pretrain.model_copy(update={"model": model})})
+    with tempfile.TemporaryDirectory(prefix="mcsp-validation-") as place:
+        folder = Path(place)
+        write_table(table, folder / "cohort.parquet")
+        run = Run(folder, stores, folder / "cohort.parquet", 0, options, validation)
+        check(run, network_targets(run.metas, network), out)
+
+
+def units_of(path: Path, options: EegOptions) -> list[np.ndarray]:
+    """Units (GROUP, C, samples) of one recording, in time's order, by the EEG stage's steps; scaled by the whole recording."""
+    data, _ = preprocess(read_eeg(path, None, options.montage, 600.0), options, LINE_FREQ)
+    n = data.shape[1] // options.segment_samples
+    kept = 0
+    for count in range(n, 0, -1):  # as many clean segments as there are
+        try:
+            segments = cut_segments(data, options.model_copy(update={"n_segments": count}))
+        except Exclusion:
+            continue
+        kept = count
+        break
+    if kept < 4 * GROUP:
+        raise McspError(f"{path}: {kept} clean segments: {4 * GROUP} are needed")
+    scaled = segments / scale_of(segments)
+    return [scaled[i : i + GROUP] for i in range(0, kept - GROUP + 1, GROUP)]
+
+
+def segments_cohort(counts: dict[str, int]) -> pd.DataFrame:
+    """Cohort table in which a unit of segments stands for a subject; neighbours are relatives. `counts`: state -> units."""
+    rows = [
+        {
+            "uid": f"segments/{state}-{i:03d}", "dataset": "segments", "shard": 0, "subject": f"{state}-{i:03d}", "site": "one",
+            "age": 30.0, "sex": None, "family": f"{state}-{i // BLOCK}", "mean_fd": np.nan, "t_r": np.nan, "sfreq": np.nan,
+            "gap_mm": 0.0, "fingerprints": f"{state}-{i}", "has_fmri": False, "has_eeg": True,
+            "labels": f"{KNOWN};{PERSON}" if state == "closed" else PERSON,
+        }
+        for state, count in counts.items()
+        for i in range(count)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def eyes_targets(metas: dict[Key, dict]) -> Targets:
+    """Occipital channels, and the alpha band."""
+    found: Targets = {}
+    for key, meta in metas.items():
+        if key[1] == "spatial":
+            continue
+        names = names_of(*key, meta)
+        found[key] = {"channel": np.array([name in OCCIPITAL for name in names["channel"]])}
+        if "band" in names:
+            found[key]["band"] = np.array([name == RHYTHM for name in names["band"]])
+    return found
+
+
+def run_eyes(*, opened: Path, closed: Path, out: Path) -> None:
+    """Write verdicts on the maps of a classifier that tells one person's segments with eyes closed from those with open."""
+    torch.set_num_threads(1)
+    eeg = EegOptions(n_segments=GROUP)
+    options = StageOptions(
+        fmri=FmriOptions(), eeg=eeg, connectivity=ConnectivityOptions(), spectra=SpectraOptions(),
+        pretrain=PretrainOptions(epochs=0, model=ModelOptions(width=32, depth=1, dim=32, modalities=["eeg"])),
+        finetune=FinetuneOptions(epochs=15, patience=5), explain=ExplainOptions(n_steps=16, n_samples=8),
+    )  # fmt: skip
+    units = {"open": units_of(opened, eeg), "closed": units_of(closed, eeg)}
+    meta = {
+        "units": "V divided by the recording's own scale", "axes": ["segment", "channel", "sample"], "sfreq": eeg.sfreq,
+        "montage": eeg.montage, "ch_names": eeg.ch_names, "options": {"eeg": eeg.model_dump(mode="json")}, "code": "validation",
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="mcsp-validation-") as place:
+        folder = Path(place)
+        table = segments_cohort({state: len(own) for state, own in units.items()})
+        write_table(table, folder / "cohort.parquet")
+        shape = (GROUP, len(eeg.ch_names), eeg.segment_samples)
+        with StoreWriter(store_path(folder / "store", "segments", "eeg", "temporal", 0), shape, meta) as writer:
+            for uid, unit in zip(table["uid"], [unit for own in units.values() for unit in own]):
+                writer.add(uid, unit, GROUP)
+        write_domains(folder / "store", ["eeg"], "segments", options.connectivity, options.spectra)
+        run = Run(folder, folder / "store", folder / "cohort.parquet", 0, options, ValidationOptions(n_bootstrap=300))
+        print("a within-subject segment classifier, made for this check only: segments are not independent")
+        check(run, eyes_targets(run.metas), out)
