@@ -1,14 +1,17 @@
 """Shards: a bad recording never stops the others, whatever it does."""
 
 import os
+import sys
 import time
 from functools import partial
 
+import psutil
 import pytest
 
 from mcsp.errors import Exclusion
 from mcsp.shards import shard_of, work_through, write_status
 from mcsp.store import read_tsv
+from tests.conftest import PROJECT
 
 
 def _work(item, slow=0.0):
@@ -34,6 +37,26 @@ def test_outcomes_keep_the_order_and_name_the_reason(threads, tmp_path):
     table = read_tsv(tmp_path / "s.tsv")
     assert list(table["state"]) == ["done", "excluded", "failed", "done"]
     assert table["reason"].isna().tolist() == [True, False, False, True]
+
+
+def test_workers_end_with_the_job_that_is_killed(tmp_path):
+    """One that waits for work, and one that has some."""
+    (tmp_path / "job.py").write_text(
+        "import time\n"
+        "from mcsp.shards import work_through\n"
+        "if __name__ == '__main__':\n"
+        "    list(work_through(time.sleep, [('a', 0), ('b', 600)], threads=2, label='x'))\n"
+    )
+    job = psutil.Popen([sys.executable, str(tmp_path / "job.py")], env={**os.environ, "PYTHONPATH": str(PROJECT / "src")})
+    workers: list[psutil.Process] = []
+    while len(workers) < 2:
+        assert job.poll() is None
+        workers = [child for child in job.children() if "spawn_main" in " ".join(child.cmdline())]
+        time.sleep(0.1)
+    time.sleep(2)  # until they have begun
+    job.kill()
+    job.wait()
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
 
 
 def test_a_new_subject_moves_no_other():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -71,6 +73,18 @@ def _attempt(work: Callable[[Any], Any], key: str, item: Any) -> Outcome:
     return Outcome(key, state, reason, value)
 
 
+def _end_with_parent() -> None:
+    """In a worker: end when the process that started it has died. By themselves, workers of one that was killed wait for ever
+    (each holds both ends of the queue), with all their memory.
+    """
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 def work_through(
     work: Callable[[Any], Any], items: Sequence[tuple[str, Any]], *, threads: int, label: str
 ) -> Iterator[Outcome]:
@@ -84,7 +98,8 @@ def work_through(
         for key, item in track(items, description=label):
             yield _attempt(work, key, item)
         return
-    with ProcessPoolExecutor(min(threads, len(items)), mp_context=get_context("spawn")) as pool:
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(min(threads, len(items)), mp_context=spawn, initializer=_end_with_parent) as pool:
         waiting = list(items)
         running: dict[Any, int] = {}
         ready: dict[int, Outcome] = {}

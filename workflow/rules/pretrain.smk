@@ -29,7 +29,8 @@ rule pretrain_fold:
     message:
         "Pre-training, fold {wildcards.fold}"
     shell:
-        "LAUNCHER={params.launcher:q} mcsp pretrain --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} --fold {wildcards.fold} "
+        "LAUNCHER={params.launcher:q} "
+        "mcsp pretrain --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} --fold {wildcards.fold} "
         "--options {params.options:q} --about {params.about:q} --out {params.out:q} --history {output.history:q} "
         "--threads {threads} > {log:q} 2>&1"
 
