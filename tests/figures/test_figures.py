@@ -131,6 +131,7 @@ def drawn(monkeypatch):
 
 def _cut(figure):
     """Texts that leave the figure."""
+    figure.draw_without_rendering()
     renderer, page = figure.canvas.get_renderer(), figure.bbox
     axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]  # what is off, or out of view, is not drawn
     ticks = {

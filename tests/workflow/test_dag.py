@@ -69,7 +69,7 @@ def test_a_wrong_study_is_one_line_before_any_job(checkout):
 def test_rules_are_complete():
     """log, benchmark, conda, threads, memory, run time and code version on every rule that runs something."""
     for path in sorted((PROJECT / "workflow/rules").glob("*.smk")):
-        for rule in re.split(r"\n(?=(?:use )?rule )", path.read_text())[1 if path.name == "common.smk" else 0 :]:
+        for rule in re.split(r"\n(?= *(?:use )?rule[ :])", path.read_text())[1 if path.name == "common.smk" else 0 :]:
             if "shell:" in rule:
                 for word in ("log:", "benchmark:", "conda:", "threads:", "mem_mb=", "runtime=", "message:", '"""'):
                     assert word in rule, f"{path.name}: {rule.splitlines()[0]} lacks {word}"

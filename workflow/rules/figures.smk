@@ -7,6 +7,7 @@ for group, kinds in PLAN.figure_groups().items():
     of_task = "_{task}" if ALL_FIGURES[kinds[0]].per_task else ""
 
     rule:
+        """One group of figures."""
         name:
             f"figures_{group}"
         input:
@@ -40,6 +41,7 @@ for group, kinds in PLAN.figure_groups().items():
 for kind in ALL_FIGURES:
 
     rule:
+        """Target: the figures of one kind."""
         name:
             f"figure_{kind.replace('-', '_')}"
         input:

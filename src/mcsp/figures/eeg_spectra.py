@@ -161,10 +161,10 @@ def run(
         f" by {method.replace('_', ' ')} ({standing(judged, method, 'eeg', 'spectral')})" if found else ": no map of them"
     )
     caption = (
-        f"{task_name}: EEG amplitude (divided by the recording's own scale) of test subjects, geometric mean and 95 % "
-        "intervals over subjects. Numbers: Cohen's d of the log amplitude in delta, theta, alpha and beta, cases less "
-        "controls; * p < 0.05 (Mann-Whitney, Holm-corrected over regions and bands). Grey fields at the top: relevance to "
-        f"the model{judgement}, darkest {top:.2g} (1 = even). Relevance to the model is not causation."
+        f"{task_name}: EEG amplitude (divided by the recording's own scale) of {len(amplitudes)} test subjects, geometric "
+        "mean and 95 % intervals over subjects. Numbers: Cohen's d of the log amplitude in delta, theta, alpha and beta, "
+        "cases less controls; * p < 0.05 (Mann-Whitney, Holm-corrected over regions and bands). Grey fields at the top: "
+        f"relevance to the model{judgement}, darkest {top:.2g} (1 = even). Relevance to the model is not causation."
     )
     save(figure, out, rows[list(COLUMNS)], COLUMNS, caption, options)
     return None
