@@ -291,6 +291,12 @@ def test_what_is_there_is_shown(whole):
 
 
 ODD = {
+    "transductive": (
+        {"pretrain": {"scope": "transductive"}},
+        {},
+        ["TRANSDUCTIVE PRE-TRAINING", "Pre-training saw the test subjects"],
+        ["No subject was predicted by a model that had seen it"],
+    ),
     "nobody excluded": (
         {},
         {"left_out": 0},
