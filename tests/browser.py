@@ -90,8 +90,8 @@ class Browser:
                 self._watch(told["params"]["sessionId"])
 
     def open(self, address: str, width: int = 1280, height: int = 900) -> float:
-        """Open a page in a window of this size, the network off. Returns the CPU seconds that its thread was busy with it (or more,
-        where the browser kept the thread of the page before): what others do on the machine does not count.
+        """Open a page in a window of this size, the network off. Returns the CPU seconds that its thread was busy with it, or
+        more, where the browser kept the thread of the page before; what others do on the machine does not count.
         """
         mobile = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
