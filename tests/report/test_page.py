@@ -67,7 +67,7 @@ def test_a_conclusion_counts_what_there_is():
     text = conclusion([good, bad, missing("c", "C")])
     assert text.startswith("In 1 of the 2 questions the model beats")
     assert "in none of the 2 questions it beats a simple linear model" in text
-    assert text.endswith("1 of 3 questions have no result.")
+    assert text.endswith("Without a result: 1 of 3 questions.")
     assert conclusion([missing("c", "C")]) == "There is no result yet."
 
 
@@ -291,6 +291,12 @@ def test_what_is_there_is_shown(whole):
 
 
 ODD = {
+    "transductive": (
+        {"pretrain": {"scope": "transductive"}},
+        {},
+        ["TRANSDUCTIVE PRE-TRAINING", "Pre-training saw the test subjects"],
+        ["No subject was predicted by a model that had seen it"],
+    ),
     "nobody excluded": (
         {},
         {"left_out": 0},
@@ -323,7 +329,8 @@ ODD = {
         [
             "UNFINISHED",
             "MDD against controls: not evaluated",
-            "1 of 2 questions have no result",
+            "ASD against controls: the model beats",
+            "Without a result: 1 of 2 questions",
             "MDD against controls: not explained",
         ],
         [],

@@ -140,7 +140,9 @@ def conclusion(answers: Sequence[Answer]) -> str:
     if all(a.rival for a in told):
         text += f"; {_how_often(simple, len(told), 'it')} a simple linear model of the same recordings"
     left = len(answers) - len(told)
-    return f"{text[0].upper()}{text[1:]}.{f' {left} of {len(answers)} questions have no result.' if left else ''}"
+    if left and len(told) == 1:
+        text = f"{told[0].title}: {text}"
+    return f"{text[0].upper()}{text[1:]}.{f' Without a result: {left} of {len(answers)} questions.' if left else ''}"
 
 
 def proven_text(trust: pd.DataFrame) -> str:

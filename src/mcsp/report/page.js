@@ -74,7 +74,7 @@
   addEventListener("scroll", () => { if (!waiting) { waiting = true; requestAnimationFrame(() => { waiting = false; mark(); }); } }, { passive: true });
   mark();
 
-  // What a link leads to is opened; print shows everything.
+  // What a link leads to is opened. Print shows what is open.
   const reveal = () => {
     let target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     for (let node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
@@ -82,7 +82,4 @@
   };
   addEventListener("hashchange", reveal);
   if (location.hash) reveal();
-  let opened = [];
-  addEventListener("beforeprint", () => { opened = all("details.fold:not([open])"); opened.forEach(fold => { fold.open = true; }); });
-  addEventListener("afterprint", () => opened.forEach(fold => { fold.open = false; }));
 })();

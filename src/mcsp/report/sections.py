@@ -312,7 +312,8 @@ def models(r: Results) -> list[Block]:
     for title, folder in names:
         path = r.path(f"{folder}/model_card.md")
         if path:
-            text = path.read_text(encoding="utf-8").split("\n", 1)[1]  # its heading is ours
+            text = path.read_text(encoding="utf-8").split("\n", 1)[1]  # its heading is ours; the others stand below it
+            text = text.replace("\n## ", "\n#### ")
             found.append(Card(title, markdown.render(text), download(path)))
     return found or [Text("No model card was written yet.", "warn")]
 
