@@ -70,7 +70,7 @@ def _retrieval_panel(axes: Axes, rows: pd.DataFrame, order: list[tuple[str, str]
         axes.text(1.02, place, f"{row['top5']:.2f}{star}", va="center", fontsize=7, transform=axes.get_yaxis_transform())
     axes.set_xlim(0, min(1.0, 1.25 * float(rows["top5_high"].max())))
     axes.set_title(f"retrieval, n = {whole['n']}, among {whole['searched']:.0f}")
-    axes.set_xlabel("own recording among five (share)")
+    axes.set_xlabel("found among five (share)")
 
 
 def run(*, table: Path, retrieval: Path | None = None, out: Path, options: FigureOptions) -> None:
