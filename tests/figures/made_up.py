@@ -226,7 +226,7 @@ def sweep(folder, tasks=("asd", "mdd"), more=()):
 def sweep_retrieval(folder):
     """Retrieval of some of the same variants: the one of a single modality has none."""
     names = [("whole", "as it is"), ("pre-training scope", "transductive"), ("loss", "without CM")]
-    rows = [(*name, "all", 50, 25.0, 0.2, 0.6 - 0.1 * i, 0.5 - 0.1 * i, 0.7 - 0.1 * i, 0.02) for i, name in enumerate(names)]
+    rows = [(*name, "fused", 50, 25.0, 0.2, 0.6 - 0.1 * i, 0.5 - 0.1 * i, 0.7 - 0.1 * i, 0.02) for i, name in enumerate(names)]
     columns = ["kind", "variant", "domain", "n", "searched", "chance_top5", "top5", "top5_low", "top5_high", "p_holm"]
     return tsv(pd.DataFrame(rows, columns=columns), folder / "sweep_retrieval.tsv")
 

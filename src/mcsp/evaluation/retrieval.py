@@ -15,7 +15,7 @@ SHARES = {"top1": 1, "top5": 5}
 COLUMNS = {
     "kind": "What is varied; whole: the study as it is",
     "variant": "To what",
-    "domain": "Domain whose embeddings are compared; all: the model's domains side by side",
+    "domain": "Domain whose embeddings are compared; all: the model's domains side by side; fused: their mean directions",
     "scope": "inductive, or transductive: pre-training saw test subjects' recordings",
     "n": "Test subjects with both modalities, of all folds",
     "searched": "Subjects among whom each was searched, mean over folds",

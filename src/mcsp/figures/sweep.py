@@ -24,14 +24,14 @@ COLUMNS = {
     "p_holm": "DeLong's test against the whole model, Holm-corrected over the variants of the task",
 }
 SEARCHED = {
-    "top5": "Retrieval: share of searches whose own subject was among five, all domains together",
+    "top5": "Retrieval: share of searches whose own subject was among five, all domains fused",
     "top5_low": "Lower end of its bootstrap interval over subjects",
     "top5_high": "Upper end",
     "searched": "Subjects among whom each was searched, mean over folds",
 }
 RETRIEVED = (
-    "Retrieval: which EEG belongs to which fMRI, both ways, by all domains together; * differs from the whole model (signs of "
-    "subjects' differences, Holm-corrected); the table is retrieval.tsv beside sweep.tsv. "
+    "Retrieval: which EEG belongs to which fMRI, both ways, by the mean direction of all domains; * differs from the whole "
+    "model (signs of subjects' differences, Holm-corrected); the table is retrieval.tsv beside sweep.tsv. "
 )
 
 
@@ -56,7 +56,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, order: list[tuple[str, str]]) -> None
 
 
 def _retrieval_panel(axes: Axes, rows: pd.DataFrame, order: list[tuple[str, str]]) -> None:
-    """Share of searches that found their own subject among five, all domains together."""
+    """Share of searches that found their own subject among five, all domains fused."""
     whole = rows[rows["kind"] == "whole"].iloc[0]
     axes.axvspan(whole["top5_low"], whole["top5_high"], color=OURS, alpha=0.12, linewidth=0)
     axes.axvline(whole["top5"], color=OURS, linewidth=1)
@@ -70,13 +70,13 @@ def _retrieval_panel(axes: Axes, rows: pd.DataFrame, order: list[tuple[str, str]
         axes.text(1.02, place, f"{row['top5']:.2f}{star}", va="center", fontsize=7, transform=axes.get_yaxis_transform())
     axes.set_xlim(0, min(1.0, 1.25 * float(rows["top5_high"].max())))
     axes.set_title(f"retrieval, n = {whole['n']},\namong {whole['searched']:.0f}", fontsize=8)
-    axes.set_xlabel("own recording\namong five (share)")
+    axes.set_xlabel("found among\nfive (share)")
 
 
 def run(*, variants: Path, variants_retrieval: Path, out: Path, options: FigureOptions) -> None:
     """AUROC of the whole model and of every variant, a panel per task; one more for retrieval across modalities."""
     rows = read_tsv(variants)
-    found = read_tsv(variants_retrieval).query("domain == 'all'")
+    found = read_tsv(variants_retrieval).query("domain == 'fused'")
     searched = "whole" in set(found["kind"])
     tasks = list(dict.fromkeys(rows["task"]))
     order = list(dict.fromkeys(zip(rows["kind"], rows["variant"].astype(str))))

@@ -21,7 +21,7 @@ COLUMNS = {
     "fold": "Fold; its test subjects are embedded",
     "stage": "untrained (as pre-training begins: at the training subjects' components) or pretrained",
     "scope": "inductive, or transductive: pre-training saw these subjects' recordings",
-    "domain": "Domain whose embeddings are compared; all: the three side by side",
+    "domain": "Domain whose embeddings are compared; all: the three side by side; fused: their mean directions, as in L_CF",
     "query": "Modality that asks; the other one is searched",
     "n": "Subjects with both modalities, the size of the search",
     "top1": "Share of queries whose own subject came first",
@@ -96,6 +96,8 @@ def searches(uids: Sequence[str], z: dict[Key, np.ndarray], has: dict[str, np.nd
     for query, target in (("fmri", "eeg"), ("eeg", "fmri")):
         pairs = {d: (z[query, d][both], z[target, d][both]) for d in domains}
         pairs["all"] = tuple(np.concatenate([pairs[d][side] for d in domains], axis=1) for side in (0, 1))
+        pairs["fused"] = tuple(sum(pairs[d][side] for d in domains) for side in (0, 1))  # of a subject's unit lengths, as L_CF
+        pairs["fused"] = tuple(v / np.linalg.norm(v, axis=1, keepdims=True).clip(1e-12) for v in pairs["fused"])
         for d, pair in pairs.items():
             found.append(pd.DataFrame({"domain": d, "query": query, "uid": own, "n": len(own), "rank": ranks(*pair)}))
     return pd.concat(found, ignore_index=True)[columns]
