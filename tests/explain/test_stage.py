@@ -24,7 +24,7 @@ from mcsp.training.data import Subjects
 from tests.conftest import StoredStudy, write_stored_study
 
 TASK = Task(case=["ASD"], control=["control"])
-OPTIONS = ExplainOptions(n_steps=8, n_samples=4, max_subjects=20)
+OPTIONS = ExplainOptions(n_steps=8, n_samples=4, max_subjects=20, n_permutations=200)
 MODEL = ModelOptions(
     width=8, depth=1, heads=2, dim=8, patch=12, segment_features=2, dropout=0.0, domains=["spatial", "temporal"]
 )
@@ -191,7 +191,8 @@ def test_seeds_of_one_subject_are_not_more_subjects():
     shares = np.random.default_rng(0).dirichlet(np.ones(4), size=8)
     once, thrice = made_up(shares), [p for seed in range(3) for p in made_up(shares, seed)]
     meta = {"names": list("abcd"), "networks": ["n"] * 4}
-    mine = [map_rows(parts, meta, 0) for parts in (once, thrice)]
+    even = made_up(np.full((8, 4), 0.25))
+    mine = [map_rows(parts, even, meta, OPTIONS) for parts in (once, thrice)]
     assert (mine[1]["n"] == 8).all()
     pd.testing.assert_frame_equal(mine[0].drop(columns="stability"), mine[1].drop(columns="stability"))
     assert mine[0]["stability"].isna().all()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from mcsp.options.domains import ConnectivityOptions, SpectraOptions
 from mcsp.options.eeg import EegOptions
@@ -64,7 +63,6 @@ def test_targets_of_the_real_checks():
     assert labels.str.contains("known").tolist() == [True, False, False, True]
 
 
-@pytest.mark.skipif("not __import__('os').environ.get('MCSP_SLOW')", reason="some CPU minutes: set MCSP_SLOW=1")
 def test_maps_of_a_segment_classifier_find_occipital_alpha(real_data, tmp_path):
     folder = real_data / "eeg/eegmmidb"
     run_eyes(opened=folder / "S001R01.edf", closed=folder / "S001R02.edf", out=tmp_path)

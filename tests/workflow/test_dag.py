@@ -37,7 +37,7 @@ def edit(path, old, new):
     path.write_text(text.replace(old, new))
 
 
-@pytest.mark.parametrize("stage", [*STAGES, "tables", "controls", "check", "prefetch"])
+@pytest.mark.parametrize("stage", [*STAGES, "tables", "controls", "validation", "check", "prefetch"])
 def test_every_stage_is_a_target_of_its_name(stage, checkout):
     assert checkout.planned(stage)
 

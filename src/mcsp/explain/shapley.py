@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from mcsp.cohort import domain_meta, task_labels, without_answer
+from mcsp.cohort import domain_meta, of_modalities, task_labels, without_answer
 from mcsp.evaluation.rivals.catalogue import rival_maker
 from mcsp.evaluation.rivals.features import POWER_BANDS
 from mcsp.evaluation.splits import guard, load_splits, part
@@ -209,7 +209,8 @@ def tables(rival: str, found: dict, maps: pd.DataFrame, metas: dict[str, dict], 
             row |= {"rho": rank_correlation(mine, shares), "rho_mean": rank_correlation(mine / size, shares / size)}
             agreement.append(row | {"n_groups": len(names)})
         frames.append(frame.sort_values("value", ascending=False))
-    return pd.concat(frames, ignore_index=True), pd.DataFrame(agreement, columns=list(AGREEMENT_COLUMNS))
+    values = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    return values, pd.DataFrame(agreement, columns=list(AGREEMENT_COLUMNS))
 
 
 def run(
@@ -219,8 +220,9 @@ def run(
     """Write mean |Shapley value| of each group of features of each rival, and the rank agreement with the model's maps."""
     people, group = read_table(cohort), read_tsv(maps)
     y, folds = task_labels(people, task), load_splits(splits)
-    seen = without_answer(people, task)
-    work = partial(tables, maps=group, metas=rivals_metas(stores, people), seed=options.seed)
+    seen = without_answer(of_modalities(people, set(group["modality"])), task)  # what the model reads
+    y = y[y.index.isin(seen["uid"])]
+    work = partial(tables, maps=group, metas=rivals_metas(stores, seen), seed=options.seed)
     found = [work(rival, rival_values(rival, stores, seen, folds, y, options.seed)) for rival in rivals]
     write_tsv(pd.concat([own[0] for own in found], ignore_index=True), values, COLUMNS)
     together = pd.concat([own[1] for own in found], ignore_index=True)
