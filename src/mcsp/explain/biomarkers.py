@@ -47,7 +47,7 @@ COLUMNS = {
     "p_raw": "Two-sided max-T p of the raw feature over all entries of the kind; labels shuffled within dataset and site. "
     "Null: labels say nothing within a site",
     "q_raw": "The same as false discovery rate",
-    "n_case": "Cases",
+    "n_case": "Cases whose recordings hold all entries of the kind",
     "n_control": "Controls",
     "source": "Whose verdict made this map trusted",
 }
@@ -104,10 +104,12 @@ def biomarker_table(
         features, labels, strata = task_features(stores, cohort, y, key)
         names = names_of(*key, domain_meta(stores, cohort, *key))
         for kind, methods in own.groupby("kind", sort=False):
-            tested = label_test(features[kind], labels, strata, options.n_permutations, options.seed)
+            known = ~np.isnan(features[kind]).any(axis=1)  # a rate can be too low for a band
+            raw, sides = features[kind][known], labels[known]
+            tested = label_test(raw, sides, strata[known], options.n_permutations, options.seed)
             for row in methods.itertuples():
                 mine = maps[(maps[["method", "modality", "domain", "kind"]] == [row.method, *key, kind]).all(axis=1)]
-                found = kind_rows(mine, features[kind], labels, tested, names[kind], options.top)
+                found = kind_rows(mine, raw, sides, tested, names[kind], options.top)
                 place = {"modality": key[0], "domain": key[1], "method": row.method, "kind": kind}
                 frames.append(found.assign(**place, feature=FEATURES[(*key, kind)], source=row.source))
     return pd.concat(frames, ignore_index=True)[list(COLUMNS)] if frames else pd.DataFrame(columns=list(COLUMNS))

@@ -51,9 +51,13 @@ def edge_features(fc: np.ndarray) -> np.ndarray:
 
 
 def band_power(amplitude: np.ndarray, freqs: np.ndarray) -> np.ndarray:
-    """Log power of each channel in delta, theta, alpha and beta. `amplitude` (segment, C, F), `freqs` (F) in Hz."""
+    """Log power of each channel in delta, theta, alpha and beta. `amplitude` (segment, C, F), `freqs` (F) in Hz.
+
+    Frequencies that a recording could not hold (NaN) count as the mean of the band's others.
+    """
     power = (amplitude.astype(float) ** 2).mean(axis=0)
-    bands = [power[:, (freqs >= low) & (freqs < high)].sum(axis=1) for low, high in POWER_BANDS.values()]
+    inside = [(freqs >= low) & (freqs < high) for low, high in POWER_BANDS.values()]
+    bands = [np.nanmean(power[:, own], axis=1) * own.sum() for own in inside]
     return np.log(np.concatenate(bands) + 1e-12)
 
 
