@@ -239,6 +239,15 @@ def test_a_sweep_ends_in_one_table_and_one_figure(finished):
     store = finished.results / "sweep" / "segment-100" / "store" / "duo"
     assert Store(next(store.glob("eeg/temporal/*.arrow"))).shape == (80, 19, 100)
     assert (finished.results / "figures" / "sweep.svg").is_file()
+    fused = read_tsv(finished.results / "sweep" / "fusion.tsv")
+    assert set(fused["single"]) == {
+        "linear FC",
+        "linear band power",
+        "linear FC, ComBat",
+        "linear band power, ComBat",
+        "SVM FC",
+        "SVM band power",
+    }  # no variant of one modality is in this sweep
     assert finished.planned("sweep") == {}
 
 
@@ -270,12 +279,15 @@ def test_controls_end_in_the_report(finished):
     assert (table["n_runs"] == 4).all()
     assert (finished.results / "figures/controls.svg").is_file()
     again = finished.planned()
-    assert set(again) == {"all", "page", "report"}
+    assert set(again) == {"all", "page", "report", "tables"}  # these show the sweep too, which ran before
     finished.snakemake("page")
     page = (finished.results / "report.html").read_text()
     assert "did not run" not in page
     assert "must land at an AUROC of 0.5" in page
     assert "figure-controls" in page
+    assert "One thing at a time was changed" in page
+    assert "figure-sweep" in page
+    assert (finished.results / "tables/ablations.tex").is_file()
 
 
 def test_model_cards_say_what_the_data_was(finished):
