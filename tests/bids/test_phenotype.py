@@ -13,6 +13,7 @@ from mcsp.errors import McspError
 from mcsp.options.datasets import BidsDataset, Phenotype
 from mcsp.shards import plain_label
 from mcsp.study import parse_study, read_yaml
+from mcsp.workflow import load_plan
 from tests.conftest import PROJECT
 
 
@@ -342,6 +343,26 @@ def test_a_missing_value_never_fits_a_wildcard():
     assert told(phenotype, dx="ODD")[0]["labels"] == "other"
     named = Phenotype(labels={"dx": {"-999": ["control"], "*": ["other"]}})
     assert told(named, dx="-999")[0]["labels"] == "control"
+
+
+def test_the_order_of_wildcards_does_not_matter():
+    """Rules are handed options as JSON with sorted keys, where '*' comes first."""
+    mapping = {"*": ["other"], "ADHD*": ["ADHD"], "*disorder*": ["other"], "Autism Spectrum Disorder*": ["ASD"]}
+    for order in (sorted(mapping), sorted(mapping, reverse=True)):
+        phenotype = Phenotype(labels={"dx": {key: mapping[key] for key in order}})
+        found = [
+            told(phenotype, dx=text)[0]["labels"] for text in ("ADHD-Combined Type", "Autism Spectrum Disorder", "Enuresis")
+        ]
+        assert found == ["ADHD", "ASD", "other"]
+
+
+def test_hbn_as_the_rules_are_handed_it():
+    """The study's options by the way that Snakemake's rules get them."""
+    plan = load_plan(PROJECT / "config/studies/hbn.yaml", PROJECT / "results")
+    phenotype = BidsDataset.model_validate_json(plan.dataset_options("hbn")).phenotype
+    fields, _ = told(phenotype, **hbn_row("Specific Learning Disorder with Impairment in Reading", "ADHD-Inattentive Type"))
+    assert fields["labels"] == "ADHD;other"
+    assert told(phenotype, **hbn_row("Major Depressive Disorder"))[0]["labels"] == "MDD"
 
 
 def test_columns_that_decide():

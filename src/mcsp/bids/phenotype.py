@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -103,7 +104,9 @@ def _meaning(value: str, mapping: dict[str, list[str]], missing: bool) -> list[s
     exact = {_plain_value(key): labels for key, labels in mapping.items()}
     if value in exact or missing:
         return exact.get(value)
-    return next((labels for key, labels in mapping.items() if fnmatchcase(value.lower(), key.lower())), None)
+    fitting = [key for key in mapping if fnmatchcase(value.lower(), key.lower())]
+    # The one that says most, whatever their order: options travel as JSON with sorted keys, where '*' stands first.
+    return mapping[max(fitting, key=lambda key: (len(re.sub(r"[*?]", "", key)), key))] if fitting else None
 
 
 def _column_labels(row: pd.Series, column: str, mapping: dict, phenotype: Phenotype) -> tuple[set[str] | None, str]:
