@@ -63,3 +63,16 @@ def test_relevance_at_one_place_and_frequency_lands_there_only():
     found = summarise("eeg", "spatial", graph, EEG)
     np.testing.assert_allclose(found["channel"], [0.5, 0, 0.5])
     np.testing.assert_allclose(found["band"], [0, 1])
+
+
+def test_what_cancels_over_time_is_no_relevance():
+    """A region or channel whose contributions add up to nothing has none, however large they are."""
+    series = np.zeros((4, 7))
+    series[0, :2], series[3, 4] = [5.0, -5.0], 1.0
+    np.testing.assert_allclose(summarise("fmri", "temporal", series, FMRI)["roi"], [0, 0, 0, 1])
+    segments = np.zeros((5, 3, 8))
+    segments[0, 0, 0], segments[4, 0, 7], segments[1, 2, 3] = 5.0, -5.0, -1.0
+    np.testing.assert_allclose(summarise("eeg", "temporal", segments, EEG)["channel"], [0, 0, 1])
+    amplitudes = np.zeros((5, 3, 46))
+    amplitudes[0, 0, 10], amplitudes[3, 0, 10], amplitudes[2, 1, 20] = 5.0, -5.0, 1.0
+    np.testing.assert_allclose(summarise("eeg", "spectral", amplitudes, EEG)["channel"], [0, 1, 0])

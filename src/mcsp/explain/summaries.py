@@ -6,6 +6,8 @@ import numpy as np
 
 from mcsp.options.domains import BANDS
 
+# Contributions over frames, samples and segments are added with their signs before their size is taken: nothing is told of
+# single moments, a model of a series' power has both signs within one channel, and sizes would add up what cancels.
 Summary = dict[str, np.ndarray]  # kind -> shares of relevance in the order of `names_of`; each kind adds up to 1
 
 
@@ -57,7 +59,7 @@ def _fmri(domain: str, attribution: np.ndarray, meta: dict) -> Summary:
         regions = edges.sum(axis=0) + edges.sum(axis=1)
         found["edge"] = _shares(edges[np.triu_indices(len(edges), 1)])
     else:
-        regions = np.abs(attribution).sum(axis=1)
+        regions = np.abs(attribution.sum(axis=1)) if domain == "temporal" else np.abs(attribution).sum(axis=1)
     if domain == "spectral":
         found["frequency"] = _shares(np.abs(attribution).sum(axis=0))
     of = np.array([str(n) for n in meta["networks"]])
@@ -69,14 +71,14 @@ def _eeg(domain: str, attribution: np.ndarray, meta: dict) -> Summary:
     """Of one subject's attribution (band, C, C), (segment, C, sample) or (segment, C, frequency). A band has the mean of
     its frequencies, so that a wide one is not favoured.
     """
-    size = np.abs(attribution)
     if domain == "temporal":
-        return {"channel": _shares(size.sum(axis=(0, 2)))}
+        return {"channel": _shares(np.abs(attribution.sum(axis=(0, 2))))}
     if domain == "spatial":
+        size = np.abs(attribution)
         by_band = size.sum(axis=1) + size.sum(axis=2)
         channels, found = by_band.sum(axis=0), {}
     else:
-        spectrum, inside = size.sum(axis=0), _inside(meta)
+        spectrum, inside = np.abs(attribution.sum(axis=0)), _inside(meta)
         by_band = (inside @ spectrum.T) / np.maximum(inside.sum(axis=1, keepdims=True), 1)
         channels, found = spectrum.sum(axis=1), {"frequency": _shares(spectrum.sum(axis=0))}
     return {
