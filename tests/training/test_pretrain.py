@@ -160,6 +160,16 @@ def test_searches_are_of_those_who_have_both_and_go_both_ways():
     assert searches(["d/0"], z, {"fmri": has["fmri"]}).empty
 
 
+def test_fused_embeddings_find_across_domains():
+    """What fMRI shows in one domain and EEG in another is found by the mean direction, and not domain by domain."""
+    who, mine, yours = np.split(np.eye(12), 3)
+    z = {("fmri", "spatial"): who, ("fmri", "spectral"): mine, ("eeg", "spatial"): yours, ("eeg", "spectral"): who}
+    found = searches(list("abcd"), z, {m: np.ones(4, bool) for m in ("fmri", "eeg")}).groupby("domain")["rank"].mean()
+    assert found["fused"] == 1
+    assert found["spatial"] > 1
+    assert found["all"] > 1
+
+
 def test_store_paths_are_those_of_the_fixture(stored_study):
     assert store_path(stored_study.stores, "both", "fmri", "spatial", 0).is_file()
 
