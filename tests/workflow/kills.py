@@ -124,7 +124,7 @@ class Study:
         assert 0 in codes, (self.checkout.root / "run.log").read_text()[-5000:]
 
     def disturb(self, kills: int, longest: float, rng: random.Random) -> Counter[str]:
-        """Kill `kills` times, each after a random CPU time of at most `longest` s (a quarter of them: four times that); count
+        """Kill `kills` times, each after a random CPU time of at most `longest` s (half of them: four times that); count
         what was hit. Stops when the study is done before.
         """
         hit: Counter[str] = Counter()
@@ -136,7 +136,7 @@ class Study:
                 run = self.start()
             if rng.random() < 0.9:  # else also while Snakemake plans
                 wait_for_work(run)
-            patience = 4 if rng.random() < 0.25 else 1  # now and then long enough for the longest job to end
+            patience = 4 if rng.random() < 0.5 else 1  # every other time long enough for the longest job to end
             if not wait_for_use(run, patience * rng.uniform(0, longest)):
                 continue
             victim = rng.choices(VICTIMS, weights=(3, 5, 1))[0]
