@@ -107,4 +107,10 @@ class SimulateOptions(Options):
         "amplitude of its sources' rhythms and how much these wax and wane together, share it. It is what tells that an EEG "
         "and an fMRI are of one person",
     )
+    systemic: float = Field(
+        0.0,
+        ge=0,
+        description="Amplitude in BOLD of each of 8 smooth patterns of slow systemic fluctuation (blood flow, not neurons), in "
+        "standard deviations of the median region; how strong each is differs between subjects and is not seen by EEG",
+    )
     snr: PositiveFloat = Field(1.0, description="Signal to noise amplitude ratio in BOLD voxels and EEG sensors")

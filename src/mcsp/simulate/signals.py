@@ -17,6 +17,7 @@ SLOPE = 1.0  # what a network's regions share has power 1 / f: slower than what 
 WAXING = (0.01, 0.08)  # Hz, of alpha power
 BURSTS = (0.1, 2.0)  # Hz, of the amplitude that a network's rhythms share
 AMPLITUDE_BAND = (0.02, 0.05)  # Hz, where amplitude effects act
+SYSTEMIC, SYSTEMIC_SD, WAVELENGTH = 8, 0.6, 120.0  # patterns, SD of their log strength, mm
 SETTLE = 40.0  # s before a recording begins, so that the haemodynamic response has settled
 
 Effect = EdgeEffect | AmplitudeEffect | BandEffect | NetworkEffect
@@ -137,6 +138,22 @@ def bold_response(activity: np.ndarray, duration: float, t_r: float) -> np.ndarr
     grid = np.arange(bold.shape[1]) * DT
     series = np.stack([np.interp(frames, grid, row) for row in bold])
     return series / np.median(series.std(axis=1))
+
+
+def systemic_fluctuations(
+    rng: np.random.Generator, coordinates: np.ndarray, size: float, n_frames: int, dt: float
+) -> np.ndarray:
+    """Slow fluctuations (R, n_frames) every `dt` s that are not neural: `SYSTEMIC` smooth patterns over `coordinates` (R, 3;
+    mm), the same in everybody, each with a time course of its own and with a strength, log-normal around `size`, of the subject.
+
+    Such fluctuations are much of what differs between people's connectivity: Tong et al. 2019, Front Neurosci 13:787. Patterns
+    and sizes are made up.
+    """
+    fixed = np.random.default_rng(SYSTEMIC)
+    waves = fixed.normal(size=(SYSTEMIC, 3)) / (WAVELENGTH * np.sqrt(3))
+    patterns = np.cos(2 * np.pi * (coordinates @ waves.T + fixed.uniform(size=SYSTEMIC)))
+    strengths = size * np.exp(SYSTEMIC_SD * rng.normal(size=SYSTEMIC))
+    return (patterns * strengths) @ band_noise(rng, (SYSTEMIC, n_frames), dt, SLOW, SLOPE)
 
 
 def motion_parameters(rng: np.random.Generator, n_frames: int, t_r: float) -> np.ndarray:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mcsp import __version__
@@ -21,7 +22,7 @@ from mcsp.simulate.bold import SPACE, truncate, write_anatomy, write_bold
 from mcsp.simulate.eeg import simulate_eeg, write_eeg
 from mcsp.simulate.participants import COLUMNS, draw_participants, draw_traits, generator
 from mcsp.simulate.raw import write_raw
-from mcsp.simulate.signals import DT, SETTLE, alpha_envelopes, bold_response, slow_activity
+from mcsp.simulate.signals import DT, SETTLE, alpha_envelopes, bold_response, slow_activity, systemic_fluctuations
 from mcsp.simulate.truth import check_effects, write_truth
 from mcsp.store import part_of, write_json, write_tsv
 
@@ -35,6 +36,15 @@ much in whom.
 EEG and fMRI of a subject are simultaneous and share slow alpha power, which lowers BOLD in cortex, and a trait that
 raises network coupling and alpha power together.
 """
+
+
+def regional_bold(
+    activity: np.ndarray, uid: str, t_r: float, duration: float, options: SimulateOptions, atlas: Atlas
+) -> np.ndarray:
+    """BOLD (R, T) of the regions every `t_r` s: the response to their activity, and what is not neural."""
+    bold = bold_response(activity, duration, t_r)
+    rng = generator(options.seed, uid, "systemic")
+    return bold + systemic_fluctuations(rng, atlas.coordinates, options.systemic, bold.shape[1], t_r)
 
 
 def write_subject(
@@ -52,12 +62,12 @@ def write_subject(
         activity = slow_activity(rng, atlas.names, atlas.networks, traits, options.effects, alpha, options.coupling)
         rng = generator(options.seed, uid, "fmri")
     if "fmri" in dataset.modalities and row["raw"]:
-        fine = bold_response(activity, dataset.fmri_duration, DT)
+        fine = regional_bold(activity, uid, DT, dataset.fmri_duration, options, atlas)
         voxels = {"voxel_size": dataset.raw_voxel_size, "gain": site.gain, "noise": site.gain / options.snr}
         n_frames = int(dataset.fmri_duration / site.t_r)
         write_raw(root, label, rng, fine, DT, atlas, n_frames=n_frames, t_r=site.t_r, **voxels)
     elif "fmri" in dataset.modalities:
-        roi = bold_response(activity, dataset.fmri_duration, site.t_r)
+        roi = regional_bold(activity, uid, site.t_r, dataset.fmri_duration, options, atlas)
         func = root / "derivatives" / "fmriprep" / label / "func"
         voxels = {"t_r": site.t_r, "voxel_size": dataset.voxel_size, "gain": site.gain, "noise": site.gain / options.snr}
         write_anatomy(root / label / "anat", label, rng, atlas)
