@@ -37,6 +37,20 @@ def test_band_noise_has_the_stated_slope():
     assert np.polyfit(np.log(freqs[inside]), np.log(power), 1)[0] == pytest.approx(-1, abs=0.05)
 
 
+def test_systemic_fluctuations_have_the_same_patterns_in_everybody_and_strengths_of_their_own():
+    places = rng(1).uniform(-60, 60, (40, 3))
+    one, two = (signals.systemic_fluctuations(rng(seed), places, 0.3, 400, 2.0) for seed in (0, 1))
+    np.testing.assert_array_equal(one, signals.systemic_fluctuations(rng(0), places, 0.3, 400, 2.0))
+    assert not signals.systemic_fluctuations(rng(0), places, 0.0, 400, 2.0).any()
+    np.testing.assert_allclose(2 * one, signals.systemic_fluctuations(rng(0), places, 0.6, 400, 2.0))
+    assert np.linalg.matrix_rank(one) == np.linalg.matrix_rank(np.hstack([one, two])) == signals.SYSTEMIC
+    assert abs(np.corrcoef(one[0], two[0])[0, 1]) < 0.5  # time courses are one's own
+    freqs, power = np.fft.rfftfreq(400, 2.0), np.abs(np.fft.rfft(one)) ** 2
+    assert power[:, freqs > 0.1 + 1e-9].max() < 1e-12 * power.max()
+    sizes = [signals.systemic_fluctuations(rng(seed), places, 0.3, 400, 2.0).std() for seed in range(30)]
+    assert 0.15 < np.std(np.log(sizes)) < 0.6
+
+
 def test_haemodynamic_response_is_spms():
     """nilearn samples the same form, from one step later on."""
     ours = signals.haemodynamic_response(0.01)

@@ -144,7 +144,7 @@ def systemic_fluctuations(
     rng: np.random.Generator, coordinates: np.ndarray, size: float, n_frames: int, dt: float
 ) -> np.ndarray:
     """Slow fluctuations (R, n_frames) every `dt` s that are not neural: `SYSTEMIC` smooth patterns over `coordinates` (R, 3;
-    mm), the same in everybody, each with a time course of its own and with a strength, log-normal around `size`, of the subject.
+    mm), the same in everybody, each with a time course of its own and a strength, log-normal around `size`, of the subject.
 
     Such fluctuations are much of what differs between people's connectivity: Tong et al. 2019, Front Neurosci 13:787. Patterns
     and sizes are made up.
