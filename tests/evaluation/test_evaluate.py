@@ -29,6 +29,7 @@ from mcsp.options.tasks import Task
 from mcsp.options.training import SplitOptions
 from mcsp.store import read_table, read_tsv, write_table
 from mcsp.training.data import Subjects, study_keys
+from mcsp.training.record import traces
 from tests.training.test_pretrain import disturb
 
 TASK = Task(case=["ASD"])
@@ -73,6 +74,13 @@ class Ready:
         return copies
 
 
+def learnt_from(cohort: pd.DataFrame, splits: Path, fold: int) -> list[str]:
+    """A classifier's record of its fold's training and validation subjects."""
+    uids = frozen_folds.part(frozen_folds.load_splits(splits), fold, "train", "val")
+    own = traces(cohort[cohort["uid"].isin(uids)], frozen_folds.splits_hash(splits))
+    return sorted(set().union(*own.values()))
+
+
 @pytest.fixture
 def ready(stored_study, tmp_path) -> Ready:
     """Folds, and classifiers of two seeds with weights as they are drawn: untrained, but frozen."""
@@ -93,6 +101,7 @@ def ready(stored_study, tmp_path) -> Ready:
                 "scope": "inductive",
                 "splits": frozen_folds.read_record(splits),
                 "task": TASK.model_dump(mode="json"),
+                "seen": learnt_from(cohort, splits, fold),
             }
             models.append(tmp_path / "models" / f"fold-{fold}_seed-{seed}")
             Classifier(config).save_pretrained(models[-1])
