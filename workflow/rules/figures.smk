@@ -34,7 +34,7 @@ for group, kinds in PLAN.figure_groups().items():
         message:
             "Figures: {params.kinds} {wildcards}"
         shell:
-            "mcsp figure {params.kinds} {params.files:q} {params.task} --options {params.options:q} --out {params.out:q} "
+            "mcsp figure {params.kinds:q} {params.files:q} {params.task:q} --options {params.options:q} --out {params.out:q} "
             "> {log:q} 2>&1"
 
 
