@@ -53,7 +53,8 @@ def logistic_steps(scaler: Callable[[], BaseEstimator] = StandardScaler) -> Pipe
 
 def svm_steps(scaler: Callable[[], BaseEstimator] = StandardScaler) -> Pipeline:
     """Linear support vector machine."""
-    return _linear(SVC(kernel="linear", class_weight="balanced"), scaler())
+    # Some thousand steps are usual; badly scaled features can keep libsvm from ever ending.
+    return _linear(SVC(kernel="linear", class_weight="balanced", max_iter=100_000), scaler())
 
 
 LOGISTIC = {"label": "linear", "make": logistic_steps, "grid": {"logisticregression__C": STRENGTHS}}
