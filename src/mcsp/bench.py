@@ -11,8 +11,8 @@ from rich.table import Table
 from mcsp.errors import McspError
 
 
-def stage_costs(benchmarks: Path) -> pd.DataFrame:
-    """One row per rule: `jobs`, summed wall time `wall_s` and CPU time `cpu_s`, largest `peak_mb` of a job.
+def job_costs(benchmarks: Path) -> pd.DataFrame:
+    """One row per job: `stage`, `job`, wall time `wall_s`, CPU time `cpu_s`, `peak_mb`, of its last run.
 
     Raises McspError when the run left no benchmarks.
     """
@@ -20,11 +20,15 @@ def stage_costs(benchmarks: Path) -> pd.DataFrame:
     for path in sorted(benchmarks.glob("*/*.tsv")):
         table = pd.read_csv(path, sep="\t", na_values=["-"])
         row = table.iloc[-1]
-        rows.append((path.parent.name, float(row["s"]), float(row["cpu_time"]), float(row["max_rss"])))
+        rows.append((path.parent.name, path.stem, float(row["s"]), float(row["cpu_time"]), float(row["max_rss"])))
     if not rows:
         raise McspError(f"{benchmarks}: no benchmarks: run the study first")
-    table = pd.DataFrame(rows, columns=["stage", "wall_s", "cpu_s", "peak_mb"])
-    grouped = table.groupby("stage", sort=False)
+    return pd.DataFrame(rows, columns=["stage", "job", "wall_s", "cpu_s", "peak_mb"])
+
+
+def stage_costs(benchmarks: Path) -> pd.DataFrame:
+    """One row per stage: `jobs`, summed wall time `wall_s` and CPU time `cpu_s`, largest `peak_mb` of a job."""
+    grouped = job_costs(benchmarks).groupby("stage", sort=False)
     return grouped.agg(
         jobs=("wall_s", "size"), wall_s=("wall_s", "sum"), cpu_s=("cpu_s", "sum"), peak_mb=("peak_mb", "max")
     ).reset_index()

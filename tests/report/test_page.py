@@ -72,7 +72,7 @@ def test_a_conclusion_counts_what_there_is():
 
 
 def test_caveats_follow_the_results():
-    rest = {"evaluate": {"confidence": 0.95}, "pretrain": {"scope": "inductive"}}
+    rest = {"datasets": {"a": {"kind": "roi"}}, "evaluate": {"confidence": 0.95}, "pretrain": {"scope": "inductive"}}
     study = {"splits": {"protocol": "kfold"}, **rest}
     good = answer("a", "A", METRICS, comparisons("better", "worse"))
     bad = answer("b", "B", METRICS, comparisons("worse", "worse"))
@@ -86,6 +86,11 @@ def test_caveats_follow_the_results():
     assert any("1 of 3 checks" in line for line in failed)
     assert any("taken as a failure" in line for line in failed)
     assert not any("same sites" in line for line in failed)
+    assert not any("Look for a leak" in line for line in unproven)
+    high = answer("c", "C", METRICS.assign(value=[0.84, 0.8, 0.6]), comparisons("better", "better"))
+    assert any("C: 0.84" in line and "Look for a leak" in line for line in caveats(study, untold, [good, high]))
+    simulated = {**study, "datasets": {"a": {"kind": "simulate"}}}
+    assert not any("Look for a leak" in line for line in caveats(simulated, untold, [high]))
     none = caveats(study, judged.assign(verdict="fail"), [good])
     assert any("there are no biomarkers to report" in line for line in none)
     seen = caveats({**study, "pretrain": {"scope": "transductive"}}, judged, [good])

@@ -52,8 +52,9 @@ def test_dry_run_says_why(checkout):
     assert "Missing output files" in checkout.snakemake("-n", "ingest")
 
 
-def test_no_study_given_is_the_demo(checkout):
-    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "host"]
+@pytest.mark.parametrize("profile", [[], ["--profile", "slurm"]], ids=["local", "slurm"])
+def test_no_study_given_is_the_demo(profile, checkout):
+    command = [sys.executable, "-m", "snakemake", *profile, "-n", "--quiet", "host"]
     done = subprocess.run(command, cwd=checkout.root, capture_output=True, text=True, check=True)
     assert "simulate_dataset" in done.stdout + done.stderr
 
@@ -73,6 +74,8 @@ def test_rules_are_complete():
             if "shell:" in rule:
                 for word in ("log:", "benchmark:", "conda:", "threads:", "mem_mb=", "runtime=", "message:", '"""'):
                     assert word in rule, f"{path.name}: {rule.splitlines()[0]} lacks {word}"
+                trains = re.search(r'"mcsp (pretrain|embed|finetune|explain|variant-predictions|validate run) ', rule)
+                assert bool(trains) <= ("gpu=" in rule), f"{path.name}: {rule.splitlines()[0]} trains, and asks for no GPU"
                 assert rule.count('"mcsp ') == 1, f"{path.name}: one mcsp call per rule"
 
 

@@ -21,6 +21,7 @@ rule validation_run:
     resources:
         mem_mb=grow(4000),
         runtime=grow(240),
+        gpu=1,
     params:
         code=PLAN.code("validation_run"),
         stages=PLAN.validation_stages(),

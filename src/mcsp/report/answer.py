@@ -20,6 +20,7 @@ RIVAL = {
     "worse": "Worse than",
     "not told apart": "Not told apart from",
 }
+TOO_GOOD = 0.80  # AUROC on recordings that starts a hunt for a leak
 AXIS = (0.2, 1.0)  # of the little plots of AUROC
 
 
@@ -165,6 +166,20 @@ def proven_text(trust: pd.DataFrame) -> str:
     )
 
 
+def leak_text(study: Mapping[str, Any], answers: Sequence[Answer]) -> str:
+    """A result on recordings that is better than this field's replicated ones; '' where there is none, or all is simulated."""
+    if all(dataset["kind"] == "simulate" for dataset in study["datasets"].values()):
+        return ""
+    high = [f"{a.title}: {a.value:.2f}" for a in answers if a.value is not None and a.value > TOO_GOOD]
+    return (
+        f"AUROC above {TOO_GOOD:.2f} ({'; '.join(high)}) is more than what replicated studies of these disorders find. Look for a leak "
+        "before you believe it: duplicates, relatives, sites of one class, labels that became inputs; run `snakemake controls` and "
+        "splits.protocol: leave-one-site-out."
+        if high
+        else ""
+    )
+
+
 def caveats(study: Mapping[str, Any], trust: pd.DataFrame, answers: Sequence[Answer]) -> list[str]:
     """What a reader must know beside the answer."""
     unseen = (
@@ -181,6 +196,7 @@ def caveats(study: Mapping[str, Any], trust: pd.DataFrame, answers: Sequence[Ans
         )
     if any(a.high - a.low > 0.2 for a in told):
         lines.append("Some intervals are wide: with so few test subjects, a new sample can give a quite different number.")
+    lines += [text for text in (leak_text(study, answers),) if text]
     lines.append(proven_text(trust))
     if study["splits"]["protocol"] == "kfold":
         lines.append(

@@ -82,7 +82,7 @@ def _last(history: pd.DataFrame, column: str, epoch: int | None) -> list[str]:
     for part in ("train", "val"):
         own = history[history["split"] == part].set_index("epoch")[column] if len(history) else pd.Series(dtype=float)
         value = own.get(epoch) if epoch is not None else None if own.empty else own.iloc[-1]
-        texts.append("n/a" if value is None else f"{value:.4g}")
+        texts.append("n/a" if pd.isna(value) else f"{value:.4g}")
     return texts
 
 
@@ -99,6 +99,18 @@ def training_text(folders: Sequence[Path], configs: Sequence[dict]) -> str:
             [folder.name, subjects, f"{epochs}{kept}", *_last(history, kind, epoch), f"`{config['weights_sha256'][:16]}`"]
         )
     return _table(rows, ["model", "training subjects", "epochs", "train loss", "validation loss", "SHA-256 of the weights"])
+
+
+def terms_text(folders: Sequence[Path], configs: Sequence[dict]) -> str:
+    """Each loss term of pre-training with its weight, in the last epoch; '' where nothing was pre-trained."""
+    rows = []
+    for folder, config in zip(folders, configs):
+        history, weights = read_tsv(folder / "history.tsv"), config["pretrain"]["loss"]
+        for column in history.columns:
+            kind, _, where = column.partition("_")
+            if where and kind in weights:
+                rows.append([folder.name, kind, where, f"{weights[kind]:g}", *_last(history, column, None)])
+    return _table(rows, ["model", "term", "of", "weight", "train", "validation"]) if rows else ""
 
 
 def metrics_text(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> tuple[str, list[str]]:
@@ -170,7 +182,7 @@ def run(
     """
     people, configs = read_table(cohort), [read_json(folder / "config.json") for folder in models]
     performance, failed = metrics_text(read_tsv(metrics), read_tsv(comparisons)) if metrics and comparisons else ("", [])
-    first = configs[0]
+    first, terms = configs[0], "" if task else terms_text(models, configs)
     if task:
         purpose = f"Classifiers of the task `{task}` ({Task.model_validate(first['task']).question()}), one per fold and seed."
     else:
@@ -183,6 +195,7 @@ def run(
         "Inputs": inputs_text(first),
         "Folds": folds_text(load_splits(splits), first),
         "Training": training_text(models, configs),
+        **({"Losses of pre-training": terms} if terms else {}),
         **({"Performance": performance} if performance else {}),
         "How to load": loading_text(models[0], task),
     }

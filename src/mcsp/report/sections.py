@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 from markdown_it import MarkdownIt
 
-from mcsp.bench import stage_costs
+from mcsp.bench import job_costs, stage_costs
 from mcsp.errors import McspError
 from mcsp.evaluation.comparisons import LEVEL, over_subjects
 from mcsp.evaluation.fusion import fusion_text
@@ -348,15 +348,22 @@ def costs(r: Results) -> list[Block]:
     }  # fmt: skip
     sums = {"stage": "all", "jobs": own["jobs"].sum(), "wall_s": own["wall_s"].sum(), "cpu_s": own["cpu_s"].sum()}
     rows = pd.concat([own, pd.DataFrame([{**sums, "peak_mb": own["peak_mb"].max()}])], ignore_index=True)
-    return [table("Run times and memory", rows, told, note="As measured when each job last ran.")]
+    each = {
+        "stage": "Directory of the job's logs",
+        "job": "Job",
+        **{k: v.replace(" of all its jobs", "") for k, v in told.items()},
+    }
+    return [
+        table("Run times and memory", rows, told, note="As measured when each job last ran."),
+        table("Run times and memory of each job", job_costs(r.root / "benchmarks"), each, folded=True),
+    ]
 
 
 def origin(r: Results) -> list[Block]:
     source, config = r.study["source"], {k: v for k, v in r.study.items() if k != "source"}
-    command = f"snakemake --cores 2 --configfile config/studies/{source}"
     facts = [
         ("study file", source),
-        ("command", command),
+        ("command", f"snakemake --configfile {source}"),
         ("commit", provenance.commit(Path(__file__).parent)),
         ("seeds", json.dumps({k: v["seed"] for k, v in config.items() if isinstance(v, dict) and "seed" in v})),
     ]
