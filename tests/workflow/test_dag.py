@@ -75,7 +75,9 @@ def test_rules_are_complete():
                 for word in ("log:", "benchmark:", "conda:", "threads:", "mem_mb=", "runtime=", "message:", '"""'):
                     assert word in rule, f"{path.name}: {rule.splitlines()[0]} lacks {word}"
                 trains = re.search(r'"mcsp (pretrain|embed|finetune|explain|variant-predictions|validate run) ', rule)
-                assert bool(trains) <= ("gpu=" in rule), f"{path.name}: {rule.splitlines()[0]} trains, and asks for no GPU"
+                assert bool(trains) <= ("gpu=" in rule or "**PLAN.gpus" in rule), (
+                    f"{path.name}: {rule.splitlines()[0]} trains, and asks for no GPU"
+                )
                 assert rule.count('"mcsp ') == 1, f"{path.name}: one mcsp call per rule"
 
 

@@ -171,12 +171,12 @@ def leak_text(study: Mapping[str, Any], answers: Sequence[Answer]) -> str:
     if all(dataset["kind"] == "simulate" for dataset in study["datasets"].values()):
         return ""
     high = [f"{a.title}: {a.value:.2f}" for a in answers if a.value is not None and a.value > TOO_GOOD]
+    if not high:
+        return ""
     return (
-        f"AUROC above {TOO_GOOD:.2f} ({'; '.join(high)}) is more than what replicated studies of these disorders find. Look for a leak "
-        "before you believe it: duplicates, relatives, sites of one class, labels that became inputs; run `snakemake controls` and "
-        "splits.protocol: leave-one-site-out."
-        if high
-        else ""
+        f"AUROC above {TOO_GOOD:.2f} ({'; '.join(high)}) is more than what replicated studies of these disorders find. Look for a "
+        "leak before you believe it: duplicates, relatives, sites of one class, labels that became inputs; run `snakemake "
+        "controls`, and splits.protocol: leave-one-site-out."
     )
 
 
