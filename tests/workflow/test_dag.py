@@ -74,7 +74,7 @@ def test_rules_are_complete():
             if "shell:" in rule:
                 for word in ("log:", "benchmark:", "conda:", "threads:", "mem_mb=", "runtime=", "message:", '"""'):
                     assert word in rule, f"{path.name}: {rule.splitlines()[0]} lacks {word}"
-                trains = re.search(r'"mcsp (pretrain|embed|finetune|explain|variant-predictions|validate run) ', rule)
+                trains = re.search(r'"mcsp (pretrain|embed|finetune|explain|validate run) ', rule)
                 assert bool(trains) <= ("gpu=" in rule or "**PLAN.gpus" in rule), (
                     f"{path.name}: {rule.splitlines()[0]} trains, and asks for no GPU"
                 )

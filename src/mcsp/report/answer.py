@@ -174,9 +174,9 @@ def leak_text(study: Mapping[str, Any], answers: Sequence[Answer]) -> str:
     if not high:
         return ""
     return (
-        f"AUROC above {TOO_GOOD:.2f} ({'; '.join(high)}) is more than what replicated studies of these disorders find. Look for a "
-        "leak before you believe it: duplicates, relatives, sites of one class, labels that became inputs; run `snakemake "
-        "controls`, and splits.protocol: leave-one-site-out."
+        f"AUROC above {TOO_GOOD:.2f} ({'; '.join(high)}) is more than what replicated studies of these disorders find. "
+        "Look for a leak before you believe it: duplicates, relatives, sites of one class, labels that became inputs; run "
+        "`snakemake controls`, and splits.protocol: leave-one-site-out."
     )
 
 

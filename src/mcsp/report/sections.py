@@ -348,11 +348,7 @@ def costs(r: Results) -> list[Block]:
     }  # fmt: skip
     sums = {"stage": "all", "jobs": own["jobs"].sum(), "wall_s": own["wall_s"].sum(), "cpu_s": own["cpu_s"].sum()}
     rows = pd.concat([own, pd.DataFrame([{**sums, "peak_mb": own["peak_mb"].max()}])], ignore_index=True)
-    each = {
-        "stage": "Directory of the job's logs",
-        "job": "Job",
-        **{k: v.replace(" of all its jobs", "") for k, v in told.items()},
-    }
+    each = {"job": "Job", "wall_s": "Wall time, s", "cpu_s": "CPU time, s", "peak_mb": "Largest memory, MB"}
     return [
         table("Run times and memory", rows, told, note="As measured when each job last ran."),
         table("Run times and memory of each job", job_costs(r.root / "benchmarks"), each, folded=True),
