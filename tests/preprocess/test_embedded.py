@@ -55,6 +55,13 @@ def anatomy(subject, tmp_path_factory):
     return prepare(subject.t1w, OPTIONS, f"{tmp_path_factory.mktemp('t1w')}/")
 
 
+def test_the_same_head_gives_the_same_tissues(subject, anatomy):
+    """The fixture prepares once more what the whole route prepared before."""
+    for name, label in {"csf": "CSF", "grey": "GM", "white": "WM"}.items():
+        (path,) = subject.derivatives.rglob(f"*_label-{label}_probseg.nii.gz")
+        np.testing.assert_array_equal(nib.load(path).get_fdata(dtype=np.float32), anatomy.tissues[name].values)
+
+
 def test_deformation_is_recovered_and_parcels_overlap(subject, anatomy):
     grid = output_grid(3.0)
     places = apply_affine(grid.affine, np.argwhere(grid.values > 0))
@@ -170,12 +177,15 @@ def test_equal_seeds_give_equal_estimates(subject):
     np.testing.assert_allclose(first, other, atol=0.1)
 
 
-def test_a_run_is_written_frame_by_frame_as_nibabel_reads_it(tmp_path):
+def test_a_run_is_written_frame_by_frame_as_nibabel_reads_it(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     affine = np.array([[3.0, 0, 0, -10], [0, 3, 0, 5], [0, 0, 3, 7], [0, 0, 0, 1]])
     brain = Image((rng.uniform(size=(5, 6, 7)) > 0.4).astype(np.float32), affine)
     series = rng.normal(100, 10, (4, int(brain.values.sum()))).astype(np.float32)
     write_run(tmp_path / "r.nii.gz", frames_of(series, brain.values > 0), 4, affine, 1.5)
+    monkeypatch.setattr("time.time", lambda: 1e9)
+    write_run(tmp_path / "later.nii.gz", frames_of(series, brain.values > 0), 4, affine, 1.5)
+    assert (tmp_path / "later.nii.gz").read_bytes() == (tmp_path / "r.nii.gz").read_bytes()
     image = nib.load(tmp_path / "r.nii.gz")
     np.testing.assert_array_equal(np.asarray(image.dataobj)[brain.values > 0].T, series)
     assert not np.asarray(image.dataobj)[brain.values == 0].any()

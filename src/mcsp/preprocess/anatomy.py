@@ -136,7 +136,8 @@ def normalise(t1w: Image, guess: np.ndarray, options: EmbeddedOptions, stem: str
 
 def segment(t1w: Image, brain: Image) -> dict[str, Image]:
     """Probability of CSF, grey and white matter by Atropos (Avants et al. 2011): three classes in the order of their means."""
-    done = ants.atropos(a=t1w.ants(), x=brain.ants(), i="kmeans[3]", m="[0.2,1x1x1]", c="[5,0]")
+    # r=0: a fixed seed; by default each call draws its own, and tissues differ from run to run.
+    done = ants.atropos(a=t1w.ants(), x=brain.ants(), i="kmeans[3]", m="[0.2,1x1x1]", c="[5,0]", r=0)
     maps = [image.numpy() for image in done["probabilityimages"]]
     means = [float((p * t1w.values).sum() / max(p.sum(), 1e-9)) for p in maps]
     return {name: t1w.with_values(maps[i]) for name, i in zip(("csf", "grey", "white"), np.argsort(means))}
