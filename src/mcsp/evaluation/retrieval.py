@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -76,6 +76,11 @@ def retrieval_row(own: pd.DataFrame, whole: pd.DataFrame | None, options: Evalua
     return row
 
 
+def _by_domain(ranks: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
+    """Ranks of the pre-trained models, domain by domain."""
+    return ranks[ranks["stage"] == "pretrained"].groupby("domain", sort=False)
+
+
 def retrieval_rows(
     whole: pd.DataFrame, variants: Mapping[str, tuple[str, str, pd.DataFrame]], options: EvaluateOptions
 ) -> pd.DataFrame:
@@ -83,14 +88,12 @@ def retrieval_rows(
 
     Ranks are those that `mcsp embed` wrote, of pre-trained models.
     """
-    found, reference = [], {}
+    found, reference = [], {domain: hits(part) for domain, part in _by_domain(whole)}
     for kind, value, ranks in [("whole", "as it is", whole), *variants.values()]:
-        parts = dict(list(ranks[ranks["stage"] == "pretrained"].groupby("domain", sort=False)))
-        shares = {domain: hits(part) for domain, part in parts.items()}
-        for domain, own in shares.items():
-            named = {"kind": kind, "variant": value, "domain": domain, "scope": ", ".join(sorted(set(parts[domain]["scope"])))}
-            found.append({**named, **retrieval_row(own, reference.get(domain), options)})
-        reference = reference or shares  # of the whole, which comes first
+        for domain, part in _by_domain(ranks):
+            named = {"kind": kind, "variant": value, "domain": domain, "scope": ", ".join(sorted(set(part["scope"])))}
+            against = None if kind == "whole" else reference.get(domain)
+            found.append({**named, **retrieval_row(hits(part), against, options)})
     table = pd.DataFrame(found, columns=list(COLUMNS))
     for _, part in table.groupby("domain"):
         table.loc[part.index, "p_holm"] = holm_of_known(part["p"])
