@@ -1,5 +1,6 @@
 """Variants of a study: each changes one thing, and none changes nothing."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,32 @@ def test_the_corpus_is_taken_apart_dataset_by_dataset():
     assert not [v for v in variants(study(sweep={"corpus": True}, pretrain={"epochs": 0})).values() if "corpus" in v.kind]
     with pytest.raises(Exception, match=r"pretrain.corpus: elsewhere is no dataset \(there are duo, mri\)"):
         study(pretrain={"corpus": ["elsewhere", "duo"]})
+
+
+def corpora(found: dict) -> dict[str, list[str]]:
+    return {name: v.changes["pretrain"]["corpus"] for name, v in found.items() if v.kind == "pre-training corpus"}
+
+
+def test_folds_that_leave_datasets_out_have_no_corpus_variants():
+    """The fold that tests the only dataset that is left would have nobody to learn from."""
+    assert corpora(variants(study(sweep={"corpus": True})))
+    left_out = {"protocol": "leave-one-dataset-out", "n_folds": 2}
+    assert corpora(variants(study(sweep={"corpus": True}, splits=left_out))) == {}
+
+
+def test_a_dataset_that_the_model_cannot_read_is_no_corpus():
+    """`mri` holds no EEG: a model of EEG has one dataset, and nothing to take apart."""
+    assert corpora(variants(study(sweep={"corpus": True}, pretrain={"model": {"modalities": ["eeg"]}}))) == {}
+    third = read_yaml(PROJECT / "tests/workflow/tiny.yaml")["datasets"]["duo"]
+    found = variants(study(sweep={"corpus": True}, datasets={"more-2": third}, pretrain={"model": {"modalities": ["eeg"]}}))
+    assert corpora(found) == {"without-duo": ["more-2"], "without-more-2": ["duo"]}
+
+
+def test_only_variants_with_both_modalities_search_one_for_the_other():
+    plan = Plan(study())
+    assert set(plan.variants) - set(plan.searched) == {"only-fmri", "only-eeg"}
+    assert json.loads(plan.searched_names()) == plan.searched
+    assert Plan(study(pretrain={"model": {"modalities": ["fmri"]}})).searched == []
 
 
 @pytest.mark.parametrize("sweep", [{"subject_shares": [1.0]}, {"subject_shares": [0.5, 0.5]}, {"segment_samples": [4]}])

@@ -464,13 +464,16 @@ def embed(
     stores: Stores,
     cohort: Cohort,
     splits: Splits,
-    out: Annotated[Path, typer.Option(help="Embeddings to write (Parquet; retrieval.tsv beside it).")],
+    out: Annotated[Path, typer.Option(help="Ranks to write: who is found across modalities (Parquet).")],
+    ranks_only: Annotated[
+        bool, typer.Option("--ranks-only", help="Write these alone, not embeddings.parquet and retrieval.tsv beside them.")
+    ] = False,
     threads: Threads = 1,
 ) -> None:
-    """Embed each fold's test subjects, before and after pre-training."""
+    """Embed each fold's test subjects, before and after pre-training (with --ranks-only: after it)."""
     from mcsp.training.embed import run
 
-    run(stores=stores, cohort=cohort, splits=splits, models=models, out=out, threads=threads)
+    run(stores=stores, cohort=cohort, splits=splits, models=models, out=out, ranks_only=ranks_only, threads=threads)
 
 
 @app.command()
@@ -670,6 +673,7 @@ def sweep_table(
     tasks: Annotated[list[str], typer.Argument(help="Tasks of the study.")],
     results: Annotated[Path, typer.Option(help="Directory of the study's results.")],
     variants: Annotated[str, typer.Option(help="Variants as JSON: name -> [kind, value].")],
+    searched: Annotated[str, typer.Option(help="Names of the variants with both modalities, as JSON.")],
     options: Json,
     out: Annotated[Path, typer.Option(help="Table to write (TSV).")],
     fusion: Annotated[Path, typer.Option(help="Table of single modalities against both to write (TSV).")],
@@ -680,8 +684,9 @@ def sweep_table(
     from mcsp.options.results import EvaluateOptions
 
     named = _parse(dict[str, tuple[str, str]], variants)
-    given = _parse(EvaluateOptions, options)
-    run(results=results, tasks=tasks, variants=named, options=given, out=out, fusion=fusion, retrieval=retrieval)
+    given, pairs = _parse(EvaluateOptions, options), _parse(list[str], searched)
+    outputs = {"out": out, "fusion": fusion, "retrieval": retrieval}
+    run(results=results, tasks=tasks, variants=named, searched=pairs, options=given, **outputs)
 
 
 @app.command()

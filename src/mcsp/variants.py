@@ -34,9 +34,14 @@ def _tfc(study: Study) -> dict:
     return {"pretrain": ours} if possible and not same else {}
 
 
-def _corpora(datasets: list[str]) -> dict[str, Variant]:
-    """Pre-training without each dataset, and on each alone (of two, that is the same)."""
-    found = {}
+def _corpora(study: Study) -> dict[str, Variant]:
+    """Pre-training without each dataset that the model can read, and on each alone (of two, that is the same). None where
+    folds leave whole datasets out: nobody would be left to learn from in some.
+    """
+    if study.splits.protocol == "leave-one-dataset-out":
+        return {}
+    found, read = {}, set(study.pretrain.model.modalities)
+    datasets = [name for name in study.pretrain.corpus or study.datasets if read & set(study.datasets[name].modalities)]
     for name in datasets if len(datasets) > 1 else []:
         rest = [other for other in datasets if other != name]
         found[f"without-{name}"] = Variant("pre-training corpus", f"without {name}", {"pretrain": {"corpus": rest}})
@@ -73,7 +78,7 @@ def variants(study: Study) -> dict[str, Variant]:
             name = {"fmri": "fMRI", "eeg": "EEG"}[modality]
             found[f"only-{modality}"] = Variant("modality", f"{name} only", _model(modalities=[modality]))
     if sweep.corpus and pretrain.epochs:
-        found |= _corpora(pretrain.corpus or list(study.datasets))
+        found |= _corpora(study)
     for share in sweep.subject_shares if pretrain.epochs else []:
         changes = {"pretrain": {"subject_share": share}}
         found[f"subjects-{round(100 * share)}"] = Variant("pre-training subjects", f"{share:.0%}", changes)

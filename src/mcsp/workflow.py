@@ -287,6 +287,11 @@ class Plan:
         """(dataset, shard) of the datasets that can hold a modality."""
         return [(name, shard) for name, shard in self.shards if modality in self.study.datasets[name].modalities]
 
+    @property
+    def modalities(self) -> list[str]:
+        """Modalities of the models that some dataset can hold."""
+        return [m for m in self.study.pretrain.model.modalities if self.modality_shards(m)]
+
     def ingested(self, what: str) -> list[Path]:
         """Ingest's files of one kind ('subjects.parquet', 'recordings.parquet', 'status.tsv'), over all shards."""
         return [self.root / "ingest" / name / f"shard-{shard}.{what}" for name, shard in self.shards]
@@ -319,6 +324,15 @@ class Plan:
     def variant_names(self) -> str:
         """Variants as JSON: name -> [kind, value]."""
         return json.dumps({name: [v.kind, v.value] for name, v in variants(self.study).items()})
+
+    @property
+    def searched(self) -> list[str]:
+        """Names of the variants whose models read both modalities: those in which one searches the other."""
+        return [name for name, plan in self.variants.items() if len(plan.modalities) > 1]
+
+    def searched_names(self) -> str:
+        """These as JSON."""
+        return json.dumps(self.searched)
 
     def variant_stores(self, name: str) -> list[Path]:
         """Stores that a variant's models read: its own where their content differs, else the study's."""
@@ -415,7 +429,7 @@ class Plan:
 
     def rivals(self, task: str) -> list[Path]:
         """Predictions of a task's rivals."""
-        names = self.study.evaluate.rivals_of([m for m in self.study.pretrain.model.modalities if self.modality_shards(m)])
+        names = self.study.evaluate.rivals_of(self.modalities)
         return [self.root / "evaluate" / task / "rivals" / f"{name}.parquet" for name in names]
 
     def applied(self) -> list[Path]:

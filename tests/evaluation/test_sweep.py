@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from mcsp.evaluation.comparisons import all_pairs, subject_row
+from mcsp.evaluation.fusion import fusion_rows
 from mcsp.evaluation.metrics import delong
 from mcsp.evaluation.retrieval import hits, retrieval_rows, sign_p
 from mcsp.evaluation.sweep import run, sweep_rows
@@ -71,14 +73,16 @@ def test_the_table_reads_what_the_rules_write(tmp_path):
     both = pd.concat([predictions(1.0, method="mcsp"), predictions(2.0, method="linear FC")])
     write_table(both.assign(modalities="fmri+eeg"), tmp_path / "evaluate/t/predictions.parquet")
     write_table(predictions(0.2), tmp_path / "sweep/no-cm/predictions/t.parquet")
+    write_table(predictions(0.3), tmp_path / "sweep/only-eeg/predictions/t.parquet")  # it searches nobody, and has no ranks
     write_ranks(tmp_path, "no-cm")
-    run(results=tmp_path, tasks=["t"], variants={"no-cm": ("loss", "without CM")}, options=OPTIONS, **outputs(tmp_path))
+    named = {"no-cm": ("loss", "without CM"), "only-eeg": ("modality", "EEG only")}
+    run(results=tmp_path, tasks=["t"], variants=named, searched=["no-cm"], options=OPTIONS, **outputs(tmp_path))
     assert read_tsv(tmp_path / "retrieval.tsv")["variant"].tolist() == ["as it is", "without CM"]
     table = read_tsv(tmp_path / "sweep.tsv")
-    assert table["variant"].tolist() == ["as it is", "without CM"]
-    assert table["n"].tolist() == [80, 80]  # rivals do not count
-    assert table["scope"].tolist() == ["inductive", "inductive"]
-    assert read_tsv(tmp_path / "fusion.tsv").empty  # no variant of one modality, no rival with parts
+    assert table["variant"].tolist() == ["as it is", "without CM", "EEG only"]
+    assert table["n"].tolist() == [80, 80, 80]  # rivals do not count
+    assert table["scope"].tolist() == ["inductive"] * 3
+    assert read_tsv(tmp_path / "fusion.tsv")["single"].tolist() == ["EEG only"]  # and no rival with parts
 
 
 def test_inductive_and_transductive_stand_side_by_side_and_are_told_apart(tmp_path):
@@ -86,12 +90,12 @@ def test_inductive_and_transductive_stand_side_by_side_and_are_told_apart(tmp_pa
     write_table(predictions(2.0, scope="transductive"), tmp_path / "sweep/scope-transductive/predictions/t.parquet")
     named = {"scope-transductive": ("pre-training scope", "transductive")}
     write_ranks(tmp_path, "scope-transductive")
-    run(results=tmp_path, tasks=["t"], variants=named, options=OPTIONS, **outputs(tmp_path))
+    run(results=tmp_path, tasks=["t"], variants=named, searched=list(named), options=OPTIONS, **outputs(tmp_path))
     assert read_tsv(tmp_path / "sweep.tsv")["scope"].tolist() == ["inductive", "transductive"]
     write_table(
         predictions(1.0, method="mcsp (transductive)").assign(modalities="eeg"), tmp_path / "evaluate/t/predictions.parquet"
     )
-    run(results=tmp_path, tasks=["t"], variants={}, options=OPTIONS, **outputs(tmp_path))
+    run(results=tmp_path, tasks=["t"], variants={}, searched=[], options=OPTIONS, **outputs(tmp_path))
     assert read_tsv(tmp_path / "sweep.tsv")["scope"].tolist() == ["transductive"]
 
 
@@ -110,6 +114,30 @@ def test_retrieval_is_told_by_hand_and_paired_by_subject():
     assert row["difference_low"] < -0.4 < row["difference_high"] < 0
     assert row["p"] == row["p_holm"] < 0.05
     assert hits(other).loc["d/000", "top5"] == 0.5
+
+
+def test_where_delong_has_no_variance_all_tables_swap_subject_by_subject():
+    """A perfect score against one answer for everybody: the sweep, fusion and all pairs say the same as the comparisons."""
+    y = np.arange(40) % 2
+    perfect, constant = y.astype(float), np.full(40, 0.5)
+    assert np.isnan(delong(y, constant, perfect)[2])
+    expected = subject_row(y, constant, perfect, "auroc", OPTIONS)
+    assert expected["p"] < 0.01
+    assert expected["test"] == "permutation"
+    table = pd.DataFrame({"fold": 0, "seed": 0, "uid": [f"d/{i:03d}" for i in range(40)], "y": y, "scope": "inductive"})
+    row = sweep_rows("t", table.assign(p=perfect), {"v": ("loss", "x", table.assign(p=constant))}, OPTIONS).iloc[1]
+    assert row[["difference", "difference_low", "difference_high", "p"]].tolist() == [
+        expected[name] for name in ("difference", "low", "high", "p")
+    ]
+    both = table.assign(p=constant, method="mcsp", modalities="fmri+eeg")
+    fused = fusion_rows("t", both, {"EEG only": table.assign(p=perfect)}, OPTIONS).iloc[0]
+    assert fused[["difference", "low", "high", "p"]].tolist() == [expected[name] for name in ("difference", "low", "high", "p")]
+    assert fused["verdict"] == "worse"
+    means = pd.concat([both, both.assign(p=perfect, method="rival")])
+    assert all_pairs("t", means, OPTIONS)["p"].tolist() == [expected["p"]]
+    one_class = subject_row(np.ones(5), np.arange(5.0), np.arange(5.0)[::-1], "auroc", OPTIONS)
+    assert np.isnan(one_class["p"])
+    assert np.isnan(one_class["difference"])
 
 
 def test_variants_without_pairs_are_left_out_of_the_retrieval():

@@ -147,7 +147,7 @@ def test_ablations_and_fusion_come_with_a_sweep(results, tmp_path):
     write_ranks(tmp_path, *named)
     files = {"out": tmp_path / "sweep/sweep.tsv"}
     files |= {name: tmp_path / f"sweep/{name}.tsv" for name in ("fusion", "retrieval")}
-    sweep.run(results=tmp_path, tasks=["asd"], variants=named, options=OPTIONS, **files)
+    sweep.run(results=tmp_path, tasks=["asd"], variants=named, searched=list(named), options=OPTIONS, **files)
     tables.run(results=tmp_path, tasks=["asd"], note=NOTE, out=tmp_path / "tables", sweep=files["out"])
     header, rows = parsed((tmp_path / "tables/ablations.tex").read_text())
     assert [row[header.index("to")] for row in rows] == ["as it is", "fMRI only", "EEG only", "without CM"]

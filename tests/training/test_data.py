@@ -9,8 +9,11 @@ from mcsp.errors import McspError
 from mcsp.model.augment import Augmentation, augmented
 from mcsp.model.batch import Batch
 from mcsp.model.mcsp import MCSP
+from mcsp.options.training import PretrainOptions
 from mcsp.store import Store, read_table
 from mcsp.training.data import PairedSampler, Subjects, fit_scalers, start_at_components_of, study_keys
+from mcsp.training.engine import History
+from mcsp.training.pretrain import Pretraining
 
 DOMAINS = ["spatial", "temporal", "spectral"]
 
@@ -107,6 +110,20 @@ def test_a_recording_tells_nothing_of_what_its_rate_could_not_hold(subjects):
     np.testing.assert_allclose(fitted["eeg", "spatial"].mean.numpy(), np.nanmean(matrices, axis=0), atol=1e-5)
 
 
+def test_what_no_training_subject_holds_does_not_shrink_the_scale(subjects):
+    """A corpus of one low rate: the scale is that of the entries that are there."""
+    for uid in list(subjects.rows["eeg", "spectral"]):
+        masked(subjects, uid)
+    fitted = fit(subjects)
+    rows = np.stack(list(subjects.rows["eeg", "spatial"].values())).astype(float)
+    assert np.isnan(rows[:, -1]).all()
+    assert fitted["eeg", "spatial"].scale.item() == pytest.approx(np.sqrt(rows[:, :-1].var(axis=0).mean()), rel=1e-4)
+    kept = np.stack(list(subjects.rows["eeg", "spectral"].values()))[..., :-5].astype(float)
+    logs = np.log1p(kept / kept.mean()).reshape(-1, *kept.shape[-2:])
+    assert fitted["eeg", "spectral"].scale.item() == pytest.approx(np.sqrt(logs.var(axis=0).mean()), rel=1e-4)
+    assert (fitted["eeg", "spatial"].mean[-1] == 0).all()
+
+
 def test_the_model_reads_what_is_missing_as_the_training_mean(subjects):
     """Not as zeros: a recording with the mean there gives the same embedding, one with zeros another, and views are finite."""
     sizes = {"width": 8, "depth": 1, "heads": 2, "dim": 4, "patch": 8, "segment_features": 2, "density": 0.3, "dropout": 0.0}
@@ -127,8 +144,31 @@ def test_the_model_reads_what_is_missing_as_the_training_mean(subjects):
         torch.testing.assert_close(value, meant[key])
     zeros = Batch({key: x.nan_to_num(0.0) for key, x in batch.x.items()}, batch.present, batch.n_valid)
     assert not torch.allclose(model.embed(zeros)["eeg", "spectral"], found["eeg", "spectral"], atol=1e-3)
-    views = augmented(batch, Augmentation(), torch.Generator().manual_seed(0), model.centres())
+    views = augmented(given, Augmentation(), torch.Generator().manual_seed(0), model.centres())
     assert all(x.isfinite().all() for x in views.x.values())
+
+
+def test_a_step_fills_what_is_missing_once(subjects, monkeypatch):
+    """Its losses are those of a batch that holds the mean there, and neither views nor forwards look again."""
+    sizes = {"width": 8, "depth": 1, "heads": 2, "dim": 4, "patch": 8, "segment_features": 2, "density": 0.3, "dropout": 0.0}
+    shapes = {"/".join(key): subjects.shapes[key] for key in subjects.keys}
+    torch.manual_seed(0)
+    model = MCSP({"architecture": {**sizes, "shapes": shapes}})
+    masked(subjects, next(iter(subjects.rows["eeg", "spectral"])))
+    fit_scalers(model, subjects)
+    step = Pretraining(model, PretrainOptions(), 1, History()).eval()
+    batch = subjects.collate(range(8))
+    meant = step.losses(batch.filled(model.centres()), 0)
+    calls, original = [], torch.where
+    monkeypatch.setattr(torch, "where", lambda *a: calls.append(a[0].shape) or original(*a))
+    found = step.losses(batch, 0)
+    assert len(calls) == 2  # EEG spectra and EEG graphs
+    assert {"id_eeg", "cd_eeg", "kd_eeg", "cf_all"} <= set(found)
+    for name, value in found.items():
+        assert value.isfinite()
+        assert torch.equal(value, meant[name])
+    assert batch.filled(model.centres()).rows(slice(2)).to("cpu").whole
+    assert not batch.rows(slice(2)).whole
 
 
 def test_a_subject_that_is_not_in_its_store_is_named(stored_study):

@@ -5,6 +5,7 @@ import shutil
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
@@ -14,7 +15,7 @@ from mcsp.errors import McspError
 from mcsp.evaluation.splits import load_splits, part
 from mcsp.options.training import EngineOptions, LossOptions, PretrainOptions
 from mcsp.store import Store, StoreWriter, read_table, read_tsv
-from mcsp.training import engine, pretrain
+from mcsp.training import embed, engine, pretrain
 from mcsp.training.embed import ranks, retrieval, searches
 
 
@@ -201,8 +202,55 @@ def test_a_corpus_is_what_pretraining_learns_from(stored_study, frozen, options,
     started = [train(stored_study, frozen, options.model_copy(update={"epochs": 0, "corpus": corpus}), tmp_path / name)
                for name, corpus in (("b", ["mri"]), ("c", None))]  # fmt: skip
     assert started[0] == started[1]
-    with pytest.raises(McspError, match="fewer than two training subjects of nowhere"):
+    with pytest.raises(McspError, match=r"fewer than two training subjects of nowhere: .* otherwise \(splits.protocol"):
         train(stored_study, frozen, options.model_copy(update={"corpus": ["nowhere"]}), tmp_path / "d")
+
+
+def test_in_bf16_losses_are_finite_and_fall(stored_study, frozen, options, tmp_path, monkeypatch):
+    seen, honest = set(), pretrain.Pretraining.losses
+
+    def spy(self, batch, seed):
+        seen.add(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
+        return honest(self, batch, seed)
+
+    monkeypatch.setattr(pretrain.Pretraining, "losses", spy)
+    train(stored_study, frozen, options.model_copy(update={"engine": EngineOptions(precision="bf16")}), tmp_path)
+    assert seen == {torch.bfloat16}
+    history = read_tsv(tmp_path / "history.tsv")
+    assert np.isfinite(history.drop(columns=["epoch", "split"]).to_numpy(float)).all()
+    total = history[history["split"] == "train"]["total"].to_numpy()
+    assert total[-1] < total[0]
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_engine_sets_deterministic_kernels_and_the_seed_decides(
+    stored_study, frozen, options, tmp_path, monkeypatch, deterministic
+):
+    seen, honest = [], pretrain.Pretraining.training_step
+
+    def spy(self, *a):
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return honest(self, *a)
+
+    monkeypatch.setattr(pretrain.Pretraining, "training_step", spy)
+    own = options.model_copy(update={"epochs": 1, "engine": EngineOptions(deterministic=deterministic)})
+    assert train(stored_study, frozen, own, tmp_path / "a") == train(stored_study, frozen, own, tmp_path / "b")
+    assert set(seen) == {deterministic}
+
+
+def test_ranks_alone_are_those_beside_the_embeddings(stored_study, frozen, options, tmp_path):
+    """What variants want: no untrained models, and no table that nobody reads."""
+    train(stored_study, frozen, options.model_copy(update={"epochs": 1}), tmp_path / "a")
+    given = {"stores": stored_study.stores, "cohort": stored_study.cohort, "splits": frozen, "models": [tmp_path / "a"]}
+    embed.run(**given, out=tmp_path / "all/ranks.parquet", threads=1)
+    embed.run(**given, out=tmp_path / "alone/ranks.parquet", ranks_only=True, threads=1)
+    assert [path.name for path in (tmp_path / "alone").iterdir()] == ["ranks.parquet"]
+    whole, alone = (read_table(tmp_path / name / "ranks.parquet") for name in ("all", "alone"))
+    assert set(whole["stage"]) == {"untrained", "pretrained"}
+    assert len(alone)
+    pd.testing.assert_frame_equal(whole[whole["stage"] == "pretrained"].reset_index(drop=True), alone)
+    assert set(read_tsv(tmp_path / "all/retrieval.tsv")["stage"]) == {"untrained", "pretrained"}
+    assert set(read_table(tmp_path / "all/embeddings.parquet")["stage"]) == {"untrained", "pretrained"}
 
 
 def test_the_teacher_follows_the_student_and_is_never_it(stored_study, frozen, options, tmp_path, monkeypatch):

@@ -157,8 +157,6 @@ use rule pretrain as sweep_embed with:
             PLAN.variant(wildcards.variant).pretrained(fold) / "model.safetensors" for fold in PLAN.folds
         ],
     output:
-        embeddings=R / "sweep/{variant}/embeddings/embeddings.parquet",
-        retrieval=R / "sweep/{variant}/embeddings/retrieval.tsv",
         ranks=R / "sweep/{variant}/embeddings/ranks.parquet",
     log:
         R / "logs/sweep/{variant}_embed.log",
@@ -167,16 +165,17 @@ use rule pretrain as sweep_embed with:
     params:
         stores=above("stores", 4),
         code=PLAN.code("embed"),
+        only="--ranks-only",
         models=lambda wildcards: [PLAN.variant(wildcards.variant).pretrained(fold) for fold in PLAN.folds],
     message:
-        "Embeddings of test subjects, {wildcards.variant}"
+        "Who is found across modalities, {wildcards.variant}"
 
 
 rule sweep_table:
     """All variants beside the whole model, with intervals and paired tests."""
     input:
         ranks=rules.pretrain.output.ranks,
-        variant_ranks=[R / f"sweep/{variant}/embeddings/ranks.parquet" for variant in PLAN.variants],
+        variant_ranks=[R / f"sweep/{variant}/embeddings/ranks.parquet" for variant in PLAN.searched],
         whole=[R / f"evaluate/{task}/predictions.parquet" for task in STUDY.tasks],
         variants=[
             R / f"sweep/{variant}/predictions/{task}.parquet" for task in STUDY.tasks for variant in PLAN.variants
@@ -200,12 +199,14 @@ rule sweep_table:
         code=PLAN.code("sweep_table"),
         options=PLAN.evaluate_options(),
         names=lambda wildcards: PLAN.variant_names(),
+        searched=lambda wildcards: PLAN.searched_names(),
         tasks=list(STUDY.tasks),
     message:
         "Variants beside the whole model: {output}"
     shell:
-        "mcsp sweep-table --results {params.results:q} --variants {params.names:q} --options {params.options:q} "
-        "--out {output.table:q} --fusion {output.fusion:q} --retrieval {output.retrieval:q} {params.tasks:q} > {log:q} 2>&1"
+        "mcsp sweep-table --results {params.results:q} --variants {params.names:q} --searched {params.searched:q} "
+        "--options {params.options:q} --out {output.table:q} --fusion {output.fusion:q} "
+        "--retrieval {output.retrieval:q} {params.tasks:q} > {log:q} 2>&1"
 
 
 rule sweep:

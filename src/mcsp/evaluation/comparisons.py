@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from mcsp.evaluation.metrics import METRICS, delong, holm, paired_permutation
-from mcsp.evaluation.resampling import shuffled
+from mcsp.evaluation.resampling import interval, resamples, shuffled
 from mcsp.options.results import EvaluateOptions
 
 EPS = 1e-12
@@ -51,6 +51,28 @@ def holm_of_known(p: Iterable[float]) -> list[float]:
     known = ~np.isnan(p)
     p[known] = holm(p[known])
     return p.tolist()
+
+
+def subject_row(y: np.ndarray, a: np.ndarray, b: np.ndarray, metric: str, options: EvaluateOptions) -> dict:
+    """difference, low, high, p, test of a metric of two methods' probabilities (N) over pooled subjects: DeLong's test, or
+    swaps subject by subject for other metrics and where it can't tell. NaN with one class.
+    """
+    if not 0 < y.mean() < 1:
+        return {**dict.fromkeys(("difference", "low", "high", "p"), float("nan")), "test": "none"}
+    if metric == "auroc":
+        difference, error, p = delong(y, a, b)
+        half = stats.norm.ppf(0.5 + options.confidence / 2) * error
+        if not np.isnan(p):
+            return {"difference": difference, "low": difference - half, "high": difference + half, "p": p, "test": "delong"}
+    score, draws = METRICS[metric], resamples(y, options.n_bootstrap, options.seed)
+    low, high = interval([score(y[i], a[i]) - score(y[i], b[i]) for i in draws], options.confidence)
+    p = paired_permutation(y, a, b, metric, options.n_permutations, options.seed)
+    return {"difference": score(y, a) - score(y, b), "low": low, "high": high, "p": p, "test": "permutation"}
+
+
+def verdict(difference: float, p: float) -> str:
+    """What a corrected p says of the first of two methods."""
+    return "not told apart" if not p < LEVEL else "better" if difference > 0 else "worse"
 
 
 def over_subjects(comparisons: pd.DataFrame) -> pd.DataFrame:
@@ -118,11 +140,8 @@ def all_pairs(task: str, means: pd.DataFrame, options: EvaluateOptions) -> pd.Da
     wide, rows = paired_table(by_subject(means)), []
     for a, b in combinations(sorted(set(means["method"])), 2):
         both = wide.dropna(subset=[a, b])
-        y, first, second = (both[column].to_numpy() for column in ("y", a, b))
-        difference, _, p = delong(y, first, second) if 0 < y.mean() < 1 else (np.nan, np.nan, np.nan)
-        if np.isnan(p) and not np.isnan(difference):
-            p = paired_permutation(y, first, second, "auroc", options.n_permutations, options.seed)
-        rows.append((task, a, b, len(both), difference, p))
+        row = subject_row(*(both[column].to_numpy() for column in ("y", a, b)), "auroc", options)
+        rows.append((task, a, b, len(both), row["difference"], row["p"]))
     table = pd.DataFrame(rows, columns=[c for c in PAIR_COLUMNS if c != "p_holm"])
     return table.assign(p_holm=holm_of_known(table["p"]))
 

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from mcsp.evaluation.comparisons import LEVEL, by_subject, holm_of_known, pooled
-from mcsp.evaluation.metrics import auroc, bootstrap, delong
+from mcsp.evaluation.comparisons import by_subject, holm_of_known, pooled, subject_row, verdict
+from mcsp.evaluation.metrics import auroc, bootstrap
 from mcsp.options.results import EvaluateOptions
 
 BOTH = "fmri+eeg"
@@ -26,9 +25,9 @@ COLUMNS = {
     "alone_low": "Lower end of its bootstrap interval over subjects",
     "alone_high": "Upper end of its bootstrap interval over subjects",
     "difference": "fused less alone",
-    "low": "Lower end of the interval of the difference (DeLong)",
-    "high": "Upper end of the interval of the difference (DeLong)",
-    "p": "DeLong's test of the difference",
+    "low": "Lower end of the interval of the difference",
+    "high": "Upper end of the interval of the difference",
+    "p": "DeLong's test of the difference, or permutation where it has no variance",
     "p_holm": "p corrected over the comparisons of the task (Holm)",
     "verdict": "fused is better, worse, or not told apart, at 0.05 after correction",
 }
@@ -56,12 +55,10 @@ def fusion_row(fused: pd.DataFrame, alone: pd.DataFrame, options: EvaluateOption
     y, a, b = (both[column].to_numpy() for column in ("y", "p", "other"))
     if min(np.sum(y == 1), np.sum(y == 0)) < 2:
         return None
-    difference, error, p = delong(y, a, b)
-    half = stats.norm.ppf(0.5 + options.confidence / 2) * error
-    row = {"n": len(y), "n_case": int(y.sum()), "difference": difference, "low": difference - half, "high": difference + half}
+    row = {"n": len(y), "n_case": int(y.sum()), **subject_row(y, a, b, "auroc", options)}
     for name, values in (("fused", a), ("alone", b)):
         row |= dict(zip((name, f"{name}_low", f"{name}_high"), _area(y, values, options)))
-    return {**row, "p": p}
+    return row
 
 
 def fusion_rows(
@@ -82,8 +79,8 @@ def fusion_rows(
         rows += [{"task": task, "method": method, "single": single, **row}] if row else []
     found = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in ("p_holm", "verdict")])
     found["p_holm"] = holm_of_known(found["p"])
-    word = np.where(found["difference"] > 0, "better", "worse")
-    return found.assign(verdict=np.where(found["p_holm"] < LEVEL, word, "not told apart"))[list(COLUMNS)]
+    found["verdict"] = [verdict(d, p) for d, p in zip(found["difference"], found["p_holm"])]
+    return found[list(COLUMNS)]
 
 
 def fusion_text(table: pd.DataFrame) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from mcsp.evaluation.metrics import holm
+from mcsp.evaluation.comparisons import holm_of_known
 from mcsp.evaluation.resampling import interval, resamples
 from mcsp.options.results import EvaluateOptions
 
@@ -76,22 +76,25 @@ def retrieval_row(own: pd.DataFrame, whole: pd.DataFrame | None, options: Evalua
     return row
 
 
+def _by_domain(ranks: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
+    """Ranks of the pre-trained models, domain by domain."""
+    return ranks[ranks["stage"] == "pretrained"].groupby("domain", sort=False)
+
+
 def retrieval_rows(
     whole: pd.DataFrame, variants: Mapping[str, tuple[str, str, pd.DataFrame]], options: EvaluateOptions
 ) -> pd.DataFrame:
-    """The whole model, then its variants (name -> kind, value, ranks), by domain; those without two modalities are left out.
+    """The whole model, then its variants (name -> kind, value, ranks), by domain.
 
     Ranks are those that `mcsp embed` wrote, of pre-trained models.
     """
-    found = []
+    found, reference = [], {domain: hits(part) for domain, part in _by_domain(whole)}
     for kind, value, ranks in [("whole", "as it is", whole), *variants.values()]:
-        own = ranks[ranks["stage"] == "pretrained"]
-        for domain, part in own.groupby("domain", sort=False):
-            same = whole[(whole["stage"] == "pretrained") & (whole["domain"] == domain)]
-            reference = hits(same) if kind != "whole" and len(same) else None
+        for domain, part in _by_domain(ranks):
             named = {"kind": kind, "variant": value, "domain": domain, "scope": ", ".join(sorted(set(part["scope"])))}
-            found.append({**named, **retrieval_row(hits(part), reference, options)})
+            against = None if kind == "whole" else reference.get(domain)
+            found.append({**named, **retrieval_row(hits(part), against, options)})
     table = pd.DataFrame(found, columns=list(COLUMNS))
-    for _, part in table[table["p"].notna()].groupby("domain"):
-        table.loc[part.index, "p_holm"] = holm(list(part["p"]))
+    for _, part in table.groupby("domain"):
+        table.loc[part.index, "p_holm"] = holm_of_known(part["p"])
     return table

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 
 from mcsp.cohort import MODALITIES
 from mcsp.errors import McspError
@@ -23,10 +22,11 @@ from mcsp.evaluation.comparisons import (
     paired_table,
     pooled,
     share_tested,
+    subject_row,
+    verdict,
 )
 from mcsp.evaluation.frozen import dropout_predictions, mcsp_predictions, open_test_part
-from mcsp.evaluation.metrics import METRICS, bootstrap, delong, paired_permutation, per_fold
-from mcsp.evaluation.resampling import interval, resamples
+from mcsp.evaluation.metrics import METRICS, bootstrap, per_fold
 from mcsp.evaluation.rivals import COMBAT, site_of
 from mcsp.evaluation.splits import guard, part, protocol_text
 from mcsp.options.results import EvaluateOptions
@@ -64,8 +64,8 @@ COMPARISON_COLUMNS = {
     "p": "Two-sided p value",
     "p_holm": "p corrected (Holm) over the task's tests over subjects and, apart from them, over its tests over folds: all "
     "pairs in this table and both metrics",
-    "test": "delong, or permutation (methods swapped subject by subject); nadeau-bengio: t test over folds, corrected for the "
-    "overlap of their training parts",
+    "test": "delong, or permutation (methods swapped subject by subject), or none with one class; nadeau-bengio: t test over "
+    "folds, corrected for the overlap of their training parts",
     "df": "Degrees of freedom of the t test; n/a for tests over subjects",
     "verdict": "better, worse, or not told apart, at 0.05 after correction",
 }
@@ -146,23 +146,6 @@ def metric_rows(
     return table.assign(p_chance_holm=holm_of_known(table["p_chance"]))[list(METRIC_COLUMNS)]
 
 
-def _verdict(difference: float, p: float) -> str:
-    return "not told apart" if not p < 0.05 else "better" if difference > 0 else "worse"
-
-
-def _subject_row(y: np.ndarray, a: np.ndarray, b: np.ndarray, metric: str, options: EvaluateOptions) -> dict:
-    """Difference of a metric over pooled subjects: DeLong's test, or swaps for other metrics and where it can't tell."""
-    if metric == "auroc":
-        difference, error, p = delong(y, a, b)
-        half = stats.norm.ppf(0.5 + options.confidence / 2) * error
-        if not np.isnan(p):
-            return {"difference": difference, "low": difference - half, "high": difference + half, "p": p, "test": "delong"}
-    low, high = paired_interval(y, a, b, metric, options)
-    p = paired_permutation(y, a, b, metric, options.n_permutations, options.seed)
-    difference = METRICS[metric](y, a) - METRICS[metric](y, b)
-    return {"difference": difference, "low": low, "high": high, "p": p, "test": "permutation"}
-
-
 def comparison_rows(task: str, means: pd.DataFrame, method: str, options: EvaluateOptions, share: float) -> pd.DataFrame:
     """Pairs of methods on the subjects that both predicted: `method` against each rival, imaging rivals against phenotype,
     and with ComBat against without. `means`: as `pooled` gives them; tests over subjects take each subject's mean over repeats,
@@ -181,18 +164,12 @@ def comparison_rows(task: str, means: pd.DataFrame, method: str, options: Evalua
         folds = [tested[column].to_numpy() for column in ("y", a, b, "fold")]
         for metric in ("auroc", "balanced_accuracy"):
             over_folds = fold_row(*folds, metric, share, options.confidence)
-            rows.append({**head, "metric": metric, **_subject_row(*subjects, metric, options)})
+            rows.append({**head, "metric": metric, **subject_row(*subjects, metric, options)})
             rows.append({**head, "metric": metric, **over_folds, "test": OVER_FOLDS})
     table = pd.DataFrame(rows, columns=[c for c in COMPARISON_COLUMNS if c not in ("p_holm", "verdict")])
     table["p_holm"] = table.groupby(table["test"] == OVER_FOLDS)["p"].transform(lambda p: holm_of_known(p))
-    table["verdict"] = [_verdict(d, p) for d, p in zip(table["difference"], table["p_holm"])]
+    table["verdict"] = [verdict(d, p) for d, p in zip(table["difference"], table["p_holm"])]
     return table[list(COMPARISON_COLUMNS)]
-
-
-def paired_interval(y: np.ndarray, a: np.ndarray, b: np.ndarray, metric: str, options: EvaluateOptions) -> tuple[float, float]:
-    """Bootstrap interval over subjects of the difference of a metric."""
-    score, draws = METRICS[metric], resamples(y, options.n_bootstrap, options.seed)
-    return interval([score(y[index], a[index]) - score(y[index], b[index]) for index in draws], options.confidence)
 
 
 def modalities_of(cohort: pd.DataFrame) -> pd.Series:

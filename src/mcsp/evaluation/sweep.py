@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import NormalDist
 
 import pandas as pd
 
+from mcsp.evaluation.comparisons import holm_of_known, subject_row
 from mcsp.evaluation.fusion import COLUMNS as FUSION_COLUMNS
 from mcsp.evaluation.fusion import fusion_rows
-from mcsp.evaluation.metrics import METRICS, bootstrap, delong, holm
+from mcsp.evaluation.metrics import METRICS, bootstrap
 from mcsp.evaluation.retrieval import COLUMNS as RETRIEVAL
 from mcsp.evaluation.retrieval import retrieval_rows
 from mcsp.options.results import EvaluateOptions
@@ -32,9 +32,9 @@ COLUMNS = {
         )
     },
     "difference": "AUROC of the variant minus that of the whole, on the subjects that both predict",
-    "difference_low": "Lower end of its interval (normal, by DeLong's error)",
+    "difference_low": "Lower end of its interval (normal, by DeLong's error; bootstrap where that has no variance)",
     "difference_high": "Upper end",
-    "p": "DeLong's test of the difference",
+    "p": "DeLong's test of the difference, or permutation where it has no variance",
     "p_holm": "Corrected for the variants of the task (Holm)",
 }  # fmt: skip
 
@@ -53,15 +53,15 @@ def variant_row(own: pd.DataFrame, whole: pd.DataFrame | None, options: Evaluate
     y, p = own["y"].to_numpy(), own["p"].to_numpy()
     ends = bootstrap(y, p, options.n_bootstrap, options.seed, options.confidence, SHOWN)
     row = {"n": len(own), "n_case": int(y.sum())}
-    row |= dict.fromkeys(("difference", "difference_low", "difference_high", "p", "p_holm"), float("nan"))
+    row |= dict.fromkeys(("difference", "difference_low", "difference_high", "p"), float("nan"))
     for name in SHOWN:
         row |= {name: METRICS[name](y, p), f"{name}_low": ends[name][0], f"{name}_high": ends[name][1]}
     if whole is not None:
         both = own.join(whole["p"].rename("whole"), how="inner")
-        if 0 < both["y"].mean() < 1:
-            row["difference"], error, row["p"] = delong(*(both[c].to_numpy() for c in ("y", "p", "whole")))
-            reach = error * NormalDist().inv_cdf((1 + options.confidence) / 2)
-            row |= {"difference_low": row["difference"] - reach, "difference_high": row["difference"] + reach}
+        if len(both):
+            found = subject_row(*(both[c].to_numpy() for c in ("y", "p", "whole")), "auroc", options)
+            row |= {"difference": found["difference"], "p": found["p"]}
+            row |= {"difference_low": found["low"], "difference_high": found["high"]}
     return row
 
 
@@ -77,10 +77,8 @@ def sweep_rows(
     for kind, value, predictions in variants.values():
         named = {"kind": kind, "variant": value, "scope": _scope(predictions)}
         rows.append({**named, **variant_row(_means(predictions), reference, options)})
-    known = [row for row in rows if row["p"] == row["p"]]
-    for row, p in zip(known, holm([row["p"] for row in known]) if known else []):
-        row["p_holm"] = p
-    return pd.DataFrame(rows).assign(task=task)[list(COLUMNS)]
+    table = pd.DataFrame(rows)
+    return table.assign(task=task, p_holm=holm_of_known(table["p"]))[list(COLUMNS)]
 
 
 def run(
@@ -88,13 +86,15 @@ def run(
     results: Path,
     tasks: Sequence[str],
     variants: Mapping[str, tuple[str, str]],
+    searched: Sequence[str],
     options: EvaluateOptions,
     out: Path,
     fusion: Path,
     retrieval: Path,
 ) -> None:
     """Write the table of all tasks, at `fusion` that of single modalities against both, and at `retrieval` who found whom
-    across modalities. `variants`: name -> (kind, value); predictions and ranks are read below `results`.
+    across modalities. `variants`: name -> (kind, value); `searched`: those with both modalities. Predictions and ranks are
+    read below `results`.
     """
     tables, fused = [], []
     for task in tasks:
@@ -113,9 +113,6 @@ def run(
     write_tsv(pd.concat(fused, ignore_index=True), fusion, FUSION_COLUMNS)
     shown = ["task", "kind", "variant", "scope", "n", "auroc", "auroc_low", "auroc_high", "difference", "p_holm"]
     print(table[shown].to_string(index=False, float_format="%.3f"))
-    searched = {
-        name: (kind, value, read_table(results / "sweep" / name / "embeddings/ranks.parquet"))
-        for name, (kind, value) in variants.items()
-    }
-    rows = retrieval_rows(read_table(results / "embeddings/ranks.parquet"), searched, options)
+    ranks = {name: (*variants[name], read_table(results / "sweep" / name / "embeddings/ranks.parquet")) for name in searched}
+    rows = retrieval_rows(read_table(results / "embeddings/ranks.parquet"), ranks, options)
     write_tsv(rows, retrieval, RETRIEVAL)

@@ -83,16 +83,16 @@ def spatial_view(x: Tensor, strength: Augmentation, generator: Generator, centre
 
 
 def augmented(batch: Batch, strength: Augmentation, generator: Generator, centres: Mapping[Key, Tensor]) -> Batch:
-    """A view of every input of a batch. What it leaves out of graphs and spectra becomes what the training subjects have in
-    the mean, `centres` (modality, domain) -> a row's shape, or 0 where there is none: amplitudes and connectivity are far
-    from 0 in everybody, and 0 would say more than what it hides.
+    """A view of every input of a batch without missing entries (`Batch.filled`). What it leaves out of graphs and spectra
+    becomes what the training subjects have in the mean, `centres` (modality, domain) -> a row's shape, or 0 where there is
+    none: amplitudes and connectivity are far from 0 in everybody, and 0 would say more than what it hides.
     """
     views = {}
-    for key, x in batch.filled(centres).x.items():
+    for key, x in batch.x.items():
         modality, domain = key
         if domain == "temporal":
             views[key] = temporal_view(x, strength, generator, segmented=modality == "eeg")
         else:
             view = spatial_view if domain == "spatial" else spectral_view
             views[key] = view(x, strength, generator, centres.get(key, 0.0))
-    return Batch(views, batch.present, batch.n_valid)
+    return Batch(views, batch.present, batch.n_valid, batch.whole)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,35 +19,40 @@ def best_device() -> torch.device:
 MASKABLE: frozenset[Key] = frozenset({("eeg", "spectral"), ("eeg", "spatial")})  # NaN: not recorded, at too low a rate
 
 
-def fill(key: Key, x: Tensor, centre: Tensor | None) -> Tensor:
-    """Inputs (B, ...) with what was not recorded as the training subjects' mean `centre` (...), which says nothing."""
-    return torch.where(x.isnan(), centre.to(x.dtype), x) if key in MASKABLE and centre is not None else x
+def fill(key: Key, x: Tensor, centres: Mapping[Key, Tensor]) -> Tensor:
+    """Inputs (B, ...) with what was not recorded as the training subjects' mean, which says nothing."""
+    return torch.where(x.isnan(), centres[key].to(x.dtype), x) if key in MASKABLE else x
 
 
 @dataclass
 class Batch:
     """`x`: (modality, domain) -> (B, ...) inputs, zeros where a subject lacks the modality, NaN where its recording holds
-    nothing (`MASKABLE`). `present`: modality -> (B,)
-    bool. `n_valid`: modality -> (B,) valid frames or segments, 0 where the modality is missing.
+    nothing (`MASKABLE`). `present`: modality -> (B,) bool. `n_valid`: modality -> (B,) valid frames or segments, 0 where the
+    modality is missing. `whole`: known to hold no NaN, so that models need not look.
     """
 
     x: dict[Key, Tensor]
     present: dict[str, Tensor]
     n_valid: dict[str, Tensor]
+    whole: bool = False
 
     def __len__(self) -> int:
         return len(next(iter(self.present.values())))
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device."""
-        return Batch(
-            *({k: v.to(device, non_blocking=True) for k, v in part.items()} for part in (self.x, self.present, self.n_valid))
-        )
+        return self._each(lambda v: v.to(device, non_blocking=True))
 
     def filled(self, centres: Mapping[Key, Tensor]) -> Batch:
         """The batch with what was not recorded as the training subjects' mean, by (modality, domain)."""
-        return Batch({key: fill(key, x, centres.get(key)) for key, x in self.x.items()}, self.present, self.n_valid)
+        if self.whole:
+            return self
+        return Batch({key: fill(key, x, centres) for key, x in self.x.items()}, self.present, self.n_valid, whole=True)
 
     def rows(self, index: Tensor | slice) -> Batch:
         """Some subjects of the batch."""
-        return Batch(*({k: v[index] for k, v in part.items()} for part in (self.x, self.present, self.n_valid)))
+        return self._each(lambda v: v[index])
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        parts = ({k: function(v) for k, v in part.items()} for part in (self.x, self.present, self.n_valid))
+        return Batch(*parts, whole=self.whole)

@@ -111,10 +111,11 @@ class MCSP(_Saved):
         """
         h: dict[Key, Tensor] = {}
         z: dict[Key, Tensor] = {}
-        centres = self.centres()
+        centres = {} if batch.whole else self.centres()
         seen = {m: present.nonzero().squeeze(1) for m, present in batch.present.items()}
         for key in self.keys:
-            x, n_valid, rows = fill(key, batch.x[key], centres.get(key)), batch.n_valid[key[0]], seen[key[0]]
+            x, n_valid, rows = batch.x[key], batch.n_valid[key[0]], seen[key[0]]
+            x = x if batch.whole else fill(key, x, centres)
             if not len(rows):
                 nothing = x.sum() * 0.0  # zero, but part of the graph, as attribution wants it
                 h[key] = nothing.expand(len(x), self.sizes.width)

@@ -14,7 +14,11 @@ class SweepOptions(Options):
     losses: bool = Field(True, description="Each loss term left out")
     domains: bool = Field(True, description="Each domain left out, and alone")
     modalities: bool = Field(True, description="Each modality alone")
-    corpus: bool = Field(True, description="Pre-training without each dataset, and on each alone")
+    corpus: bool = Field(
+        True,
+        description="Pre-training without each dataset, and on each alone; not with splits.protocol leave-one-dataset-out, "
+        "whose folds may have nobody else to learn from",
+    )
     subject_shares: list[float] = Field([0.25, 0.5], description="Shares of the training subjects that pre-training sees")
     segment_samples: list[int] = Field(
         [50, 100, 200, 400, 800], description="Samples per EEG segment; the number of segments follows, the total length stays"

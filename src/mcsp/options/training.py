@@ -126,7 +126,10 @@ class PretrainOptions(Options):
     batch_size: int = Field(64, ge=4)
     lr: PositiveFloat = Field(3e-3, description="Highest learning rate")
     wide_lr: float = Field(
-        1.0, ge=0, description="Maps from more than width features learn at wide_lr * width / features of it; 0 freezes them"
+        1.0,
+        ge=0,
+        le=1,
+        description="Maps from more than width features learn at wide_lr * width / features of it; 0 freezes them",
     )
     weight_decay: float = Field(1e-4, ge=0)
     warmup_share: float = Field(0.1, ge=0, lt=1)

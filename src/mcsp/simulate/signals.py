@@ -18,6 +18,7 @@ WAXING = (0.01, 0.08)  # Hz, of alpha power
 BURSTS = (0.1, 2.0)  # Hz, of the amplitude that a network's rhythms share
 AMPLITUDE_BAND = (0.02, 0.05)  # Hz, where amplitude effects act
 SYSTEMIC, SYSTEMIC_SD, WAVELENGTH = 8, 0.6, 120.0  # patterns, SD of their log strength, mm
+PATTERN_SEED = 8  # of the patterns, which are the same in everybody and in every study
 SETTLE = 40.0  # s before a recording begins, so that the haemodynamic response has settled
 
 Effect = EdgeEffect | AmplitudeEffect | BandEffect | NetworkEffect
@@ -149,7 +150,7 @@ def systemic_fluctuations(
     Such fluctuations are much of what differs between people's connectivity: Tong et al. 2019, Front Neurosci 13:787. Patterns
     and sizes are made up.
     """
-    fixed = np.random.default_rng(SYSTEMIC)
+    fixed = np.random.default_rng(PATTERN_SEED)
     waves = fixed.normal(size=(SYSTEMIC, 3)) / (WAVELENGTH * np.sqrt(3))
     patterns = np.cos(2 * np.pi * (coordinates @ waves.T + fixed.uniform(size=SYSTEMIC)))
     strengths = size * np.exp(SYSTEMIC_SD * rng.normal(size=SYSTEMIC))

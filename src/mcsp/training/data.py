@@ -162,10 +162,11 @@ def fit_scalers(model, subjects: Subjects) -> None:
             values = scaler.raw(as_tensor(row)).double().reshape(-1, *scaler.mean.shape)
             total, squares = total + values.nansum(0), squares + values.square().nansum(0)
             count = count + (~values.isnan()).sum(0)  # a recording tells nothing of what its rate could not hold
-        count = count.clamp_min(1)
+        known, count = (count > 0).sum(), count.clamp_min(1)
         mean = total / count
+        variance = (squares / count - mean.square()).clamp_min(0)  # 0 of what nobody holds, which counts for nothing
         scaler.mean.copy_(mean)
-        scaler.scale.copy_((squares / count - mean.square()).clamp_min(0).mean().sqrt() or 1.0)
+        scaler.scale.copy_((variance.sum() / known).sqrt() or 1.0)
 
 
 def start_at_components_of(model, subjects: Subjects, seed: int, limit: int = 512) -> None:
@@ -181,7 +182,7 @@ def start_at_components_of(model, subjects: Subjects, seed: int, limit: int = 51
         own = [uid for uid in subjects.uids if uid in subjects.rows[key]]
         rows: list[torch.Tensor] = []
         for i in np.random.default_rng(seed).permutation(len(own))[:limit]:
-            row = fill(key, as_tensor(subjects.rows[key][own[i]])[None], centres.get(key))
+            row = fill(key, as_tensor(subjects.rows[key][own[i]])[None], centres)
             found = encoder.wide_inputs(row).flatten(0, -2)
             rows.append(found[:: -(-len(found) // ROWS)].clone())
         if len(own) > 2:

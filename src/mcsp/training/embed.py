@@ -12,6 +12,7 @@ import torch
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import guard, load_splits, part, splits_hash
 from mcsp.model.batch import Key, best_device
+from mcsp.model.losses import fuse
 from mcsp.model.mcsp import MCSP
 from mcsp.store import read_table, write_table, write_tsv
 from mcsp.training.data import Subjects, start_at_components_of
@@ -93,19 +94,23 @@ def searches(uids: Sequence[str], z: dict[Key, np.ndarray], has: dict[str, np.nd
     if len(has) < 2 or both.sum() < 2:
         return pd.DataFrame(columns=columns)
     domains, own, found = list(dict.fromkeys(d for _, d in z)), np.array(uids)[both], []
+    seen = {m: torch.from_numpy(both) for m in has}
+    fused = {m: fuse({key: torch.from_numpy(v) for key, v in z.items() if key[0] == m}, seen).numpy()[both] for m in has}
     for query, target in (("fmri", "eeg"), ("eeg", "fmri")):
         pairs = {d: (z[query, d][both], z[target, d][both]) for d in domains}
         pairs["all"] = tuple(np.concatenate([pairs[d][side] for d in domains], axis=1) for side in (0, 1))
-        pairs["fused"] = tuple(sum(pairs[d][side] for d in domains) for side in (0, 1))  # of a subject's unit lengths, as L_CF
-        pairs["fused"] = tuple(v / np.linalg.norm(v, axis=1, keepdims=True).clip(1e-12) for v in pairs["fused"])
+        pairs["fused"] = fused[query], fused[target]
         for d, pair in pairs.items():
             found.append(pd.DataFrame({"domain": d, "query": query, "uid": own, "n": len(own), "rank": ranks(*pair)}))
     return pd.concat(found, ignore_index=True)[columns]
 
 
-def run(*, stores: Path, cohort: Path, splits: Path, models: Sequence[Path], out: Path, threads: int) -> None:
-    """Embed the test subjects of every fold with that fold's model, pre-trained and untrained: a long table at `out`; beside
-    it who was found at which rank (`ranks.parquet`), and the means of that (`retrieval.tsv`).
+def run(
+    *, stores: Path, cohort: Path, splits: Path, models: Sequence[Path], out: Path, ranks_only: bool = False, threads: int
+) -> None:
+    """Embed the test subjects of every fold with that fold's model: at `out` who was found at which rank. Beside it, unless
+    `ranks_only`, all embeddings in a long table (`embeddings.parquet`) and the means of the ranks (`retrieval.tsv`), of
+    untrained models too.
     """
     torch.set_num_threads(threads)
     table, folds = read_table(cohort), load_splits(splits)
@@ -120,20 +125,24 @@ def run(*, stores: Path, cohort: Path, splits: Path, models: Sequence[Path], out
         subjects = Subjects(stores, table, uids, model.keys)
         if not len(subjects):  # nobody in this fold's test part has a modality of the model
             continue
-        seen = ("train", "test") if model.config["scope"] == "transductive" else ("train",)
-        first = untrained(model, step_seed(fold, 9), Subjects(stores, table, part(folds, fold, *seen), model.keys))
-        for stage, own in (("untrained", first), ("pretrained", model)):
+        stages = {"pretrained": model}
+        if not ranks_only:
+            seen = ("train", "test") if model.config["scope"] == "transductive" else ("train",)
+            first = untrained(model, step_seed(fold, 9), Subjects(stores, table, part(folds, fold, *seen), model.keys))
+            stages = {"untrained": first, **stages}
+        for stage, own in stages.items():
             z, has = embed_subjects(own, subjects)
             rows += _rows(fold, stage, subjects.uids, z, has)
             found.append(searches(subjects.uids, z, has).assign(fold=fold, stage=stage, scope=model.config["scope"]))
-    columns = ["uid", "fold", "stage", "modality", "domain", "embedding"]
-    write_table(pd.DataFrame(rows, columns=columns), out)
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=RANKS)
-    write_table(table[RANKS], out.with_name("ranks.parquet"))
+    write_table(table[RANKS], out)
     by = ["fold", "stage", "scope", "domain", "query"]
     means = [{**dict(zip(by, key)), **retrieval(own["rank"].to_numpy(float))} for key, own in table.groupby(by, sort=False)]
     summary = pd.DataFrame(means, columns=list(COLUMNS))
-    write_tsv(summary, out.with_name("retrieval.tsv"), COLUMNS)
+    if not ranks_only:
+        columns = ["uid", "fold", "stage", "modality", "domain", "embedding"]
+        write_table(pd.DataFrame(rows, columns=columns), out.with_name("embeddings.parquet"))
+        write_tsv(summary, out.with_name("retrieval.tsv"), COLUMNS)
     if means:
         shown = ["top1", "chance_top1", "mrr", "chance_mrr"]
         print(summary.groupby(["stage", "domain"])[shown].mean().round(3).to_string())

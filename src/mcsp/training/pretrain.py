@@ -108,7 +108,9 @@ class Pretraining(L.LightningModule):
         """All terms of a batch; `seed` sets its two views. The cross terms too compare views: the bare inputs of a few
         subjects would be learnt by heart. The teacher alone sees those.
         """
-        views = self.strength, torch.Generator(device=self.device).manual_seed(seed), self.model.centres()
+        centres = self.model.centres()
+        batch = batch.filled(centres)  # once, for both views and the teacher
+        views = self.strength, torch.Generator(device=self.device).manual_seed(seed), centres
         _, z = self.model(augmented(batch, *views))
         view = self.model(augmented(batch, *views))[1] if self.weights.id else z
         present = batch.present
@@ -188,13 +190,14 @@ def drawn(uids: list[str], share: float, seed: int) -> list[str]:
     return [uids[i] for i in sorted(chosen)]
 
 
-def of_corpus(uids: list[str], cohort: pd.DataFrame, corpus: list[str] | None) -> list[str]:
-    """Those of the datasets in `corpus` (None: all). Raises McspError when fewer than two are left to compare."""
-    if corpus is None:
-        return uids
+def of_corpus(uids: list[str], cohort: pd.DataFrame, corpus: list[str]) -> list[str]:
+    """Those of the datasets in `corpus`. Raises McspError when fewer than two are left to compare."""
     own = set(cohort.loc[cohort["dataset"].isin(corpus), "uid"])
     if len(own.intersection(uids)) < 2:
-        raise McspError(f"pretrain.corpus: fewer than two training subjects of {', '.join(corpus)}: name more datasets")
+        raise McspError(
+            f"pretrain.corpus: the fold has fewer than two training subjects of {', '.join(corpus)}: name more datasets, or "
+            "set subjects aside otherwise (splits.protocol), if the fold tests these whole"
+        )
     return [uid for uid in uids if uid in own]
 
 
@@ -224,8 +227,9 @@ def run(
     if not keys:
         raise McspError(f"pretrain.model.modalities: nobody in the cohort has {' or '.join(options.model.modalities)}")
     subjects = Subjects(stores, table, uids, keys)
-    learners = Subjects(stores, table, of_corpus(subjects.uids, table, options.corpus), keys)
-    guard(folds, fold, [*subjects.uids, *learners.uids], *allowed)  # all that is fitted below is fitted on these
+    guard(folds, fold, subjects.uids, *allowed)  # all that is fitted below is fitted on these, or on some of them
+    corpus = options.corpus
+    learners = subjects if corpus is None else Subjects(stores, table, of_corpus(subjects.uids, table, corpus), keys)
     shapes = {"/".join(key): list(subjects.shapes[key]) for key in keys}
     sizes = options.model.model_dump(exclude={"modalities", "domains"})
     code, frozen = code_version("mcsp.training.pretrain"), read_record(splits)

@@ -30,13 +30,6 @@ def test_band_power_agrees_with_welch():
         np.testing.assert_allclose(own[row], expected, rtol=1e-6)
 
 
-def test_frequencies_that_were_not_recorded_count_as_the_others_of_their_band():
-    freqs = np.arange(0, 51.0)
-    flat = np.ones((3, 2, len(freqs)))
-    lost = np.where(freqs > 28.8, np.nan, flat)  # a source at 64 Hz
-    np.testing.assert_allclose(band_power(lost, freqs), band_power(flat, freqs), rtol=1e-12)
-
-
 def test_features_are_worked_out_when_they_are_asked_for():
     calls = []
 

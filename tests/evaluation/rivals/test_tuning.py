@@ -6,9 +6,10 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import FunctionTransformer
 
 from mcsp.evaluation.rivals.fused import Tuned
-from mcsp.evaluation.rivals.linear import LOGISTIC, logistic_steps
+from mcsp.evaluation.rivals.linear import LOGISTIC, logistic_steps, svm_steps
 from mcsp.evaluation.rivals.screening import SHARES, screened_steps
 from mcsp.evaluation.rivals.tuning import STRENGTHS, inner_folds, platt, tuned
 from tests.evaluation.rivals.people import crowd
@@ -42,6 +43,19 @@ def test_inner_folds_keep_families_together_and_hold_both_classes():
         assert 0 < y[b].mean() < 1
     assert sorted(np.concatenate([b for _, b in folds])) == list(range(len(y)))
     assert inner_folds(np.array([0, 0, 1]), np.array(list("abc"))) == []
+
+
+def test_a_fit_that_is_stopped_ends_and_is_counted(capsys):
+    """Without a limit libsvm would go on and on over features whose scales differ by ten thousand."""
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    x = rng.normal(size=(60, 20)) * np.logspace(0, 4, 20)
+    families = np.array([f"f{i}" for i in range(60)])
+    fitted = tuned(svm_steps(FunctionTransformer), {"svc__C": [1.0]}, x, y, families).pipeline
+    assert fitted[-1].n_iter_.max() == fitted[-1].max_iter
+    assert capsys.readouterr().out == "6 fits were stopped before they converged: not the optimum\n"  # 5 inner folds, and all
+    tuned(svm_steps(), {"svc__C": [1e-3]}, x, y, families)
+    assert capsys.readouterr().out == ""
 
 
 def test_too_few_subjects_are_fitted_as_they_are():

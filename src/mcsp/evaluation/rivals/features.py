@@ -51,13 +51,11 @@ def edge_features(fc: np.ndarray) -> np.ndarray:
 
 
 def band_power(amplitude: np.ndarray, freqs: np.ndarray) -> np.ndarray:
-    """Log power of each channel in delta, theta, alpha and beta. `amplitude` (segment, C, F), `freqs` (F) in Hz.
-
-    Frequencies that a recording could not hold (NaN) count as the mean of the band's others.
+    """Log power of each channel in delta, theta, alpha and beta. `amplitude` (segment, C, F), `freqs` (F) in Hz. None of it
+    is missing: recordings that can't hold beta are left out (`eeg.segments.LEAST_TOP`).
     """
     power = (amplitude.astype(float) ** 2).mean(axis=0)
-    inside = [(freqs >= low) & (freqs < high) for low, high in POWER_BANDS.values()]
-    bands = [np.nanmean(power[:, own], axis=1) * own.sum() for own in inside]
+    bands = [power[:, (freqs >= low) & (freqs < high)].sum(axis=1) for low, high in POWER_BANDS.values()]
     return np.log(np.concatenate(bands) + 1e-12)
 
 

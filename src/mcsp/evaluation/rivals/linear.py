@@ -53,7 +53,7 @@ def logistic_steps(scaler: Callable[[], BaseEstimator] = StandardScaler) -> Pipe
 
 def svm_steps(scaler: Callable[[], BaseEstimator] = StandardScaler) -> Pipeline:
     """Linear support vector machine."""
-    # Some thousand steps are usual; badly scaled features can keep libsvm from ever ending.
+    # Badly scaled features can keep libsvm from ever ending; `tuned` counts the fits that are stopped.
     return _linear(SVC(kernel="linear", class_weight="balanced", max_iter=100_000), scaler())
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,15 +87,28 @@ def platt(values: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return float(curve.coef_[0, 0] / spread), float(curve.intercept_[0])
 
 
+@contextmanager
+def _stopped_fits() -> Iterator[None]:
+    """Print how many fits ended before they converged, instead of a warning for each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        yield
+    others = [warning for warning in caught if not issubclass(warning.category, ConvergenceWarning)]
+    for warning in others:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if stopped := len(caught) - len(others):
+        print(f"{stopped} fits were stopped before they converged: not the optimum")
+
+
 def tuned(model: Pipeline, grid: Mapping, x: Any, y: np.ndarray, families: np.ndarray, *, calibrate: bool = False) -> Fitted:
     """The pipeline refitted in the setting of `grid` whose mean AUROC over the inner folds is highest; the first of equals.
+    Fits that were stopped short of their optimum are counted in print.
 
     `calibrate`: turn its scores into logits by `platt` on the out-of-fold scores of that setting. Where the subjects are too
     few for inner folds, the pipeline as it is, not calibrated.
     """
     folds, settings = inner_folds(y, families), list(ParameterGrid(grid))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with _stopped_fits():
         if not folds:
             return Fitted(model.fit(x, y))
         outside = [_fold_scores(model, settings, x, y, a, b) for a, b in folds]
