@@ -17,8 +17,10 @@ def _shares(values: np.ndarray) -> np.ndarray:
 
 
 def edge_matrix(attribution: np.ndarray) -> np.ndarray:
-    """Relevance (R, R) of undirected edges in the upper triangle, from an attribution (R, R) to a symmetric matrix."""
-    return np.triu(np.abs(attribution + attribution.T), 1)
+    """Relevance (..., R, R) of undirected edges in the upper triangle, from an attribution (..., R, R) to symmetric matrices:
+    the two entries of an edge are added with their signs.
+    """
+    return np.triu(np.abs(attribution + attribution.swapaxes(-1, -2)), 1)
 
 
 def _networks(meta: dict) -> list[str]:
@@ -74,8 +76,8 @@ def _eeg(domain: str, attribution: np.ndarray, meta: dict) -> Summary:
     if domain == "temporal":
         return {"channel": _shares(np.abs(attribution.sum(axis=(0, 2))))}
     if domain == "spatial":
-        size = np.abs(attribution)
-        by_band = size.sum(axis=1) + size.sum(axis=2)
+        edges = edge_matrix(attribution)
+        by_band = edges.sum(axis=1) + edges.sum(axis=2)
         channels, found = by_band.sum(axis=0), {}
     else:
         spectrum, inside = np.abs(attribution.sum(axis=0)), _inside(meta)

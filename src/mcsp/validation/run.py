@@ -153,10 +153,12 @@ def truth_masks(truth: Path, name: str, metas: dict[Key, dict]) -> dict[Key, dic
 
 
 def linear_features(key: Key, row: np.ndarray) -> np.ndarray:
-    """What a linear model reads of one subject's input: edges, or logarithms of amplitudes (of EEG, their mean)."""
+    """What a linear model reads of one subject's input: edges, or logarithms of amplitudes (of EEG, those of their mean above
+    0 Hz, where filtered recordings hold rounding noise).
+    """
     if key[1] == "spatial":
         return row[..., *np.triu_indices(row.shape[-1], 1)].ravel()
-    return np.log(row.mean(axis=0) if key[0] == "eeg" else row + 1e-3).ravel()
+    return np.log(row.mean(axis=0)[:, 1:] if key[0] == "eeg" else row + 1e-3).ravel()
 
 
 def linear_logits(run: Run, y: pd.Series, key: Key) -> np.ndarray:
