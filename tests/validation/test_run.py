@@ -15,7 +15,7 @@ from mcsp.store import read_table, read_tsv
 from mcsp.validation import verdicts
 from mcsp.validation.maps import LEVELS
 from mcsp.validation.planted import PLANTED, TASKS
-from mcsp.validation.real import eyes_targets, median_split, network_targets, run_eyes
+from mcsp.validation.real import eyes_targets, median_split, network_targets, run_alpha, run_eyes
 from mcsp.validation.run import StageOptions, run
 
 STAGES = StageOptions(
@@ -66,7 +66,16 @@ def test_targets_of_the_real_checks():
 def test_maps_of_a_segment_classifier_find_occipital_alpha(real_data, tmp_path):
     folder = real_data / "eeg/eegmmidb"
     run_eyes(opened=folder / "S001R01.edf", closed=folder / "S001R02.edf", out=tmp_path)
-    scores = read_tsv(tmp_path / "scores.tsv")
+    assert (occipital_alpha(tmp_path)["low"] > occipital_alpha(tmp_path)["chance"]).all()
+
+
+def test_maps_of_a_median_split_of_occipital_alpha_find_it(real_data, tmp_path):
+    run_alpha(recordings=[real_data / f"eeg/eegmmidb/S001R0{i}.edf" for i in (1, 2)], out=tmp_path)
+    assert (occipital_alpha(tmp_path)["low"] > occipital_alpha(tmp_path)["chance"]).all()
+
+
+def occipital_alpha(folder):
+    """Relevance mass of Integrated Gradients in the spectrum, by unit."""
+    scores = read_tsv(folder / "scores.tsv")
     own = scores[(scores["model"] == "own") & (scores["score"] == "relevance mass") & (scores["snr"] == "all")]
-    own = own[(own["domain"] == "spectral") & (own["method"] == "integrated_gradients")].set_index("unit")
-    assert (own["low"] > own["chance"]).all()
+    return own[(own["domain"] == "spectral") & (own["method"] == "integrated_gradients")].set_index("unit")

@@ -33,8 +33,9 @@ MAP_COLUMNS = {
     "domain": "spatial, temporal or spectral: where the attribution was taken",
     "kind": "roi, network, edge, channel, band, channel_band or frequency",
     "name": "Name of the region, network, edge (a|b), channel, band, band/channel or frequency",
-    "mean": "Mean share of relevance over subjects; shares of a kind add up to 1 (a network or band: mean of its members). Within "
-    "a subject, contributions over time and of the two entries of an edge are added with their signs, and then their size is taken",
+    "mean": "Mean share of relevance over subjects; shares of a kind add up to 1 (a network or band: mean of its members). "
+    "Within a subject, contributions over time and of the two entries of an edge are added with their signs before their size "
+    "is taken",
     "low": "Lower end of the 95 % bootstrap interval over subjects; n/a below 5",
     "high": "Upper end of the 95 % bootstrap interval over subjects; n/a below 5",
     "stability": "Mean rank correlation of the whole map between models (folds and seeds); n/a with one model",
