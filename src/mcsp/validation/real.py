@@ -56,9 +56,10 @@ def check(run: Run, targets: Targets, out: Path) -> pd.DataFrame:
     )
 
 
-def median_split(values: pd.Series) -> pd.Series:
-    """Labels of the subjects, PERSON for all and KNOWN beside it for those above the median."""
-    return pd.Series(np.where(values > values.median(), f"{KNOWN};{PERSON}", PERSON), index=values.index)
+def median_split(values: pd.Series, groups: pd.Series | None = None) -> pd.Series:
+    """Labels of the subjects, PERSON for all and KNOWN beside it for those above the median (each group's own)."""
+    median = values.median() if groups is None else values.groupby(groups).transform("median")
+    return pd.Series(np.where(values > median, f"{KNOWN};{PERSON}", PERSON), index=values.index)
 
 
 def network_targets(metas: dict[Key, dict], network: str) -> Targets:
@@ -160,7 +161,7 @@ def eyes_targets(metas: dict[Key, dict]) -> Targets:
 
 def _recordings(table: pd.DataFrame) -> pd.Series:
     """Name of each unit's recording, by uid."""
-    return table.set_index("uid", drop=False)["subject"].str.rsplit("-", n=1).str[0]
+    return table.set_index("uid")["subject"].str.rsplit("-", n=1).str[0]
 
 
 def alpha_power(stores: Path, cohort: pd.DataFrame) -> pd.Series:
@@ -220,7 +221,6 @@ def run_alpha(*, recordings: Sequence[Path], out: Path) -> None:
     """
 
     def label(stores: Path, table: pd.DataFrame) -> pd.Series:
-        power = alpha_power(stores, table)
-        return pd.concat([median_split(power[own["uid"]]) for _, own in table.groupby(_recordings(table).to_numpy())])
+        return median_split(alpha_power(stores, table), _recordings(table))
 
     run_segments({f"recording{i}": path for i, path in enumerate(recordings)}, label, out)
