@@ -950,7 +950,7 @@ def validate_network(
     network: Annotated[str, typer.Option(help="Network of the atlas whose mean FC makes the labels.")],
     out: Annotated[Path, typer.Option(help="Directory of the tables to write.")],
     results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),
-    subjects: Annotated[int, typer.Option(min=24, help="Subjects at most, drawn by the study's seed.")] = 200,
+    subjects: Annotated[int, typer.Option(min=24, help="Subjects at most; which ones is always the same draw.")] = 200,
 ) -> None:
     """Real recordings with labels from a known feature: do maps find the network whose mean FC was split at its median?"""
     from mcsp.validation.real import run_network
@@ -979,6 +979,17 @@ def validate_eyes(
     from mcsp.validation.real import run_eyes
 
     run_eyes(opened=opened, closed=closed, out=out)
+
+
+@validate_app.command("alpha")
+def validate_alpha(
+    recordings: Annotated[list[Path], typer.Argument(help="Recordings of one person, each split at its own median.")],
+    out: Annotated[Path, typer.Option(help="Directory of the tables to write.")],
+) -> None:
+    """Real EEG of one person, segments with strong or weak occipital alpha: do maps of a classifier of these find it?"""
+    from mcsp.validation.real import run_alpha
+
+    run_alpha(recordings=recordings, out=out)
 
 
 def _figure_options(text: str) -> Any:

@@ -8,10 +8,10 @@ import pytest
 
 from mcsp.errors import McspError
 from mcsp.explain.agreement import network_row, networks_under, order_p, prediction_rows, within_correlation
-from mcsp.explain.biomarkers import kind_rows, sentence
-from mcsp.explain.permutation import label_test
+from mcsp.explain.biomarkers import differences, kind_rows, sentence
 from mcsp.explain.raw import raw_features
 from mcsp.explain.trust import trust_table
+from mcsp.options.results import ExplainOptions
 from mcsp.store import write_tsv
 
 PLACE = {"method": "smoothgrad", "modality": "fmri", "domain": "spatial"}
@@ -42,12 +42,13 @@ def test_a_named_validation_decides_instead(tmp_path):
     path = tmp_path / "verdicts.tsv"
     rows = [
         {**PLACE, "unit": "edge", "verdict": "fail", "reason": "edge: cascade"},
-        {**PLACE, "unit": "roi", "verdict": "pass"},
+        {**PLACE, "unit": "roi", "verdict": "pass", "reason": "not tried: wrong target"},
     ]
     write_tsv(pd.DataFrame(rows), path, dict.fromkeys([*PLACE, "unit", "verdict", "reason"], "x"))
     table = trust_table(maps_of(), own_verdicts(), path).set_index("kind")
     assert list(table["verdict"]) == ["pass", "pass", "fail"]
     assert table.loc["edge", "reason"] == "edge: edge: cascade"
+    assert table.loc["network", "reason"] == "roi: not tried: wrong target"
     assert table["source"].eq(str(path)).all()
     with pytest.raises(McspError, match="run `snakemake validation`"):
         trust_table(maps_of(), own_verdicts(), tmp_path / "nowhere.tsv")
@@ -69,7 +70,7 @@ def test_rows_have_the_direction_of_the_raw_feature():
     shares[[2, 5]] = 0.3, 0.1
     maps = pd.DataFrame({"name": names, "mean": shares, "low": shares, "high": shares})
     maps = maps.assign(top_share=1.0, stability=0.9, p_maxt=0.01, q_fdr=0.01)
-    found = kind_rows(maps, raw, y, label_test(raw, y, np.zeros(80), 200, 0), names, top=10)
+    found = kind_rows(maps, differences(raw, y, np.zeros(80), ExplainOptions(n_permutations=200)), names, top=10)
     assert list(found["name"])[:2] == ["n2", "n5"]
     assert len(found) == 3  # at most a quarter
     assert found.loc[0, "direction"] == "lower in cases"
@@ -93,6 +94,33 @@ def test_raw_features_stand_in_the_order_of_the_names():
     assert eeg["channel"].argmax() == 1
     assert eeg["channel_band"].argmax() == 2 * 3 + 1
     assert eeg["frequency"].argmax() == 5
+
+
+def test_a_recording_that_ends_early_keeps_what_it_holds():
+    """Up to 24 Hz, beta is told by the part that is known, and channels are; up to 12 Hz, neither."""
+    freqs = np.arange(0, 46, 2.0)
+    meta, flat = {"ch_names": ["A", "B"], "freqs": freqs.tolist()}, np.full((5, 2, 23), 0.5)
+    whole = raw_features("eeg", "spectral", flat, meta)
+    early, nothing = (raw_features("eeg", "spectral", np.where(freqs > top, np.nan, flat), meta) for top in (24, 12))
+    for kind in ("channel", "band", "channel_band"):
+        np.testing.assert_allclose(early[kind], whole[kind])
+    assert np.isnan(nothing["channel"]).all()
+    np.testing.assert_array_equal(np.isnan(nothing["band"]), [False, False, False, True])
+    above = raw_features("eeg", "spectral", np.where(freqs > 30, 100.0, flat), meta)
+    np.testing.assert_allclose(above["channel"], whole["channel"])  # no band's frequencies
+
+
+@pytest.mark.parametrize("cases", [0, 1, 4])
+def test_few_known_subjects_tell_nothing(cases):
+    rng = np.random.default_rng(0)
+    raw, y = rng.normal(size=(30, 3)), (np.arange(30) < 15).astype(int)
+    raw[cases:15, 1] = np.nan
+    with np.errstate(all="raise"):
+        found = differences(raw, y, np.zeros(30), ExplainOptions(n_permutations=50))
+    assert (found["direction"] == "unclear").all()
+    assert found[["g", "g_low", "g_high", "p_raw", "q_raw"]].isna().all(axis=None)
+    assert found["n_case"].eq(cases).all()
+    assert found["n_control"].eq(15).all()
 
 
 def test_agreement_beyond_the_diagnosis():

@@ -20,7 +20,7 @@ OPTIONS = ExplainOptions(n_steps=4, n_samples=2)
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
+    torch.manual_seed(1)  # one of those whose GradCAM its rectifier leaves something of, in both modalities
     built = Classifier({"architecture": {**SIZES, "shapes": SHAPES}, "head": {"hidden": 8, "dropout": 0.0}}).eval()
     nn.init.normal_(built.head[-1].weight)  # as after training: it begins at zero
     return built.requires_grad_(False)
@@ -72,6 +72,7 @@ def test_gradcam_is_there_for_graphs_only_and_zero_where_the_modality_is_missing
     for key, values in found.items():
         assert values.shape == batch.x[key].shape
         assert (values >= 0).all()
+        assert values.any()
         torch.testing.assert_close(values, values.transpose(-1, -2))
     assert not found["eeg", "spatial"][1].any()
     assert set(REFERENCES) < set(METHODS)

@@ -47,6 +47,17 @@ def test_a_difference_of_sites_alone_is_none_within_sites():
     assert label_test(x, y, site, 500, seed=0).p_maxt[0] > 0.05
 
 
+def test_an_unknown_entry_has_no_p_and_leaves_the_others_theirs():
+    rng, y = np.random.default_rng(6), np.arange(40) % 2
+    x = rng.normal(size=(40, 4)) + y[:, None] * [2.0, 0, 0, 0]
+    alone = label_test(x[:, [0, 1, 3]], y, np.zeros(40), 100, seed=0)
+    x[3, 2] = np.nan
+    found = label_test(x, y, np.zeros(40), 100, seed=0)
+    for p, own in ((found.p_maxt, alone.p_maxt), (found.q_fdr, alone.q_fdr)):
+        np.testing.assert_array_equal(p, np.insert(own, 2, np.nan))
+    assert np.isnan(label_test(np.full((40, 2), np.nan), y, np.zeros(40), 10, seed=0).p_maxt).all()
+
+
 def test_hedges_g_by_hand():
     x, y = np.array([[1.0], [3.0], [2.0], [6.0], [8.0], [7.0]]), np.array([0, 0, 0, 1, 1, 1])
     g, low, high = hedges_g(x, y)

@@ -43,6 +43,12 @@ def test_an_edge_is_one_thing_whichever_of_its_two_entries_the_model_used():
     cancelling[0, 3], cancelling[3, 0] = 1.0, -1.0  # no change of a symmetric matrix moves such a model
     cancelling[0, 1] = 1.0
     assert summarise("fmri", "spatial", cancelling, FMRI)["edge"][2] == 0
+    bands = np.zeros((2, 3, 3))
+    bands[0, 0, 1], bands[0, 1, 0], bands[1, 1, 2], bands[1, 2, 1] = 5.0, -5.0, 1.0, 1.0
+    bands[1, 0, 0] = 5.0  # nobody's edge
+    found = summarise("eeg", "spatial", bands, EEG)
+    np.testing.assert_allclose(found["channel"], [0, 0.5, 0.5])
+    np.testing.assert_allclose(found["band"], [0, 1])
 
 
 def test_even_relevance_favours_neither_large_networks_nor_wide_bands():

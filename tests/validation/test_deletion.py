@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from mcsp.domains.graphs import correlation
-from mcsp.validation.deletion import phase_randomised, replaced
+from mcsp.model.batch import Batch
+from mcsp.validation.deletion import areas, phase_randomised, replaced
+from tests.validation.people import People
 
 
 @pytest.mark.parametrize("n", [64, 65])
@@ -40,3 +43,19 @@ def test_only_what_is_named_is_replaced():
     found = replaced(("eeg", "spatial"), x, series, 50, donor, donor, which)
     np.testing.assert_allclose(found[:, 1:3, 1:3], x[:, 1:3, 1:3], rtol=1e-6)
     np.testing.assert_allclose(found[:, 0], donor[:, 0], rtol=1e-6)
+
+
+def test_the_area_is_that_of_the_regions_that_a_model_reads():
+    generator, key = torch.Generator().manual_seed(2), ("fmri", "spectral")
+    mine, other = (
+        {key: torch.rand(1, 20, 6, generator=generator), ("fmri", "temporal"): torch.randn(1, 20, 30, generator=generator)}
+        for _ in range(2)
+    )
+    own, donor = (
+        People(Batch(x, {"fmri": torch.ones(1, dtype=torch.bool)}, {"fmri": torch.tensor([30])})) for x in (mine, other)
+    )
+    orders = {"right": np.arange(20), "wrong": np.arange(20)[::-1]}
+    found = areas(lambda batch: batch.x[key][:, 0].sum(dim=1), own, donor, 0, key, orders, seed=0)
+    assert found["right"] > 0 >= found["wrong"]
+    moved = (mine[key][0, 0].sum() - other[key][0, 0].sum()).abs()  # at each step by the right order, at none by the wrong
+    assert found["right"] - found["wrong"] == pytest.approx(float(moved), rel=1e-5)

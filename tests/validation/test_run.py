@@ -15,8 +15,8 @@ from mcsp.store import read_table, read_tsv
 from mcsp.validation import verdicts
 from mcsp.validation.maps import LEVELS
 from mcsp.validation.planted import PLANTED, TASKS
-from mcsp.validation.real import eyes_targets, median_split, network_targets, run_eyes
-from mcsp.validation.run import StageOptions, run
+from mcsp.validation.real import eyes_targets, median_split, network_targets, run_alpha, run_eyes
+from mcsp.validation.run import StageOptions, linear_features, run
 
 STAGES = StageOptions(
     fmri=FmriOptions(n_frames=60, min_frames=40),
@@ -52,6 +52,13 @@ def test_one_size_and_one_seed_from_simulation_to_verdicts(atlas_table, tmp_path
     assert len(whole) == 6 + 2  # one method in six domains, gradcam in two
 
 
+def test_the_linear_reference_reads_no_rounding_noise_at_0_hz():
+    row = np.random.default_rng(0).random((3, 4, 6))
+    noise = row * [1e-17, 1, 1, 1, 1, 1]
+    np.testing.assert_array_equal(linear_features(("eeg", "spectral"), row), linear_features(("eeg", "spectral"), noise))
+    assert linear_features(("fmri", "spectral"), row[0]).shape == (24,)  # of BOLD, all
+
+
 def test_targets_of_the_real_checks():
     meta = {"names": ["a", "b", "c"], "networks": ["x", "y", "x"]}
     found = network_targets({("fmri", "spatial"): meta, ("fmri", "spectral"): meta}, "x")
@@ -61,12 +68,23 @@ def test_targets_of_the_real_checks():
     np.testing.assert_array_equal(eeg["eeg", "spectral"]["channel"], [False, True, True])
     labels = median_split(pd.Series([3.0, 1, 2, 4], index=list("abcd")))
     assert labels.str.contains("known").tolist() == [True, False, False, True]
+    within = median_split(pd.Series([3.0, 1, 12, 14], index=list("abcd")), pd.Series(["x", "x", "y", "y"], index=list("abcd")))
+    assert within.str.contains("known").tolist() == [True, False, False, True]
 
 
 def test_maps_of_a_segment_classifier_find_occipital_alpha(real_data, tmp_path):
     folder = real_data / "eeg/eegmmidb"
     run_eyes(opened=folder / "S001R01.edf", closed=folder / "S001R02.edf", out=tmp_path)
-    scores = read_tsv(tmp_path / "scores.tsv")
+    assert (occipital_alpha(tmp_path)["low"] > occipital_alpha(tmp_path)["chance"]).all()
+
+
+def test_maps_of_a_median_split_of_occipital_alpha_lie_above_chance(real_data, tmp_path):
+    run_alpha(recordings=[real_data / f"eeg/eegmmidb/S001R0{i}.edf" for i in (1, 2)], out=tmp_path)
+    assert (occipital_alpha(tmp_path)["low"] > occipital_alpha(tmp_path)["chance"]).all()
+
+
+def occipital_alpha(folder):
+    """Relevance mass of Integrated Gradients in the spectrum, by unit."""
+    scores = read_tsv(folder / "scores.tsv")
     own = scores[(scores["model"] == "own") & (scores["score"] == "relevance mass") & (scores["snr"] == "all")]
-    own = own[(own["domain"] == "spectral") & (own["method"] == "integrated_gradients")].set_index("unit")
-    assert (own["low"] > own["chance"]).all()
+    return own[(own["domain"] == "spectral") & (own["method"] == "integrated_gradients")].set_index("unit")

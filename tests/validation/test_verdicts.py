@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
-from mcsp.validation.verdicts import auroc, decoy_table, interval, learned_table, only_learned, verdict_rows
+from mcsp.validation.verdicts import decoy_table, interval, learned_table, only_learned, score_table, verdict_rows
 
 PLACE = {"task": "edge", "truth": "planted", "method": "smoothgrad", "modality": "fmri", "domain": "spatial", "unit": "roi"}
 
 
 def rows(model, score, value, spread=0.02, chance=0.2, n=12, **other):
-    rng = np.random.default_rng(abs(hash((model, score))) % 1000)
+    rng = np.random.default_rng(zlib.crc32(f"{model} {score}".encode()))
     base = {**PLACE, "model": model, "score": score, "chance": chance, **other}
     return [
         {**base, "snr": 1.0, "seed": seed, "uid": f"s{i}", "value": value + spread * rng.normal()}
@@ -70,10 +71,22 @@ def test_what_was_not_learned_is_not_judged():
     assert verdict_rows(scores, only_learned(scores, strong), 200).iloc[0]["verdict"] == "pass"
 
 
-def test_auroc_is_scikit_learns():
-    rng = np.random.default_rng(0)
-    y, p = rng.integers(2, size=60), np.round(rng.normal(size=60), 1)
-    assert auroc(y, p) == pytest.approx(roc_auc_score(y, p))
+@pytest.mark.parametrize(("own", "verdict"), [(0.5, "pass"), (0.2, "fail")])
+def test_a_rule_that_was_not_tried_is_said_so(own, verdict):
+    scores = made_up(own=own)
+    tried = scores[~scores["model"].isin(["permuted", "wrong: band", "wrong: noise"])]
+    (row, whole) = verdict_rows(scores, tried, 200).to_dict("records")
+    assert row["verdict"] == verdict
+    assert row["reason"].endswith("not tried: permuted labels, wrong target")
+    assert "not tried: permuted labels, wrong target" in whole["reason"]
+
+
+def test_one_similarity_of_a_run_is_of_no_number_of_subjects():
+    scores = made_up()
+    scores.loc[scores["score"] == "similarity", "uid"] = None
+    table = score_table(scores, scores, 50)
+    assert table.loc[table["score"] == "similarity", "n"].isna().all()
+    assert (table.loc[table["score"] != "similarity", "n"] == 36).all()
 
 
 def test_seeds_that_disagree_widen_the_interval():

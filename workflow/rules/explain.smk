@@ -44,10 +44,10 @@ rule explain_task:
 rule biomarkers_task:
     """What trusted maps name, with the raw feature in patients and controls, and whether EEG and fMRI agree."""
     input:
-        stores=PLAN.stores(),
+        stores=all_stores,
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
-        models=lambda wildcards: [model / "model.safetensors" for model in PLAN.finetuned(wildcards.task)],
+        models=lambda wildcards: PLAN.model_files(PLAN.finetuned(wildcards.task)),
         maps=rules.explain_task.output.maps,
         verdicts=rules.explain_task.output.verdicts,
         validation=PLAN.validation_table(),
@@ -71,7 +71,7 @@ rule biomarkers_task:
         code=PLAN.code("biomarkers"),
         options=PLAN.options("explain"),
         task=lambda wildcards: PLAN.task_options(wildcards.task),
-        models=lambda wildcards: PLAN.finetuned(wildcards.task),
+        models=folders("models"),
         out=subpath(output.biomarkers, parent=True),
     message:
         "Biomarkers of {wildcards.task}"
@@ -84,7 +84,7 @@ rule biomarkers_task:
 rule shapley_task:
     """Shapley values of the tabular rivals, beside the model's saliency."""
     input:
-        stores=PLAN.stores(),
+        stores=all_stores,
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
         maps=rules.explain_task.output.maps,

@@ -36,7 +36,7 @@ COLUMNS = {
 }
 
 
-def _row(question: str, note: str, n: int, value=np.nan, low=np.nan, high=np.nan, p=np.nan) -> dict:
+def agreement_row(question: str, note: str, n: int, value=np.nan, low=np.nan, high=np.nan, p=np.nan) -> dict:
     return {"question": question, "value": value, "low": low, "high": high, "p": p, "n": n, "note": note}
 
 
@@ -81,14 +81,14 @@ def prediction_rows(table: pd.DataFrame, n_bootstrap: int, seed: int) -> list[di
     n = len(table)
     if n < MIN_SUBJECTS:
         note = f"{n} test subjects with both modalities: {MIN_SUBJECTS} are needed"
-        return [_row(question, note, n) for question in ("predictions", "decisions")]
+        return [agreement_row(question, note, n) for question in ("predictions", "decisions")]
     draws = [table.iloc[index] for index in resamples(table["y"].to_numpy(), n_bootstrap, seed)]
     kappa = [cohen_kappa_score(own["fmri"] > 0, own["eeg"] > 0) for own in (table, *draws)]
     r = [within_correlation(own) for own in (table, *draws)]
     how = "one frozen classifier, the other modality missing"
     return [
-        _row("predictions", f"{how}; class and fold means taken away", n, r[0], *percentiles(r[1:], 0.95)),
-        _row("decisions", f"{how}; threshold 0", n, kappa[0], *percentiles(kappa[1:], 0.95)),
+        agreement_row("predictions", f"{how}; class and fold means taken away", n, r[0], *percentiles(r[1:], 0.95)),
+        agreement_row("decisions", f"{how}; threshold 0", n, kappa[0], *percentiles(kappa[1:], 0.95)),
     ]
 
 
@@ -128,8 +128,8 @@ def network_row(fmri: pd.Series, channels: pd.Series, under: Sequence[str], seed
     eeg = channels.groupby(np.array(under)).mean()
     shared = [name for name in fmri.index if name in eeg.index]
     if len(shared) < 4:
-        return _row("networks", f"{len(shared)} networks lie under electrodes: four are needed", len(shared))
+        return agreement_row("networks", f"{len(shared)} networks lie under electrodes: four are needed", len(shared))
     a, b = fmri.loc[shared].to_numpy(), eeg.loc[shared].to_numpy()
     note = f"fMRI: {fmri.idxmax()} leads; EEG (network of the region nearest to each electrode): {eeg.idxmax()} leads"
     value = float(spearmanr(a, b).statistic)
-    return _row("networks", note, len(shared), value, p=order_p(a, b, seed))
+    return agreement_row("networks", note, len(shared), value, p=order_p(a, b, seed))

@@ -16,11 +16,12 @@ import torch
 from mcsp.cohort import domain_meta, read_domain, task_labels
 from mcsp.evaluation.splits import load_splits
 from mcsp.explain.agreement import COLUMNS as AGREEMENT_COLUMNS
-from mcsp.explain.agreement import network_row, networks_under, prediction_rows, single_modality_logits
-from mcsp.explain.permutation import Tested, hedges_g, label_test
+from mcsp.explain.agreement import agreement_row, network_row, networks_under, prediction_rows, single_modality_logits
+from mcsp.explain.permutation import hedges_g, label_test
 from mcsp.explain.raw import FEATURES, SOURCE, raw_features
-from mcsp.explain.summaries import names_of
+from mcsp.explain.summaries import names_of, top_of
 from mcsp.explain.trust import TRUST_COLUMNS, trust_table
+from mcsp.explain.truth import MIN_SUBJECTS
 from mcsp.options.results import ExplainOptions
 from mcsp.options.tasks import Task
 from mcsp.store import atomic_path, read_table, read_tsv, write_tsv
@@ -40,15 +41,16 @@ COLUMNS = {
     "p_map": "One-sided max-T p that relevance is higher than with reset weights, over all entries of the kind (see maps.tsv)",
     "q_map": "The same as false discovery rate",
     "feature": "Raw feature that stands behind the entry; no model is used for it",
-    "g": "Hedges' g of the raw feature, cases against controls, all subjects of the task with this modality",
+    "g": "Hedges' g of the raw feature, cases against controls: all subjects of the task with this modality whose recordings "
+    f"hold all entries of the kind; n/a, as the interval and p, with fewer than {MIN_SUBJECTS} cases or controls",
     "g_low": "Lower end of its 95 % interval",
     "g_high": "Upper end of its 95 % interval",
-    "direction": "higher or lower in cases; unclear: the interval of g holds 0",
+    "direction": "higher or lower in cases; unclear: the interval of g holds 0, or there are too few subjects",
     "p_raw": "Two-sided max-T p of the raw feature over all entries of the kind; labels shuffled within dataset and site. "
     "Null: labels say nothing within a site",
     "q_raw": "The same as false discovery rate",
     "n_case": "Cases whose recordings hold all entries of the kind",
-    "n_control": "Controls",
+    "n_control": "Controls, likewise: subjects whose recordings don't hold all entries are left out kind by kind",
     "source": "Whose verdict made this map trusted",
 }
 
@@ -65,13 +67,29 @@ def task_features(
     return features, y.loc[list(rows)].to_numpy(), (own["dataset"] + "|" + own["site"].astype(str)).to_numpy()
 
 
-def kind_rows(maps: pd.DataFrame, raw: np.ndarray, y: np.ndarray, tested: Tested, names: list[str], top: int) -> pd.DataFrame:
-    """The highest entries of one map and kind, with the raw feature. `maps`: its rows; `raw` (N, K) in the order of `names`."""
-    best = maps.sort_values("mean", ascending=False, kind="stable").head(min(top, max(1, len(maps) // 4)))
-    at = [names.index(name) for name in best["name"]]
-    g, low, high = hedges_g(raw[:, at], y)
+def differences(raw: np.ndarray, y: np.ndarray, strata: np.ndarray, options: ExplainOptions) -> pd.DataFrame:
+    """How each of the raw features (N, K) differs between cases and controls `y` (N): a row per feature. Subjects of whom an
+    entry is unknown are left out; with fewer than MIN_SUBJECTS of a class, nothing is told.
+    """
+    known = ~np.isnan(raw).any(axis=1)  # a rate can be too low for a band
+    raw, y, strata = raw[known], y[known], strata[known]
+    counts = {"n_case": int((y == 1).sum()), "n_control": int((y == 0).sum())}
+    g, low, high, p, q = np.full((5, raw.shape[1]), np.nan)
+    if min(counts.values()) >= MIN_SUBJECTS:
+        g, low, high = hedges_g(raw, y)
+        tested = label_test(raw, y, strata, options.n_permutations, options.seed)
+        p, q = tested.p_maxt, tested.q_fdr
+    direction = np.select([low > 0, high < 0], ["higher in cases", "lower in cases"], "unclear")
+    found = {"g": g, "g_low": low, "g_high": high, "direction": direction, "p_raw": p, "q_raw": q}
+    return pd.DataFrame({**found, **counts})
+
+
+def kind_rows(maps: pd.DataFrame, raw: pd.DataFrame, names: list[str], top: int) -> pd.DataFrame:
+    """The highest entries of one map and kind, with the raw feature. `maps`: its rows; `raw`: `differences`, in the order of
+    `names`.
+    """
+    best = maps.sort_values("mean", ascending=False, kind="stable").head(top_of(len(maps), top))
     even = 1 / len(maps)
-    clear = (low > 0) | (high < 0)
     return pd.DataFrame(
         {
             "rank": range(1, len(best) + 1),
@@ -82,14 +100,7 @@ def kind_rows(maps: pd.DataFrame, raw: np.ndarray, y: np.ndarray, tested: Tested
             **{column: best[column].to_numpy() for column in ("top_share", "stability")},
             "p_map": best["p_maxt"].to_numpy(),
             "q_map": best["q_fdr"].to_numpy(),
-            "g": g,
-            "g_low": low,
-            "g_high": high,
-            "direction": np.where(clear, np.where(g > 0, "higher in cases", "lower in cases"), "unclear"),
-            "p_raw": tested.p_maxt[at],
-            "q_raw": tested.q_fdr[at],
-            "n_case": int((y == 1).sum()),
-            "n_control": int((y == 0).sum()),
+            **raw.iloc[[names.index(name) for name in best["name"]]].to_dict("list"),
         }
     )
 
@@ -104,12 +115,10 @@ def biomarker_table(
         features, labels, strata = task_features(stores, cohort, y, key)
         names = names_of(*key, domain_meta(stores, cohort, *key))
         for kind, methods in own.groupby("kind", sort=False):
-            known = ~np.isnan(features[kind]).any(axis=1)  # a rate can be too low for a band
-            raw, sides = features[kind][known], labels[known]
-            tested = label_test(raw, sides, strata[known], options.n_permutations, options.seed)
+            raw = differences(features[kind], labels, strata, options)
             for row in methods.itertuples():
                 mine = maps[(maps[["method", "modality", "domain", "kind"]] == [row.method, *key, kind]).all(axis=1)]
-                found = kind_rows(mine, raw, sides, tested, names[kind], options.top)
+                found = kind_rows(mine, raw, names[kind], options.top)
                 place = {"modality": key[0], "domain": key[1], "method": row.method, "kind": kind}
                 frames.append(found.assign(**place, feature=FEATURES[(*key, kind)], source=row.source))
     return pd.concat(frames, ignore_index=True)[list(COLUMNS)] if frames else pd.DataFrame(columns=list(COLUMNS))
@@ -121,9 +130,7 @@ def network_agreement(maps: pd.DataFrame, trust: pd.DataFrame, stores: Path, coh
     first = {m: passed[(passed["modality"] == m) & (passed["kind"] == k)] for m, k in (("fmri", "network"), ("eeg", "channel"))}
     missing = [m for m, own in first.items() if own.empty]
     if missing:
-        nothing = dict.fromkeys(("value", "low", "high", "p"), np.nan)
-        note = f"no map of {' nor of '.join(missing)} passed, so that there is nothing to compare"
-        return {"question": "networks", **nothing, "n": 0, "note": note}
+        return agreement_row("networks", f"no map of {' nor of '.join(missing)} passed, so that there is nothing to compare", 0)
     shares = []
     for own in first.values():
         row = own.iloc[0]

@@ -22,13 +22,17 @@ class Tested:
 
 
 def _finish(t: np.ndarray, drawn, n_permutations: int) -> Tested:
-    """`drawn`: statistics (some, K) under the null, in chunks; larger is more extreme."""
-    whole, each = np.ones(len(t)), np.ones(len(t))
-    for part in drawn:
-        whole += (part.max(axis=1, keepdims=True) >= t).sum(axis=0)
-        each += (part >= t).sum(axis=0)
-    total = n_permutations + 1
-    return Tested(t, whole / total, false_discovery_control(each / total))
+    """`drawn`: statistics (some, K) under the null, in chunks; larger is more extreme. Where t is NaN, so are p and q."""
+    known = ~np.isnan(t)
+    found = Tested(t, *np.full((2, len(t)), np.nan))
+    if known.any():
+        whole, each = np.ones((2, known.sum()))
+        for part in (chunk[:, known] for chunk in drawn):
+            whole += (part.max(axis=1, keepdims=True) >= t[known]).sum(axis=0)
+            each += (part >= t[known]).sum(axis=0)
+        total = n_permutations + 1
+        found.p_maxt[known], found.q_fdr[known] = whole / total, false_discovery_control(each / total)
+    return found
 
 
 def sign_flip(differences: np.ndarray, n_permutations: int, seed: int) -> Tested:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mcsp.explain.summaries import names_of
-from mcsp.options.domains import BANDS
+from mcsp.explain.summaries import in_bands, names_of, network_means
 
 FEATURES = {
     ("fmri", "spatial", "edge"): "Fisher z of the edge",
@@ -17,7 +16,7 @@ FEATURES = {
     ("fmri", "spectral", "network"): "log of the mean amplitude of the network's regions (of z-scored series)",
     ("fmri", "spectral", "frequency"): "log of the mean amplitude over regions (of z-scored series)",
     ("eeg", "temporal", "channel"): "log power of the channel, in units of the recording's own scale",
-    ("eeg", "spectral", "channel"): "log power of the channel, in units of the recording's own scale",
+    ("eeg", "spectral", "channel"): "log power of the channel over all bands, in units of the recording's own scale",
     ("eeg", "spectral", "band"): "log power of the band, mean over channels, in units of the recording's own scale",
     ("eeg", "spectral", "channel_band"): "log power of the channel in the band, in units of the recording's own scale",
     ("eeg", "spectral", "frequency"): "log amplitude, mean over channels, in units of the recording's own scale",
@@ -33,17 +32,12 @@ def _log(values: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(values, TINY))
 
 
-def _networks(regions: np.ndarray, meta: dict) -> np.ndarray:
-    of = np.array([str(n) for n in meta["networks"]])
-    return np.array([regions[of == name].mean() for name in sorted(set(of.tolist()))])
-
-
 def _fmri(domain: str, row: np.ndarray, meta: dict) -> dict[str, np.ndarray]:
     if domain == "spectral":
         regions = row.mean(axis=1)
-        return {"roi": _log(regions), "network": _log(_networks(regions, meta)), "frequency": _log(row.mean(axis=0))}
+        return {"roi": _log(regions), "network": _log(network_means(regions, meta)), "frequency": _log(row.mean(axis=0))}
     regions = row.sum(axis=1) / (len(row) - 1)  # the diagonal is 0
-    found = {"roi": regions, "network": _networks(regions, meta)}
+    found = {"roi": regions, "network": network_means(regions, meta)}
     return {**found, "edge": row[np.triu_indices(len(row), 1)]} if domain == "spatial" else found
 
 
@@ -53,11 +47,13 @@ def _eeg(domain: str, row: np.ndarray, meta: dict) -> dict[str, np.ndarray]:
     if domain == "spatial":
         by_band = row.sum(axis=2) / (row.shape[1] - 1)  # (band, C)
         return {"channel": by_band.mean(axis=0), "band": by_band.mean(axis=1), "channel_band": by_band.ravel()}
-    power, freqs = np.square(row).mean(axis=0), np.array(meta["freqs"])  # (C, F)
-    inside = [(freqs >= low) & (freqs < high) for low, high in BANDS.values()]
-    by_band = np.array([power[:, own].sum(axis=1) for own in inside])
+    power, inside = np.square(row).mean(axis=0), in_bands(meta).astype(float)  # (C, F), (band, F)
+    known = ~np.isnan(power)  # a low rate or filter ends before the highest frequencies
+    seen = inside @ known.T
+    mean = inside @ np.where(known, power, 0).T / np.maximum(seen, 1)
+    by_band = np.where(seen > 0, mean * inside.sum(axis=1, keepdims=True), np.nan)  # (band, C)
     return {
-        "channel": _log(power.sum(axis=1)),
+        "channel": _log(by_band.sum(axis=0)),
         "band": _log(by_band.mean(axis=1)),
         "channel_band": _log(by_band.ravel()),
         "frequency": _log(np.sqrt(power.mean(axis=0))),
@@ -66,7 +62,8 @@ def _eeg(domain: str, row: np.ndarray, meta: dict) -> dict[str, np.ndarray]:
 
 def raw_features(modality: str, domain: str, row: np.ndarray, meta: dict) -> dict[str, np.ndarray]:
     """kind -> (K,) features of one subject, in the order of `names_of` of the domain. `row`: of the store that `SOURCE` names
-    (its own without one); `meta`: that of the domain's store. What they are: `FEATURES`.
+    (its own without one); `meta`: that of the domain's store. What they are: `FEATURES`. A band of which a recording holds a
+    part has the mean of that part times its width; one of which it holds nothing is NaN, and so is the power over all bands.
     """
     found = (_fmri if modality == "fmri" else _eeg)(domain, np.asarray(row, float), meta)
     return {kind: found[kind] for kind in names_of(modality, domain, meta)}

@@ -30,6 +30,7 @@ from mcsp.options.tasks import Task
 from mcsp.store import read_table, read_tsv, write_tsv
 
 PERMUTATIONS = 8  # orders of the groups, each with its reverse, each against one training subject
+BACKGROUND = 8  # subjects learnt from that stand for what is missing, where all coalitions are worked out
 SUBJECTS = 24  # test subjects of a fold, of a rival that has to be asked many times
 EXACT = 4  # groups that are worked out over all coalitions
 KINDS = {"fmri": "network_pair", "eeg": "channel_band"}
@@ -134,11 +135,14 @@ def _summed(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def fold_values(rival: str, fitted: Any, x: np.ndarray, background: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """Shapley values (N, G) of test subjects `x` by one fold's fitted rival; `background`: those that it learnt from."""
+    """Shapley values (N, G) of test subjects `x` by one fold's fitted rival; `background`: those that it learnt from.
+
+    Linear: against all of these, exactly; few groups: exactly against BACKGROUND of them; else sampled.
+    """
     if rival == "linear":
         return _summed(linear_shapley(linear_weights(fitted.pipeline), x, background.mean(axis=0)), groups)
     if int(groups.max()) < EXACT:
-        few = background[np.random.default_rng(seed).permutation(len(background))[:PERMUTATIONS]]
+        few = background[np.random.default_rng(seed).permutation(len(background))[:BACKGROUND]]
         return exact_shapley(fitted.logit, x, few, groups)
     return sampled_shapley(fitted.logit, x, background, groups, PERMUTATIONS, seed)
 

@@ -17,8 +17,8 @@ from mcsp.errors import McspError
 from mcsp.evaluation.splits import guard, load_splits, part, splits_hash
 from mcsp.explain.models import MAIN_KIND, explain_subjects, rank_correlation, reset_weights, training_reference
 from mcsp.explain.permutation import sign_flip
-from mcsp.explain.summaries import Summary, names_of
-from mcsp.explain.truth import MIN_SUBJECTS, SCORES, interval, masks, planted
+from mcsp.explain.summaries import Summary, names_of, top_of
+from mcsp.explain.truth import LEARNED_SHARE, MIN_SUBJECTS, RESET_LIMIT, SCORES, interval, masks, planted
 from mcsp.model.batch import Key, best_device
 from mcsp.model.mcsp import Classifier
 from mcsp.options.results import ExplainOptions
@@ -27,15 +27,15 @@ from mcsp.store import read_table, write_table, write_tsv
 from mcsp.training.data import Subjects
 
 RESET_SUBJECTS = 16  # per model, for the comparison with reset weights
-RESET_LIMIT = 0.5  # a map this similar to that of reset weights shows the inputs, not what was learned
-LEARNED_SHARE = 0.5  # of what lies above chance, this much must be gone with reset weights
 MAP_COLUMNS = {
     "method": "Attribution method",
     "modality": "fmri or eeg",
     "domain": "spatial, temporal or spectral: where the attribution was taken",
     "kind": "roi, network, edge, channel, band, channel_band or frequency",
     "name": "Name of the region, network, edge (a|b), channel, band, band/channel or frequency",
-    "mean": "Mean share of relevance over subjects; shares of a kind add up to 1 (a network or band: mean of its members)",
+    "mean": "Mean share of relevance over subjects; shares of a kind add up to 1 (a network or band: mean of its members). "
+    "Within a subject, contributions over time and of the two entries of an edge are added with their signs before their size "
+    "is taken",
     "low": "Lower end of the 95 % bootstrap interval over subjects; n/a below 5",
     "high": "Upper end of the 95 % bootstrap interval over subjects; n/a below 5",
     "stability": "Mean rank correlation of the whole map between models (folds and seeds); n/a with one model",
@@ -129,11 +129,6 @@ def by_model(parts: Sequence[Part], kind: str) -> dict[tuple[int, int], dict[str
 def _mean(values: Sequence[float]) -> float:
     known = [v for v in values if not np.isnan(v)]
     return float(np.mean(known)) if known else np.nan
-
-
-def top_of(n: int, top: int) -> int:
-    """How many of `n` entries count as the highest."""
-    return min(top, max(1, n // 4))
 
 
 def beyond_reset(values: dict[str, np.ndarray], resets: Sequence[Part], kind: str, options: ExplainOptions) -> dict:

@@ -6,8 +6,9 @@ import numpy as np
 
 from mcsp.options.domains import BANDS
 
-# Contributions over frames, samples and segments are added with their signs before their size is taken: nothing is told of
-# single moments, a model of a series' power has both signs within one channel, and sizes would add up what cancels.
+# Contributions over frames, samples and segments, and those of the two entries of an edge, are added with their signs before
+# their size is taken: nothing is told of single moments, a model of a series' power has both signs within one channel, an edge
+# is one thing, and sizes would add up what cancels.
 Summary = dict[str, np.ndarray]  # kind -> shares of relevance in the order of `names_of`; each kind adds up to 1
 
 
@@ -17,15 +18,28 @@ def _shares(values: np.ndarray) -> np.ndarray:
 
 
 def edge_matrix(attribution: np.ndarray) -> np.ndarray:
-    """Relevance (R, R) of undirected edges in the upper triangle, from an attribution (R, R) to a symmetric matrix."""
-    return np.triu(np.abs(attribution + attribution.T), 1)
+    """Relevance (..., R, R) of undirected edges in the upper triangle, from an attribution (..., R, R) to symmetric matrices:
+    the two entries of an edge are added with their signs.
+    """
+    return np.triu(np.abs(attribution + attribution.swapaxes(-1, -2)), 1)
+
+
+def top_of(n: int, top: int) -> int:
+    """How many of `n` entries count as the highest."""
+    return min(top, max(1, n // 4))
 
 
 def _networks(meta: dict) -> list[str]:
     return sorted({str(n) for n in meta["networks"]})
 
 
-def _inside(meta: dict) -> np.ndarray:
+def network_means(regions: np.ndarray, meta: dict) -> np.ndarray:
+    """Means of regions' values (R) over each network, in the order of its name."""
+    of = np.array([str(n) for n in meta["networks"]])
+    return np.array([regions[of == name].mean() for name in _networks(meta)])
+
+
+def in_bands(meta: dict) -> np.ndarray:
     """(band, frequency) bool: which frequencies of a spectral store lie in which band."""
     freqs = np.array(meta["freqs"])
     return np.array([(freqs >= low) & (freqs < high) for low, high in BANDS.values()])
@@ -50,8 +64,8 @@ def names_of(modality: str, domain: str, meta: dict) -> dict[str, list[str]]:
 
 
 def _fmri(domain: str, attribution: np.ndarray, meta: dict) -> Summary:
-    """Of one subject's attribution (R, R), (R, frame) or (R, frequency). A network has the mean of its regions, so that a
-    large one is not favoured.
+    """Of one subject's attribution (R, R), (R, frame) or (R, frequency). Frames, and the two entries of an edge, are added with
+    their signs; edges' and frequencies' sizes are. A network has the mean of its regions, so that a large one is not favoured.
     """
     found: Summary = {}
     if domain == "spatial":
@@ -62,23 +76,22 @@ def _fmri(domain: str, attribution: np.ndarray, meta: dict) -> Summary:
         regions = np.abs(attribution.sum(axis=1)) if domain == "temporal" else np.abs(attribution).sum(axis=1)
     if domain == "spectral":
         found["frequency"] = _shares(np.abs(attribution).sum(axis=0))
-    of = np.array([str(n) for n in meta["networks"]])
-    networks = np.array([regions[of == name].mean() for name in _networks(meta)])
-    return {"roi": _shares(regions), "network": _shares(networks), **found}
+    return {"roi": _shares(regions), "network": _shares(network_means(regions, meta)), **found}
 
 
 def _eeg(domain: str, attribution: np.ndarray, meta: dict) -> Summary:
-    """Of one subject's attribution (band, C, C), (segment, C, sample) or (segment, C, frequency). A band has the mean of
+    """Of one subject's attribution (band, C, C), (segment, C, sample) or (segment, C, frequency). Segments, samples, and the
+    two entries of an edge within a band, are added with their signs; edges' and frequencies' sizes are. A band has the mean of
     its frequencies, so that a wide one is not favoured.
     """
     if domain == "temporal":
         return {"channel": _shares(np.abs(attribution.sum(axis=(0, 2))))}
     if domain == "spatial":
-        size = np.abs(attribution)
-        by_band = size.sum(axis=1) + size.sum(axis=2)
+        edges = edge_matrix(attribution)
+        by_band = edges.sum(axis=1) + edges.sum(axis=2)
         channels, found = by_band.sum(axis=0), {}
     else:
-        spectrum, inside = np.abs(attribution.sum(axis=0)), _inside(meta)
+        spectrum, inside = np.abs(attribution.sum(axis=0)), in_bands(meta)
         by_band = (inside @ spectrum.T) / np.maximum(inside.sum(axis=1, keepdims=True), 1)
         channels, found = spectrum.sum(axis=1), {"frequency": _shares(spectrum.sum(axis=0))}
     return {

@@ -23,7 +23,7 @@ TRUST_COLUMNS = {
     "verdict": "pass: entries of this kind are in the biomarker table; fail; unproven: nothing says whether to believe the map",
     "source": "Whose verdict counts: a validation run named in the study file (explain.validation), else the truth planted in "
     "this study",
-    "reason": "Why it did not pass",
+    "reason": "Why it did not pass; and the rules that its validation did not try",
 }
 
 
@@ -33,9 +33,10 @@ def _one(rows: pd.DataFrame, unit: str) -> tuple[str, str | None]:
     if own.empty:
         return "unproven", f"{unit}: no planted effect reaches it"
     row = own.iloc[0]
+    told = row["reason"] if isinstance(row["reason"], str) else None
     if row["verdict"] == "pass":
-        return "pass", None
-    told = row["reason"] if isinstance(row["reason"], str) else "the validation's classifiers did not learn any effect here"
+        return "pass", told and f"{unit}: {told}"
+    told = told or "the validation's classifiers did not learn any effect here"
     return ("fail" if row["verdict"] == "fail" else "unproven"), f"{unit}: {told}"
 
 

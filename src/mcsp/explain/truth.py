@@ -22,6 +22,8 @@ REACH = {
 }
 CHANNEL_FACTOR = 1.5  # a channel belongs to an effect when it gets this many times the even share of the added power
 MIN_SUBJECTS = 5  # fewer give no interval, and so no pass
+RESET_LIMIT = 0.5  # a map this similar to that of reset weights shows the inputs, not what was learned
+LEARNED_SHARE = 0.5  # of what lies above chance, this much must be gone with reset weights
 
 
 def planted(truths: Sequence[Path], disorders: Sequence[str]) -> list[dict]:

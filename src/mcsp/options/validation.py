@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mcsp.options import Options
 
@@ -15,7 +15,9 @@ class ValidationOptions(Options):
     snrs: list[PositiveFloat] = Field(
         [1.0, 2.0], min_length=1, description="Factors on the size of every planted effect; the noise stays as it is"
     )
-    seeds: list[int] = Field([0, 1, 2], min_length=1, description="Each is a simulated cohort and a training of its own")
+    seeds: list[NonNegativeInt] = Field(
+        [0, 1, 2], min_length=1, description="Each is a simulated cohort and a training of its own"
+    )
     n_subjects: int = Field(84, ge=24, description="Simulated subjects of a run, all with both modalities; a third is tested")
     methods: list[MethodName] = Field(
         ["integrated_gradients", "smoothgrad", "input_x_gradient", "gradient", "gradcam"],

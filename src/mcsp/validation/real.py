@@ -1,14 +1,16 @@
 """Real recordings, untouched, with labels made from a feature that is known: the map must find that feature.
 
-Two checks. `run_network`: people are split at the median of one network's mean FC; the map must find that network's edges.
-`run_eyes`: segments of one person with eyes open or closed; the map must find occipital alpha. The latter is a classifier
-within one subject, made for this check only: its segments are not independent, so its intervals are too narrow and its AUROC
-says nothing about people.
+Three checks. `run_network`: people are split at the median of one network's mean FC; the map must find that network's edges.
+`run_eyes`: segments of one person with eyes open or closed; the map must find occipital alpha. `run_alpha`: segments of one
+person, split within each recording at the median of their own occipital alpha power; the map must find it. The latter two are
+classifiers within one subject, made for these checks only: their segments are not independent, so their intervals are too
+narrow and their AUROC says nothing about people.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from mcsp.cohort import domain_meta, read_domain, store_path
 from mcsp.eeg.read import read_eeg
 from mcsp.eeg.segments import cut_segments, preprocess, scale_of
 from mcsp.errors import Exclusion, McspError
+from mcsp.explain.raw import raw_features
 from mcsp.explain.summaries import names_of
 from mcsp.model.batch import Key
 from mcsp.options.domains import ConnectivityOptions, SpectraOptions
@@ -53,9 +56,10 @@ def check(run: Run, targets: Targets, out: Path) -> pd.DataFrame:
     )
 
 
-def median_split(values: pd.Series) -> pd.Series:
-    """Labels of the subjects, PERSON for all and KNOWN beside it for those above the median."""
-    return pd.Series(np.where(values > values.median(), f"{KNOWN};{PERSON}", PERSON), index=values.index)
+def median_split(values: pd.Series, groups: pd.Series | None = None) -> pd.Series:
+    """Labels of the subjects, PERSON for all and KNOWN beside it for those above the median (each group's own)."""
+    median = values.median() if groups is None else values.groupby(groups).transform("median")
+    return pd.Series(np.where(values > median, f"{KNOWN};{PERSON}", PERSON), index=values.index)
 
 
 def network_targets(metas: dict[Key, dict], network: str) -> Targets:
@@ -127,13 +131,14 @@ def units_of(path: Path, options: EegOptions) -> list[np.ndarray]:
 
 
 def segments_cohort(counts: dict[str, int]) -> pd.DataFrame:
-    """Cohort table in which a unit of segments stands for a subject; neighbours are relatives. `counts`: state -> units."""
+    """Cohort table in which a unit of segments stands for a subject; neighbours are relatives. `counts`: recording -> units.
+    Labels are to be added.
+    """
     rows = [
         {
             "uid": f"segments/{state}-{i:03d}", "dataset": "segments", "shard": 0, "subject": f"{state}-{i:03d}", "site": "one",
             "age": 30.0, "sex": None, "family": f"{state}-{i // BLOCK}", "mean_fd": np.nan, "t_r": np.nan, "sfreq": np.nan,
             "gap_mm": 0.0, "fingerprints": f"{state}-{i}", "has_fmri": False, "has_eeg": True,
-            "labels": f"{KNOWN};{PERSON}" if state == "closed" else PERSON,
         }
         for state, count in counts.items()
         for i in range(count)
@@ -154,8 +159,26 @@ def eyes_targets(metas: dict[Key, dict]) -> Targets:
     return found
 
 
-def run_eyes(*, opened: Path, closed: Path, out: Path) -> None:
-    """Write verdicts on the maps of a classifier that tells one person's segments with eyes closed from those with open."""
+def _recordings(table: pd.DataFrame) -> pd.Series:
+    """Name of each unit's recording, by uid."""
+    return table.set_index("uid")["subject"].str.rsplit("-", n=1).str[0]
+
+
+def alpha_power(stores: Path, cohort: pd.DataFrame) -> pd.Series:
+    """Log power of each unit's occipital channels in the alpha band, by uid."""
+    meta = domain_meta(stores, cohort, "eeg", "spectral")
+    names = names_of("eeg", "spectral", meta)["channel_band"]
+    at = [names.index(f"{RHYTHM}/{channel}") for channel in OCCIPITAL]
+    rows = read_domain(
+        stores, cohort, "eeg", "spectral", lambda row: raw_features("eeg", "spectral", row, meta)["channel_band"][at].mean()
+    )
+    return pd.Series(rows)
+
+
+def run_segments(recordings: dict[str, Path], label: Callable[[Path, pd.DataFrame], pd.Series], out: Path) -> None:
+    """Write verdicts on the maps of a classifier of one person's segments. `recordings`: name -> file; `label`: of (stores,
+    cohort table), labels by uid.
+    """
     torch.set_num_threads(1)
     eeg = EegOptions(n_segments=GROUP)
     options = StageOptions(
@@ -163,20 +186,41 @@ def run_eyes(*, opened: Path, closed: Path, out: Path) -> None:
         pretrain=PretrainOptions(epochs=0, model=ModelOptions(width=32, depth=1, dim=32, modalities=["eeg"])),
         finetune=FinetuneOptions(epochs=15, patience=5), explain=ExplainOptions(n_steps=16, n_samples=8),
     )  # fmt: skip
-    units = {"open": units_of(opened, eeg), "closed": units_of(closed, eeg)}
+    units = {name: units_of(path, eeg) for name, path in recordings.items()}
     meta = {
         "units": "V divided by the recording's own scale", "axes": ["segment", "channel", "sample"], "sfreq": eeg.sfreq,
         "montage": eeg.montage, "ch_names": eeg.ch_names, "options": {"eeg": eeg.model_dump(mode="json")}, "code": "validation",
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="mcsp-validation-") as place:
         folder = Path(place)
-        table = segments_cohort({state: len(own) for state, own in units.items()})
-        write_table(table, folder / "cohort.parquet")
+        stores, cohort = folder / "store", folder / "cohort.parquet"
+        table = segments_cohort({name: len(own) for name, own in units.items()})
         shape = (GROUP, len(eeg.ch_names), eeg.segment_samples)
-        with StoreWriter(store_path(folder / "store", "segments", "eeg", "temporal", 0), shape, meta) as writer:
+        with StoreWriter(store_path(stores, "segments", "eeg", "temporal", 0), shape, meta) as writer:
             for uid, unit in zip(table["uid"], [unit for own in units.values() for unit in own]):
                 writer.add(uid, unit, GROUP)
-        write_domains(folder / "store", ["eeg"], "segments", options.connectivity, options.spectra)
-        run = Run(folder, folder / "store", folder / "cohort.parquet", 0, options, ValidationOptions(n_bootstrap=300))
+        write_domains(stores, ["eeg"], "segments", options.connectivity, options.spectra)
+        write_table(table.assign(labels=table["uid"].map(label(stores, table))), cohort)
+        run = Run(folder, stores, cohort, 0, options, ValidationOptions(n_bootstrap=300))
         print("a within-subject segment classifier, made for this check only: segments are not independent")
         check(run, eyes_targets(run.metas), out)
+
+
+def run_eyes(*, opened: Path, closed: Path, out: Path) -> None:
+    """Write verdicts on the maps of a classifier that tells one person's segments with eyes closed from those with open."""
+
+    def label(stores: Path, table: pd.DataFrame) -> pd.Series:
+        return _recordings(table).map({"closed": f"{KNOWN};{PERSON}", "open": PERSON})
+
+    run_segments({"open": opened, "closed": closed}, label, out)
+
+
+def run_alpha(*, recordings: Sequence[Path], out: Path) -> None:
+    """Write verdicts on the maps of a classifier that tells one person's segments with strong occipital alpha from those with
+    weak. The median is that of each recording, so that no label follows what a recording was made for.
+    """
+
+    def label(stores: Path, table: pd.DataFrame) -> pd.Series:
+        return median_split(alpha_power(stores, table), _recordings(table))
+
+    run_segments({f"recording{i}": path for i, path in enumerate(recordings)}, label, out)

@@ -6,6 +6,7 @@ What is run is the production code: domains, folds, pre-training, fine-tuning, a
 from __future__ import annotations
 
 import tempfile
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -97,12 +98,13 @@ class Run:
         )  # fmt: skip
         return Classifier.from_pretrained(out).requires_grad_(False)
 
-    def permuted(self, task: str) -> Path:
+    @cached_property
+    def permuted(self) -> Path:
         """A cohort table in which the labels of those who are learnt from are shuffled; test subjects keep theirs."""
         table, learners = self.table.copy(), self.table["uid"].isin(self.learners).to_numpy()
         own = table.loc[learners, "labels"].to_numpy()
         table.loc[learners, "labels"] = np.random.default_rng([self.seed, 21]).permutation(own)
-        path = self.folder / f"permuted-{task}.parquet"
+        path = self.folder / "permuted.parquet"
         table.to_parquet(path)
         return path
 
@@ -110,9 +112,11 @@ class Run:
         """Maps by every method of the validation."""
         return maps_of(model, subjects, self.reference, self.metas, self.validation.methods, self.options.explain)
 
-    def similarity_rows(self, task: str, model: Classifier, maps: Maps) -> list[dict]:
-        """How like the map stays as weights are reset from the head downwards: rank correlation of mean maps."""
-        rows = []
+    def similarity_rows(self, task: str, model: Classifier, maps: Maps) -> tuple[list[dict], Maps]:
+        """How like the map stays as weights are reset from the head downwards: rank correlation of mean maps. Beside it the
+        maps of the last level, all weights reset.
+        """
+        rows, fresh = [], {}
         for level, words in enumerate(LEVELS):
             fresh = self.maps(cascade(model, level, self.seed), self.few)
             for (method, key), people in fresh.items():
@@ -120,9 +124,7 @@ class Run:
                 before = {uid: maps[method, key][uid] for uid in people}
                 value = rank_correlation(mean_map(before, unit), mean_map(people, unit))
                 rows.append(_row(task, f"reset: {words}", method, key, unit, "similarity", value))
-            if words == LEVELS[-1]:
-                self.reset = fresh
-        return rows
+        return rows, fresh
 
     def deletion_rows(self, task: str, model: Classifier, maps: Maps, keys: list[Key]) -> list[dict]:
         """Area between the deletion curves of each method and of chance, in each domain that the effect reaches."""
@@ -153,10 +155,12 @@ def truth_masks(truth: Path, name: str, metas: dict[Key, dict]) -> dict[Key, dic
 
 
 def linear_features(key: Key, row: np.ndarray) -> np.ndarray:
-    """What a linear model reads of one subject's input: edges, or logarithms of amplitudes (of EEG, their mean)."""
+    """What a linear model reads of one subject's input: edges, or logarithms of amplitudes (of EEG, those of their mean above
+    0 Hz, where filtered recordings hold rounding noise).
+    """
     if key[1] == "spatial":
         return row[..., *np.triu_indices(row.shape[-1], 1)].ravel()
-    return np.log(row.mean(axis=0) if key[0] == "eeg" else row + 1e-3).ravel()
+    return np.log(row.mean(axis=0)[:, 1:] if key[0] == "eeg" else row + 1e-3).ravel()
 
 
 def linear_logits(run: Run, y: pd.Series, key: Key) -> np.ndarray:
@@ -184,10 +188,11 @@ def answer_rows(run: Run, task: str, model: Classifier) -> pd.DataFrame:
 def planted_rows(run: Run, task: str, model: Classifier, maps: Maps, truth: dict[Key, dict]) -> list[dict]:
     """All checks of a planted effect but the wrong targets."""
     rows = [row for key, own in truth.items() for row in score_rows(maps, key, own, task=task, model="own", truth="planted")]
-    rows += run.similarity_rows(task, model, maps)
-    controls = {"reset": run.reset}
+    similar, reset = run.similarity_rows(task, model, maps)
+    rows += similar
+    controls = {"reset": reset}
     if run.validation.permuted:
-        shuffled = run.classifier(task, run.permuted(task), f"permuted-{task}")
+        shuffled = run.classifier(task, run.permuted, f"permuted-{task}")
         controls["permuted"] = run.maps(shuffled, run.few)
     for name, found in controls.items():
         for key, own in truth.items():

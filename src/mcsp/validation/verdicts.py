@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
+from mcsp.evaluation.metrics import auroc
+from mcsp.explain.truth import LEARNED_SHARE, RESET_LIMIT
 from mcsp.options.validation import ValidationOptions
 from mcsp.store import read_table, write_tsv
 
@@ -28,7 +29,6 @@ RULES = {
     "random: the interval of the area between the curves lies above 0",
 }
 CONTROLS = {"reset weights": "reset", "permuted labels": "permuted", "wrong target": "wrong"}
-LEARNED_SHARE, SIMILAR = 0.5, 0.5
 CELL = ["task", "modality", "domain"]
 PLACE = ["method", "modality", "domain"]
 MAP_COLUMNS = {
@@ -54,23 +54,25 @@ SCORE_COLUMNS = {
     "effect": "What was planted",
     "unit": "What is scored: edge, roi, channel, band or frequency",
     "score": "relevance mass, relevance rank or AUPRC, on the places that were planted; deletion area (change of the logit "
-    "beyond that of random deletion); similarity with reset weights (see model)",
+    "beyond that of random deletion); similarity (rank correlation of a run's mean map with that of the reset model; both of "
+    "regions or channels)",
     "model": "own: trained on the effect; reset: the same with all weights reset; permuted: trained on shuffled labels; wrong: "
     "trained on other effects or noise; reset: LEVEL: reset from the head down to a level (similarity)",
     "snr": "Factor on the size of what was planted; all: all sizes that were learnt",
-    "value": "Mean over subjects and runs",
+    "value": "Mean over subjects and runs (similarity: over runs)",
     "low": "Lower end of the 95 % bootstrap interval over runs and subjects",
     "high": "Upper end of the 95 % bootstrap interval over runs and subjects",
     "chance": "What a map without information has",
     "n_runs": "Runs",
-    "n": "Subjects over all runs",
+    "n": "Subjects over all runs; n/a of similarity, which is one number for each run",
 }
 VERDICT_COLUMNS = {
     **MAP_COLUMNS,
     "unit": "edge, roi, channel, band or frequency; all: the domain as a whole",
     "verdict": "pass: every effect that was learnt here passes every rule; fail; not learned: no planted effect was learnt in "
-    "this domain, so that nothing can be said; no truth: no planted effect reaches this",
-    "reason": "Rules that failed, by effect",
+    "this domain, so that nothing can be said",
+    "reason": "Rules that failed, by effect, and rules that were not tried. "
+    + ". ".join(f"{k}: {v}" for k, v in RULES.items()),
     "effects": "Planted effects that were learnt here",
     "not_learned": "Planted effects that reach this domain, but that the classifiers did not learn in it",
     "excess": "Relevance mass over chance, mean over effects that were learnt (1: no more than chance)",
@@ -80,8 +82,8 @@ DECOY_COLUMNS = {
     "decoy": "suppressor: places that carry the noise of the signal and nothing of the label; site: an artefact of the site "
     "that most cases come from",
     "unit": "edge, roi or channel",
-    "snr": "all effect sizes at which the task was learnt in this domain",
-    "truth": "Relevance mass on the places of the label's own effect, over chance",
+    "truth": "Relevance mass on the places of the label's own effect, over chance; all effect sizes at which the task was "
+    "learnt in this domain",
     "truth_low": "Lower end of its interval",
     "truth_high": "Upper end of its interval",
     "decoy_mass": "Relevance mass on the decoy's places, over chance",
@@ -114,13 +116,6 @@ def by_run(rows: pd.DataFrame) -> list[np.ndarray]:
     """Values of each run (snr, seed), a subject once (mean over rows of the same subject)."""
     means = rows.groupby(["snr", "seed", "uid"], dropna=False)["value"].mean()
     return [own.to_numpy() for _, own in means.groupby(level=[0, 1])]
-
-
-def auroc(y: np.ndarray, logits: np.ndarray) -> float:
-    """Area under the ROC curve, ties by half (Mann-Whitney)."""
-    cases = int(y.sum())
-    ranks = rankdata(logits)
-    return float((ranks[y == 1].sum() - cases * (cases + 1) / 2) / (cases * (len(y) - cases)))
 
 
 def auroc_interval(runs: Sequence[tuple[np.ndarray, np.ndarray]], n: int, seed: int = 0) -> tuple[float, float, float]:
@@ -167,8 +162,9 @@ def score_table(scores: pd.DataFrame, known: pd.DataFrame, n: int) -> pd.DataFra
             value, low, high = interval(by_run(own.dropna(subset="value")), n) if own["value"].notna().any() else (np.nan,) * 3
             row = dict(zip(keys, values)) | {"snr": snr, "value": value, "low": low, "high": high}
             row |= {"chance": own["chance"].mean(), "n_runs": own.groupby(["snr", "seed"]).ngroups}
-            rows.append(row | {"n": len(own.groupby(["snr", "seed", "uid"]))})
-    return pd.DataFrame(rows).rename(columns={"task": "effect"}).reindex(columns=list(SCORE_COLUMNS))
+            rows.append(row | {"n": own.groupby(["snr", "seed", "uid"]).ngroups or None})
+    table = pd.DataFrame(rows).rename(columns={"task": "effect"}).reindex(columns=list(SCORE_COLUMNS))
+    return table.astype({"n": "Int64"})
 
 
 def _paired(own: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
@@ -179,9 +175,11 @@ def _paired(own: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
     return both.assign(excess=both["value"] - both["chance"], value=both["value"] - both["other"])
 
 
-def failed_rules(place: pd.DataFrame, unit: str, n: int) -> list[str]:
-    """Names of the rules that one method's maps of one effect fail in one domain and unit. `place`: their learnt scores."""
-    planted, failed = place[place["truth"] == "planted"], []
+def failed_rules(place: pd.DataFrame, unit: str, n: int) -> tuple[list[str], list[str]]:
+    """Names of the rules (that one method's maps of one effect fail in one domain and unit, that were not tried). `place`:
+    their learnt scores. Cascade and deletion are judged on the map of regions or channels, whatever the unit.
+    """
+    planted, failed, untried = place[place["truth"] == "planted"], [], []
     own = planted[(planted["model"] == "own") & (planted["unit"] == unit)]
     scores = [own[own["score"] == name] for name in ("relevance mass", "relevance rank", "AUPRC")]
     if any(interval(by_run(rows), n)[1] <= rows["chance"].mean() for rows in scores):
@@ -190,18 +188,19 @@ def failed_rules(place: pd.DataFrame, unit: str, n: int) -> list[str]:
         control = planted[planted["model"].str.split(":").str[0].eq(model) & (planted["unit"] == unit)]
         control = control[control["score"] == "relevance mass"]
         if control.empty:
+            untried.append(rule)
             continue
         both = _paired(scores[0], control)
         gone = interval(by_run(both), n)
         if gone[1] <= 0 or gone[0] <= LEARNED_SHARE * both["excess"].mean():
             failed.append(rule)
     similar = planted[(planted["score"] == "similarity") & (planted["model"] == "reset: everything")]["value"]
-    if not similar.dropna().mean() < SIMILAR:
+    if not similar.dropna().mean() < RESET_LIMIT:
         failed.append("cascade")
     area = planted[planted["score"] == "deletion area"]
     if interval(by_run(area), n)[1] <= 0:
         failed.append("deletion")
-    return failed
+    return failed, untried
 
 
 def verdict_rows(scores: pd.DataFrame, known: pd.DataFrame, n: int) -> pd.DataFrame:
@@ -216,18 +215,22 @@ def verdict_rows(scores: pd.DataFrame, known: pd.DataFrame, n: int) -> pd.DataFr
             mine = known[(known[PLACE] == list(place)).all(axis=1)]
             at = mine[(mine["unit"] == unit) & (mine["score"] == "relevance mass") & (mine["model"] == "own")]
             effects = list(dict.fromkeys(at["task"]))
-            failed = {effect: failed_rules(mine[mine["task"] == effect], unit, n) for effect in effects}
-            judged.append(_verdict(place, unit, failed, sorted(set(reached["task"]) - set(effects)), at))
+            rules = {effect: failed_rules(mine[mine["task"] == effect], unit, n) for effect in effects}
+            judged.append(_verdict(place, unit, rules, sorted(set(reached["task"]) - set(effects)), at))
         rows += [*judged, _whole(place, judged)]
     return pd.DataFrame(rows, columns=list(VERDICT_COLUMNS))
 
 
-def _verdict(place: tuple, unit: str, failed: dict[str, list[str]], missing: list[str], at: pd.DataFrame) -> dict:
-    reasons = [f"{effect}: {', '.join(rules)}" for effect, rules in failed.items() if rules]
-    verdict = "not learned" if not failed else "fail" if reasons else "pass"
+def _verdict(
+    place: tuple, unit: str, rules: dict[str, tuple[list[str], list[str]]], missing: list[str], at: pd.DataFrame
+) -> dict:
+    reasons = [f"{effect}: {', '.join(failed)}" for effect, (failed, _) in rules.items() if failed]
+    verdict = "not learned" if not rules else "fail" if reasons else "pass"
+    untried = dict.fromkeys(rule for _, names in rules.values() for rule in names)
+    reasons += [f"not tried: {', '.join(untried)}"] if untried else []
     excess = (at["value"] / at["chance"]).groupby(at["task"]).mean().mean()
     row = dict(zip(PLACE, place)) | {"unit": unit, "verdict": verdict, "reason": "; ".join(reasons) or None, "excess": excess}
-    return row | {"effects": ", ".join(failed) or None, "not_learned": ", ".join(missing) or None}
+    return row | {"effects": ", ".join(rules) or None, "not_learned": ", ".join(missing) or None}
 
 
 def _whole(place: tuple, judged: list[dict]) -> dict:
@@ -251,7 +254,7 @@ def decoy_table(known: pd.DataFrame, n: int) -> pd.DataFrame:
     mass = known[(known["score"] == "relevance mass") & (known["model"] == "own") & known["task"].isin(["suppressor", "site"])]
     mass = mass.assign(value=mass["value"] / mass["chance"])
     for (*place, task, unit), own in mass.groupby([*PLACE, "task", "unit"]):
-        row = dict(zip(PLACE, place)) | {"decoy": task, "unit": unit, "snr": "all"}
+        row = dict(zip(PLACE, place)) | {"decoy": task, "unit": unit}
         sides = {name: own[own["truth"] == name] for name in ("planted", "decoy")}
         if unit in ("band", "frequency") or any(side.empty for side in sides.values()):
             continue  # signal and decoy lie in the same band
