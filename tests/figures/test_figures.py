@@ -436,8 +436,8 @@ def test_the_method_that_stands_best_is_shown_and_failure_is_said(tmp_path):
     assert best_method(maps, judged, "fmri") == "smoothgrad"
     assert best_method(maps, judged, "eeg") == "integrated_gradients"  # nothing is proven: the first
     assert best_method(maps[maps["modality"] == "eeg"], judged, "fmri") is None
-    assert standing(judged, "smoothgrad", "fmri", "spatial", "roi") == "passed here"
-    assert standing(judged, "integrated_gradients", "fmri", "spatial", "roi") == "FAILED here"
+    assert standing(judged, "smoothgrad", "fmri", "spatial", "roi") == "method passed here"
+    assert standing(judged, "integrated_gradients", "fmri", "spatial", "roi") == "method FAILED here"
     assert standing(judged, "smoothgrad", "eeg", "spectral", "channel") == "unproven"
     assert standing(judged, "smoothgrad", "fmri", "temporal", "edge") == "unproven"
 

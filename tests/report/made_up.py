@@ -64,7 +64,7 @@ def people(n=120, sites=3, modalities=("fmri", "eeg")):
 
 
 def exclusions(root, n):
-    rows = [(f"d-1/sub-x{i}", "d-1", "fmri", "excluded", f"sub-x{i}: too short: {i} s {HOSTILE}") for i in range(n)]
+    rows = [(f"d-1/sub-x{i}", "d-1", "fmri", "excluded", f"too short {HOSTILE}: sub-x{i}: {i} s") for i in range(n)]
     write_tsv(pd.DataFrame(rows, columns=list(STATUS_COLUMNS)), root / "cohort/exclusions.tsv", STATUS_COLUMNS)
 
 

@@ -155,7 +155,7 @@ def run(
     judgement = ": no map of them"
     if found:
         told = standing(judged, method, "eeg", "spectral", "channel_band")
-        judgement = f" by {method.replace('_', ' ')} (the verdict on the method: {told})"
+        judgement = f" by {method.replace('_', ' ')} ({told})"
     caption = (
         f"{task_name}: EEG amplitude (divided by the recording's own scale) of {len(amplitudes)} test subjects, geometric "
         "mean and 95 % intervals over subjects. Numbers: Cohen's d of the log amplitude in delta, theta, alpha and beta, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-WORDS = {"pass": "passed here", "fail": "FAILED here", "unproven": "unproven"}
+WORDS = {"pass": "method passed here", "fail": "method FAILED here", "unproven": "unproven"}
 
 
 def best_method(maps: pd.DataFrame, trust: pd.DataFrame, modality: str) -> str | None:
