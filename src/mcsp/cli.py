@@ -36,7 +36,12 @@ Atlas = Annotated[Path, typer.Option(help="Atlas table (TSV); the label image li
 Recordings = Annotated[Path, typer.Option(help="Recordings of one shard (Parquet).")]
 StoreOut = Annotated[Path, typer.Option(help="Store to write (Arrow).")]
 StatusOut = Annotated[Path, typer.Option(help="Status table to write (TSV).")]
-Stem = Annotated[Path, typer.Option(help="Path of the figure without suffix.")]
+TaskJson = Annotated[str, typer.Option(help="The task as JSON.")]
+Classifiers = Annotated[list[Path], typer.Argument(help="Directories of the classifiers, over folds and seeds.")]
+ResultsRoot = Annotated[Path, typer.Option(help="Directory that holds the studies' results.")]
+DatasetName = Annotated[str, typer.Option(help="Name of the dataset.")]
+Modality = Annotated[str, typer.Option(help="fmri or eeg.")]
+Temporal = Annotated[Path, typer.Option(help="Temporal store.")]
 
 
 def _parse(model: Any, text: str) -> Any:
@@ -235,7 +240,7 @@ def cohort(
 def tasks(
     name: str,
     cohort: Cohort,
-    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    task: TaskJson,
     out: Annotated[Path, typer.Option(help="Cases and controls to write (TSV).")],
 ) -> None:
     """Count cases and controls of a task; one with a single class stops here."""
@@ -248,7 +253,7 @@ def tasks(
 @app.command()
 def status(
     study: Annotated[Path, typer.Argument(help="Study file.")] = Path("config/studies/demo.yaml"),
-    results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),
+    results: ResultsRoot = Path("results"),
 ) -> None:
     """What is done, what failed, and why: at any time, also after a crash."""
     from mcsp.status import run
@@ -262,7 +267,7 @@ def status(
 def preprocess(
     study: Annotated[Path | None, typer.Argument(help="Study file, with --dry-run.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run for each subject, and run nothing.")] = False,
-    dataset: Annotated[str, typer.Option(help="Name of the dataset.")] = "",
+    dataset: DatasetName = "",
     recordings: Annotated[Path | None, typer.Option(help="Recordings of one shard (Parquet).")] = None,
     route: Annotated[str, typer.Option(help="embedded or fmriprep.")] = "embedded",
     options: Annotated[str, typer.Option(help="The route's options as JSON.")] = "{}",
@@ -315,7 +320,7 @@ def preprocess(
 
 @app.command()
 def fmri(
-    dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
+    dataset: DatasetName,
     recordings: Recordings,
     atlas: Atlas,
     options: Json,
@@ -342,7 +347,7 @@ def fmri(
 
 @app.command()
 def eeg(
-    dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
+    dataset: DatasetName,
     recordings: Recordings,
     options: Json,
     store: StoreOut,
@@ -367,9 +372,9 @@ def eeg(
 
 @app.command()
 def connectivity(
-    dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
-    modality: Annotated[str, typer.Option(help="fmri or eeg.")],
-    temporal: Annotated[Path, typer.Option(help="Temporal store.")],
+    dataset: DatasetName,
+    modality: Modality,
+    temporal: Temporal,
     options: Json,
     store: StoreOut,
     status: StatusOut,
@@ -392,9 +397,9 @@ def connectivity(
 
 @app.command()
 def spectra(
-    dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
-    modality: Annotated[str, typer.Option(help="fmri or eeg.")],
-    temporal: Annotated[Path, typer.Option(help="Temporal store.")],
+    dataset: DatasetName,
+    modality: Modality,
+    temporal: Temporal,
     options: Json,
     store: StoreOut,
     status: StatusOut,
@@ -483,7 +488,7 @@ def finetune(
     splits: Splits,
     fold: Annotated[int, typer.Option(min=0)],
     seed: Annotated[int, typer.Option(min=0)],
-    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    task: TaskJson,
     pretrained: Annotated[Path, typer.Option(help="Directory of the pre-trained model.")],
     options: Json,
     out: Annotated[Path, typer.Option(help="Directory of the classifier to write.")],
@@ -516,7 +521,7 @@ def rival(
     stores: Stores,
     cohort: Cohort,
     splits: Splits,
-    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    task: TaskJson,
     modality: Annotated[list[str], typer.Option(help="A modality that the study's models see; may be given again.")],
     out: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
     seed: Annotated[int, typer.Option(help="Of forests and networks.")] = 0,
@@ -540,11 +545,11 @@ def rival(
 @app.command()
 def evaluate(
     name: str,
-    models: Annotated[list[Path], typer.Argument(help="Directories of the classifiers, over folds and seeds.")],
+    models: Classifiers,
     stores: Stores,
     cohort: Cohort,
     splits: Splits,
-    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    task: TaskJson,
     options: Json,
     rival: Annotated[list[Path], typer.Option(help="Predictions of a rival; may be given again.")],
     predictions: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
@@ -555,7 +560,7 @@ def evaluate(
     dropout: Annotated[Path, typer.Option(help="Test subjects in passes with dropout to write (Parquet).")],
     threads: Threads = 1,
 ) -> None:
-    """Open the test subjects once: frozen classifiers and rivals on the same folds."""
+    """Ask frozen classifiers and rivals of the test subjects, on the same folds."""
     from mcsp.evaluation.stage import run
     from mcsp.options.results import EvaluateOptions
     from mcsp.options.tasks import Task
@@ -611,7 +616,7 @@ def evaluate_other(
     stores: Stores,
     cohort: Cohort,
     splits: Splits,
-    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    task: TaskJson,
     options: Json,
     predictions: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
     metrics: Annotated[Path, typer.Option(help="Metrics to write (TSV).")],
@@ -619,7 +624,7 @@ def evaluate_other(
     confusion: Annotated[Path, typer.Option(help="Truth against answers to write (TSV).")],
     threads: Threads = 1,
 ) -> None:
-    """Open the test subjects once for a task with several classes or a number."""
+    """Ask frozen models and simple rivals of the test subjects, for a task with several classes or a number."""
     from mcsp.evaluation.other_tasks import run
     from mcsp.options.results import EvaluateOptions
     from mcsp.options.tasks import Task
@@ -653,11 +658,11 @@ def copy(
 
 @app.command()
 def variant_predictions(
-    models: Annotated[list[Path], typer.Argument(help="Directories of the classifiers, over folds and seeds.")],
+    models: Classifiers,
     stores: Stores,
     cohort: Cohort,
     splits: Splits,
-    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    task: TaskJson,
     out: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
     threads: Threads = 1,
 ) -> None:
@@ -695,7 +700,7 @@ def control_labels(
     name: Annotated[str, typer.Argument(help="Name of the task.")],
     cohort: Cohort,
     splits: Splits,
-    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    task: TaskJson,
     options: Json,
     out: Annotated[Path, typer.Option(help="Directory of the cohort tables to write (Parquet), one per fold.")],
 ) -> None:
@@ -715,7 +720,7 @@ def control_predictions(
     cohort: Cohort,
     labels: Annotated[Path, typer.Option(help="Directory of the control's cohort tables.")],
     splits: Splits,
-    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    task: TaskJson,
     options: Json,
     out: Annotated[Path, typer.Option(help="Predictions to write (Parquet).")],
     threads: Threads = 1,
@@ -808,11 +813,11 @@ def card(
 @app.command()
 def explain(
     name: str,
-    models: Annotated[list[Path], typer.Argument(help="Directories of the classifiers, over folds and seeds.")],
+    models: Classifiers,
     stores: Stores,
     cohort: Cohort,
     splits: Splits,
-    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    task: TaskJson,
     options: Json,
     attributions: Annotated[Path, typer.Option(help="Attributions per subject to write (Parquet).")],
     maps: Annotated[Path, typer.Option(help="Group maps to write (TSV).")],
@@ -844,11 +849,11 @@ def explain(
 @app.command()
 def biomarkers(
     name: str,
-    models: Annotated[list[Path], typer.Argument(help="Directories of the classifiers, over folds and seeds.")],
+    models: Classifiers,
     stores: Stores,
     cohort: Cohort,
     splits: Splits,
-    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    task: TaskJson,
     options: Json,
     maps: Annotated[Path, typer.Option(help="Group maps (TSV).")],
     verdicts: Annotated[Path, typer.Option(help="Verdicts on the methods by the study's own truth (TSV).")],
@@ -881,7 +886,7 @@ def shapley(
     stores: Stores,
     cohort: Cohort,
     splits: Splits,
-    task: Annotated[str, typer.Option(help="The task as JSON.")],
+    task: TaskJson,
     options: Json,
     maps: Annotated[Path, typer.Option(help="Group maps of the model (TSV).")],
     values: Annotated[Path, typer.Option(help="Shapley values to write (TSV).")],
@@ -949,7 +954,7 @@ def validate_network(
     study: Annotated[Path, typer.Argument(help="Study whose fMRI stores are there, e.g. config/studies/abide-roi.yaml.")],
     network: Annotated[str, typer.Option(help="Network of the atlas whose mean FC makes the labels.")],
     out: Annotated[Path, typer.Option(help="Directory of the tables to write.")],
-    results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),
+    results: ResultsRoot = Path("results"),
     subjects: Annotated[int, typer.Option(min=24, help="Subjects at most; which ones is always the same draw.")] = 200,
 ) -> None:
     """Real recordings with labels from a known feature: do maps find the network whose mean FC was split at its median?"""
@@ -1002,7 +1007,7 @@ def _figure_options(text: str) -> Any:
 def figure(
     names: Annotated[list[str], typer.Argument(help="Figures: performance, curves (of all tasks), curves-asd, ...")],
     study: Annotated[Path | None, typer.Option(help="Study file: the figures are drawn from its results.")] = None,
-    results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),
+    results: ResultsRoot = Path("results"),
     file: Annotated[list[str], typer.Option(help="Without --study: KEY=PATH of a file to draw from.")] = [],  # noqa: B006
     task: Annotated[list[str], typer.Option(help="Without --study: the task, for figures of one.")] = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="Directory to write to; without, figures/tuned of the results.")] = None,
@@ -1075,7 +1080,7 @@ def report(
 @app.command()
 def show(
     study: Annotated[Path, typer.Argument(help="Study file.")] = Path("config/studies/demo.yaml"),
-    results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),
+    results: ResultsRoot = Path("results"),
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Write a report of what is there, after a failure too: report/unfinished.html.")
     ] = False,
@@ -1113,7 +1118,7 @@ def schema(
 @bench_app.command("stages")
 def bench_stages(
     study: Annotated[Path, typer.Argument(help="Study file of a finished run.")] = Path("config/studies/demo.yaml"),
-    results: Annotated[Path, typer.Option(help="Directory that holds the studies' results.")] = Path("results"),
+    results: ResultsRoot = Path("results"),
 ) -> None:
     """Wall time, CPU time and peak memory of every stage of a finished run."""
     from mcsp.bench import print_stage_costs

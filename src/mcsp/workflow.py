@@ -361,15 +361,17 @@ class Plan:
         own += [(f"random-{draw}", RANDOM_TASK) for draw in draws]
         return [self.root / "controls" / control / task / "predictions.parquet" for control, task in own]
 
+    def _done(self, name: str) -> list[Path]:
+        """A table of what need not run, in a list, once it ran: a report shows it from then on, and keeps it up to date."""
+        return [self.root / name] if (self.root / name).is_file() else []
+
     def controls_done(self) -> list[Path]:
-        """The table of controls, in a list, once they ran: a report shows them from then on, and keeps them up to date."""
-        table = self.root / "controls" / "controls.tsv"
-        return [table] if table.is_file() else []
+        """The table of controls, once they ran."""
+        return self._done("controls/controls.tsv")
 
     def sweep_done(self) -> list[Path]:
-        """The table of variants, in a list, once they ran: a report shows them from then on, and keeps them up to date."""
-        table = self.root / "sweep" / "sweep.tsv"
-        return [table] if table.is_file() else []
+        """The table of variants, once they ran."""
+        return self._done("sweep/sweep.tsv")
 
     def report_figures(self) -> list[Path]:
         """Stems of the figures that a report shows: all, and those of what need not run, once it did."""
@@ -492,11 +494,8 @@ class Plan:
 
     def figures_done(self) -> list[Path]:
         """Stems of the figures of what need not run, once it did: they are kept up to date from then on."""
-        done = [kind for kind in OPTIONAL if all(path.is_file() for path in self._optional_table(kind))]
-        return [self.root / "figures" / kind for kind in done]
-
-    def _optional_table(self, kind: str) -> list[Path]:
-        return [self.figure_files(kind)[key] for key in ("variants", "controls") if key in OPTIONAL[kind].files]
+        done = {"controls": self.controls_done(), "sweep": self.sweep_done()}
+        return [self.root / "figures" / name for name, kind in OPTIONAL.items() if done[kind.section]]
 
     def figure_groups(self) -> dict[str, list[str]]:
         """Group -> its kinds of figures, as far as the study has them; a group is one job, or one per task."""
@@ -514,12 +513,13 @@ class Plan:
             "classifier": [self.finetuned(name)[0] / "config.json" for name in tasks[:1]],
             "histories": [self.pretrained(fold) / "history.tsv" for fold in self.folds],
             "embeddings": root / "embeddings" / "embeddings.parquet",
+            "ranks": root / "embeddings" / "ranks.parquet",
             "metrics": [root / "evaluate" / name / "metrics.tsv" for name in tasks],
             "all_verdicts": [root / "explain" / name / "verdicts.tsv" for name in tasks],
             "predictions": root / "evaluate" / task / "predictions.parquet",
             **{name: root / "evaluate" / task / f"{name}.tsv" for name in _STATISTICS},
             "maps": root / "explain" / task / "maps.tsv",
-            "verdicts": root / "explain" / task / "verdicts.tsv",
+            "trust": root / "explain" / task / "trust.tsv",
             "atlas": self.atlas["table"],
             "spectra": self.stores("spectral", modality="eeg"),
             "variants": root / "sweep" / "sweep.tsv",

@@ -15,7 +15,8 @@ from mcsp.evaluation.comparisons import pooled
 from mcsp.evaluation.uncertainty import selective_table, uncertainties
 from mcsp.figures.catalogue import ALL, module_of
 from mcsp.options.results import EvaluateOptions, FigureOptions
-from mcsp.store import StoreWriter, read_table, write_json, write_table, write_tsv
+from mcsp.store import StoreWriter, read_table, read_tsv, write_json, write_table, write_tsv
+from mcsp.training.embed import searches
 
 DOMAINS = ("spatial", "temporal", "spectral")
 CH_NAMES = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "Fz", "Cz", "Pz"]
@@ -81,10 +82,14 @@ def exclusions(folder, reasons=("fmri too short: 20 s",)):
     return tsv(pd.DataFrame(rows, columns=["uid", "dataset", "stage", "state", "reason"]), folder / "exclusions.tsv")
 
 
+def unit(x):
+    return x / np.linalg.norm(x)
+
+
 def embeddings(folder, n=20, modalities=("fmri", "eeg"), seed=0):
     rng = np.random.default_rng(seed)
     rows = [
-        (f"d/sub-{i}", 0, stage, modality, domain, rng.normal(size=8).astype(np.float32).tolist())
+        (f"d/sub-{i}", 0, stage, modality, domain, unit(rng.normal(size=8)).astype(np.float32).tolist())
         for i in range(n)
         for stage in ("untrained", "pretrained")
         for modality in modalities
@@ -93,6 +98,18 @@ def embeddings(folder, n=20, modalities=("fmri", "eeg"), seed=0):
     columns = ["uid", "fold", "stage", "modality", "domain", "embedding"]
     write_table(pd.DataFrame(rows, columns=columns), folder / "embeddings.parquet")
     return folder / "embeddings.parquet"
+
+
+def ranks(folder, n=20, modalities=("fmri", "eeg")):
+    """At which rank the partners in `embeddings` are found: what `mcsp embed` writes beside these."""
+    found = []
+    for stage in ("untrained", "pretrained"):
+        table = read_table(embeddings(folder, n, modalities))
+        wide = table[table["stage"] == stage].pivot(index="uid", columns=["modality", "domain"], values="embedding")
+        z = {key: np.stack(list(own)) for key, own in wide.items()}
+        found.append(searches(list(wide.index), z, {m: np.ones(n, bool) for m in modalities}).assign(fold=0, stage=stage))
+    write_table(pd.concat(found).assign(scope="inductive"), folder / "ranks.parquet")
+    return folder / "ranks.parquet"
 
 
 def config(folder, modalities=("fmri", "eeg"), n=12, trained=True):
@@ -193,6 +210,14 @@ def verdicts(folder, told=(("smoothgrad", "fmri", "spatial", "pass"), ("integrat
     return tsv(pd.DataFrame(rows, columns=columns), folder / "verdicts.tsv")
 
 
+def trust(folder, told=(("smoothgrad", "fmri", "spatial", "pass"), ("integrated_gradients", "fmri", "spatial", "fail"))):
+    """What `told` says of the maps in this folder; unproven where that says nothing."""
+    places = read_tsv(folder / "maps.tsv")[["method", "modality", "domain", "kind"]].drop_duplicates()
+    known = {tuple(place): verdict for *place, verdict in told}
+    verdict = [known.get(place, "unproven") for place in places.drop(columns="kind").itertuples(index=False, name=None)]
+    return tsv(places.assign(verdict=verdict, source="made up", reason=None), folder / "trust.tsv")
+
+
 def sweep(folder, tasks=("asd", "mdd"), more=()):
     """A table of variants: tasks, one variant that speaks of fewer subjects."""
     rows = [
@@ -291,12 +316,13 @@ def files(folder):
         "classifier": [model],
         "histories": [history(folder), history(folder)],
         "embeddings": embeddings(folder),
+        "ranks": ranks(folder),
         "metrics": [metrics(folder, task) for task in ("asd", "mdd")],
         "predictions": predictions(folder),
         **calibration(folder),
         **selective(folder),
         "maps": maps(folder),
-        "verdicts": verdicts(folder),
+        "trust": trust(folder),
         "atlas": atlas(folder),
         "spectra": spectra(folder),
         "all_verdicts": all_verdicts(folder),
@@ -319,11 +345,13 @@ def crowded(folder):
         "exclusions": exclusions(folder, reasons),
         "counts": counts(folder, tasks),
         "embeddings": embeddings(folder, n=60),
+        "ranks": ranks(folder, n=60),
         "metrics": [metrics(folder, task, MANY) for task in tasks],
         "predictions": predictions(folder, methods=MANY),
         **calibration(folder, MANY),
         **selective(folder, MANY),
         "maps": maps(folder, n=60, name=LONG),
+        "trust": trust(folder),
         "atlas": atlas(folder, n=60, networks=[f"network of long name {i}" for i in range(20)], name=LONG),
         "all_verdicts": all_verdicts(
             folder, tasks, ("integrated_gradients", "smoothgrad", "deep_lift", "grad_cam", "attention")
@@ -348,8 +376,9 @@ def bare(folder):
         "classifier": [],
         "histories": [history(folder, epochs=0)],
         "embeddings": embeddings(folder, n=5, modalities=("eeg",)),
+        "ranks": ranks(folder, n=5, modalities=("eeg",)),
         "maps": maps(folder, modalities=("eeg",)),
-        "verdicts": verdicts(folder, told=()),
+        "trust": trust(folder, told=()),
         "atlas": atlas(folder, known=False),
         "all_verdicts": [verdicts(folder, told=())],
     }

@@ -18,7 +18,7 @@ from mcsp.bids import tasks as tasks_stage
 from mcsp.options.tasks import Task
 from mcsp.report.results import Results
 from mcsp.shards import STATUS_COLUMNS
-from mcsp.store import write_table, write_tsv
+from mcsp.store import read_tsv, write_table, write_tsv
 from mcsp.study import parse_study
 from tests.figures import made_up
 from tests.report.test_tables import study_results
@@ -54,7 +54,7 @@ def people(n=120, sites=3, modalities=("fmri", "eeg")):
     """A cohort table; `sites` 0: nobody knows where."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"uid": [f"d-1/sub-{i:03d}" for i in range(n)], "dataset": "d-1"})
-    table["site"] = [f"site {i % sites}" for i in range(n)] if sites else ""
+    table["site"] = [f"site {i % sites}" for i in range(n)] if sites else "unknown"
     table["labels"] = np.where(np.arange(n) % 2, "ASD", "control")
     table["mean_fd"], table["t_r"] = rng.gamma(2, 0.1, n), 2.0
     table["age"], table["fingerprints"] = rng.uniform(8, 40, n), "f"
@@ -64,15 +64,18 @@ def people(n=120, sites=3, modalities=("fmri", "eeg")):
 
 
 def exclusions(root, n):
-    rows = [(f"d-1/sub-x{i}", "d-1", "fmri", "excluded", f"sub-x{i}: too short: {i} s {HOSTILE}") for i in range(n)]
+    rows = [(f"d-1/sub-x{i}", "d-1", "fmri", "excluded", f"too short {HOSTILE}: sub-x{i}: {i} s") for i in range(n)]
     write_tsv(pd.DataFrame(rows, columns=list(STATUS_COLUMNS)), root / "cohort/exclusions.tsv", STATUS_COLUMNS)
 
 
 def explained(root, task, told, modalities):
-    """Maps with verdicts, one region of a hostile name."""
+    """Maps with verdicts and what follows from these; `told` None: no truth is known."""
     folder = root / "explain" / task
     folder.mkdir(parents=True)
-    made_up.maps(folder, modalities)
+    maps = read_tsv(made_up.maps(folder, modalities))
+    trust = read_tsv(made_up.trust(folder, told or ()))
+    named = maps.merge(trust[trust["verdict"] == "pass"]).groupby(["method", "modality", "domain", "kind"]).head(3)
+    made_up.tsv(named.drop(columns=["verdict", "reason"]), folder / "biomarkers.tsv")
     if told:
         made_up.verdicts(folder, told)
         return

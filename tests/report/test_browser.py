@@ -145,7 +145,7 @@ def test_tables_are_filtered_by_all_words(browser, address):
 def test_brains_open_on_demand_and_are_drawn(browser, address, tmp_path):
     browser.open(address, *DESK)
     assert browser.run("document.querySelectorAll('iframe').length") == 0
-    assert browser.run("document.querySelectorAll('.load').length") == 1
+    assert browser.run("document.querySelectorAll('.load').length") == 2  # regions, connections
     browser.run("document.querySelector('.load').click()")
     assert browser.run("document.querySelector('iframe').sandbox.value") == "allow-scripts"
     browser.run("document.querySelector('.frame').scrollIntoView()")

@@ -4,18 +4,22 @@ import gzip
 import re
 from base64 import b64decode
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from mcsp.figures.catalogue import ALL
+from mcsp.figures.people import short_reason, sites
+from mcsp.options.results import ExplainOptions
 from mcsp.report import blocks, citations, page, provenance
 from mcsp.report.answer import answer, caveats, conclusion, missing
+from mcsp.report.blocks import Section
 from mcsp.report.methods import methods_text
-from mcsp.report.results import section_of
-from mcsp.report.sections import controls_text, sweep_text
+from mcsp.report.results import Results
+from mcsp.report.sections import by_site, controls, controls_text, reasons, sweep_text
 from mcsp.study import parse_study
-from mcsp.workflow import Plan
 from tests.report import made_up
 
 METRICS = pd.DataFrame(
@@ -134,6 +138,17 @@ def test_methods_follow_the_study():
     assert "Ready regional BOLD series" in methods_text(study, mri)
 
 
+@pytest.mark.parametrize("method", get_args(get_args(ExplainOptions.model_fields["methods"].annotation)[0]))
+def test_every_attribution_method_is_named_and_cited(method):
+    both = pd.DataFrame({"has_fmri": [True], "has_eeg": [True]})
+    alone, rest = made_up.study(explain={"methods": [method]}), made_up.study(explain={"methods": ["smoothgrad", method]})
+    text = methods_text(alone, both)
+    named = re.search(r"per fold by (.+?);", text)[1]
+    assert named in methods_text(rest, both)
+    assert named.lower().replace(" ", "_").startswith(method)
+    assert citations.METHODS[method] in citations.bibtex(alone, {"fmri"})
+
+
 def test_the_notch_is_where_the_methods_say():
     """Within 10 Hz above the band's edge, as `filter_raw` has it: 50 Hz at the default 45 Hz, and not 60 Hz."""
     import mne
@@ -160,6 +175,17 @@ def test_controls_are_told_with_numbers_and_failures_come_first():
     leak = table.assign(auroc=0.93, low=0.9, high=0.96, verdict=["FAILED: above chance", "too few"])
     assert controls_text(leak).startswith("FAILED")
     assert "permuted labels, asd, mcsp: 0.93 [0.90, 0.96]" in controls_text(leak)
+
+
+def test_controls_of_too_few_draws_say_so_and_are_not_green(tmp_path):
+    row = ("permuted labels", "asd", "mcsp", 0.6, 0.1, 0.9, "too few")
+    table = pd.DataFrame([row], columns=["control", "task", "method", "auroc", "low", "high", "verdict"])
+    assert "too few draws" in controls_text(table)
+    assert "nan" not in controls_text(table)
+    (tmp_path / "controls").mkdir()
+    for verdict, tone in (("too few", "note"), ("passed", "good"), ("FAILED: above chance", "warn")):
+        made_up.made_up.tsv(table.assign(verdict=verdict), tmp_path / "controls/controls.tsv")
+        assert controls(Results(made_up.study(), tmp_path, []))[0].tone == tone
 
 
 def test_variants_are_told_where_a_test_says_so():
@@ -192,6 +218,11 @@ def test_an_interval_stands_behind_its_value_with_two_digits_of_its_width():
     assert [row[0].text for row in blocks.table("t", missing_end).rows] == ["0.500", ""]
 
 
+def test_numbers_have_three_digits_that_say_something():
+    shown = {999.7: "1000", 999.4: "999", 1234.5: "1234", 12.345: "12.3", 0.12345: "0.123", 0.00012: "1e-04", 0: "0"}
+    assert {value: blocks.number(value) for value in shown} == shown
+
+
 def test_source_data_can_be_saved_whole(tmp_path):
     path = tmp_path / "a" / "b.tsv"
     path.parent.mkdir()
@@ -208,12 +239,26 @@ def test_source_data_can_be_saved_whole(tmp_path):
     assert saved.place.endswith("a/b.tsv")
 
 
-def test_every_figure_of_the_plan_has_a_section():
-    values = made_up.study()
-    values.pop("source")
-    for stem in Plan(parse_study(values)).report_figures():
-        assert section_of(stem.name) != "other", stem.name
-    assert section_of("something-new") == "other"
+def test_every_kind_of_figure_is_on_the_page_once(tmp_path):
+    names = [f"{name}-asd" if kind.per_task else name for name, kind in ALL.items()]
+    r = made_up.results(tmp_path, figures=names)
+    (tmp_path / "sweep").mkdir()
+    rows = pd.DataFrame(
+        [("loss", "without CM", "asd", -0.1, 0.01)], columns=["kind", "variant", "task", "difference", "p_holm"]
+    )
+    made_up.made_up.tsv(rows, tmp_path / "sweep/sweep.tsv")
+    text = html(r)
+    for name in names:
+        assert text.count(f'<figure id="figure-{name}">') == 1, name
+
+
+def test_a_figure_of_a_task_is_not_that_of_a_task_with_a_longer_name(tmp_path):
+    r = made_up.results(tmp_path, made_up.study(tasks=("asd", "asd-2")), figures=("curves-asd", "curves-asd-2"))
+    assert [[f.name for f in r.figures("performance", task)] for task in ("asd", "asd-2", None)] == [
+        ["curves-asd"],
+        ["curves-asd-2"],
+        [],
+    ]
 
 
 def test_references_are_whole_and_chosen_by_what_was_done():
@@ -356,18 +401,59 @@ def test_odd_studies_have_a_page_too(name, tmp_path):
     assert re.search(r"\bnan\b|\bNone\b", plain) is None
 
 
-def test_only_what_passed_is_trusted_and_a_table_of_trust_has_the_last_word(tmp_path):
+def test_only_what_passed_is_trusted(tmp_path):
     r = made_up.results(tmp_path)
-    trust = r.trust("asd").set_index("method")["verdict"]
-    assert trust.to_dict() == {"smoothgrad": "pass", "integrated_gradients": "fail"}
-    assert "What passed" in html(r)
-    assert 'class="load"' in html(r)
-    places = r.tsv("explain/asd/maps.tsv")[["method", "modality", "domain", "kind"]].drop_duplicates()
-    made_up.made_up.tsv(places.assign(verdict="fail", reason="relevance rank"), tmp_path / "explain/asd/trust.tsv")
+    text = html(r)
+    for words in ("What passed", 'class="load"', "Which maps may be believed, and why"):
+        assert words in text
+    made_up.made_up.tsv(r.trust("asd").assign(verdict="fail", reason="relevance rank"), tmp_path / "explain/asd/trust.tsv")
     text = html(r)
     assert "Nothing passed: no map of this task" in text
     assert 'class="load"' not in text
-    assert "Which maps may be believed, and why" in text
+
+
+def test_what_was_not_judged_is_not_read_as_a_result(tmp_path):
+    """Verdicts alone are laxer than the table of trust: without it, nothing may be named."""
+    r = made_up.results(tmp_path)
+    for name in ("trust", "biomarkers"):
+        (tmp_path / f"explain/asd/{name}.tsv").unlink()
+    text = html(r)
+    for words in ("UNFINISHED", "ASD against controls: maps not judged yet", "Not judged yet: no map", "was judged yet"):
+        assert words in text
+    for words in ("What passed", 'class="load"'):
+        assert words not in text
+
+
+def test_a_failed_job_is_told_of_a_study_with_all_its_tables(tmp_path):
+    r = made_up.results(tmp_path)
+    log = tmp_path / "logs/explain/asd_shapley.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("error: the forest is not there\n")
+    assert page.unfinished(r, page.answers_of(r)) == ["failed: explain asd_shapley: error: the forest is not there"]
+
+
+def test_unknown_sites_are_no_sites(tmp_path):
+    made_up.results(tmp_path, sites=2)
+    r = Results(made_up.study(), tmp_path, [])
+    assert "and 2 sites:" in page.cohort_text(r)
+    r.people.loc[r.people["site"] == "site 1", "site"] = "unknown"
+    assert "and 1 site:" in page.cohort_text(r)
+    assert by_site(r.people)["site"].tolist() == ["site 0", "unknown"]
+    assert set(sites(r.people)) == {"site 0", "unknown"}
+
+
+def test_exclusions_are_grouped_as_figures_group_them():
+    left = pd.DataFrame(
+        {"stage": "fmri", "state": "excluded", "reason": [f"sub-{i}.nii: {i} s (cut)" for i in range(5)] + [None]}
+    )
+    assert reasons(left)["n"].tolist() == [5, 1]
+    assert set(reasons(left)["reason"]) == {short_reason("sub-1.nii: 1 s (cut)"), "no reason"}
+
+
+def test_our_methods_row_is_marked_whatever_it_saw(tmp_path):
+    rows = pd.DataFrame({"method": ["mcsp (transductive)", "linear FC", "mcsp"], "auroc": 0.7})
+    own = Section("a", "A", "Data", [blocks.table("t", rows), blocks.table("u", rows.rename(columns={"method": "software"}))])
+    assert page.render(made_up.results(tmp_path), [own]).count('<tr class="ours">') == 2
 
 
 def test_tables_of_other_stages_are_shown_when_they_are_there(tmp_path):

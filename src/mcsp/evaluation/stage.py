@@ -1,4 +1,4 @@
-"""Open the test subjects once: frozen classifiers and rivals on the same folds, metrics with intervals, paired tests."""
+"""Ask frozen classifiers and rivals of the test subjects, on the same folds: metrics with intervals, paired tests."""
 
 from __future__ import annotations
 

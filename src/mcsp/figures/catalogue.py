@@ -12,6 +12,7 @@ class Kind:
     """
 
     group: str  # drawn in one job: what takes seconds is to import the libraries
+    section: str  # of our report
     files: tuple[str, ...]
     category: str  # where Snakemake's report shows it, and under which name
     view: str
@@ -20,32 +21,38 @@ class Kind:
 
 
 KINDS = {
-    "cohort": Kind("cohort", ("cohort", "exclusions"), "Cohort", "subjects and exclusions"),
-    "flow": Kind("cohort", ("cohort", "exclusions", "counts"), "Cohort", "flow of subjects"),
-    "characteristics": Kind("cohort", ("cohort",), "Cohort", "characteristics by group"),
-    "sites": Kind("cohort", ("cohort",), "Cohort", "age, sex and motion by site"),
-    "architecture": Kind("training", ("model", "classifier"), "Training", "the model with its tensors' shapes"),
-    "training": Kind("training", ("histories",), "Training", "pre-training losses"),
-    "embeddings": Kind("training", ("embeddings", "cohort"), "Training", "embeddings by label, site and modality"),
-    "retrieval": Kind("training", ("embeddings",), "Training", "which EEG belongs to which fMRI"),
-    "performance": Kind("performance", ("metrics",), "Performance", "figure"),
-    "curves": Kind("statistics", ("predictions",), "Performance", "curves", per_task=True),
-    "calibration": Kind("statistics", ("calibration", "reliability"), "Performance", "calibration figure", per_task=True),
-    "selective": Kind("statistics", ("uncertainty", "selective"), "Performance", "risk over coverage", per_task=True),
-    "fmri-map": Kind("fmri", ("maps", "verdicts", "atlas"), "Biomarkers", "glass brain", per_task=True, modality="fmri"),
-    "surface": Kind("fmri", ("maps", "verdicts", "atlas"), "Biomarkers", "cortical surface", per_task=True, modality="fmri"),
-    "chord": Kind("fmri", ("maps", "verdicts", "atlas"), "Biomarkers", "networks", per_task=True, modality="fmri"),
-    "eeg-topography": Kind("eeg", ("maps", "verdicts"), "Biomarkers", "EEG topographies", per_task=True, modality="eeg"),
-    "eeg-spectra": Kind(
-        "eeg", ("maps", "verdicts", "predictions", "spectra"), "Biomarkers", "EEG spectra", per_task=True, modality="eeg"
+    "cohort": Kind("cohort", "cohort", ("cohort", "exclusions"), "Cohort", "subjects and exclusions"),
+    "flow": Kind("cohort", "cohort", ("cohort", "exclusions", "counts"), "Cohort", "flow of subjects"),
+    "characteristics": Kind("cohort", "cohort", ("cohort",), "Cohort", "characteristics by group"),
+    "sites": Kind("cohort", "quality", ("cohort",), "Cohort", "age, sex and motion by site"),
+    "architecture": Kind("training", "training", ("model", "classifier"), "Training", "the model with its tensors' shapes"),
+    "training": Kind("training", "training", ("histories",), "Training", "pre-training losses"),
+    "embeddings": Kind("training", "training", ("embeddings", "cohort"), "Training", "embeddings by label, site and modality"),
+    "retrieval": Kind("training", "training", ("embeddings", "ranks"), "Training", "which EEG belongs to which fMRI"),
+    "performance": Kind("performance", "performance", ("metrics",), "Performance", "figure"),
+    "curves": Kind("statistics", "performance", ("predictions",), "Performance", "curves", per_task=True),
+    "calibration": Kind(
+        "statistics", "calibration", ("calibration", "reliability"), "Performance", "calibration figure", per_task=True
     ),
-    "verdicts": Kind("verdicts", ("all_verdicts",), "Biomarkers", "verdicts on all methods"),
+    "selective": Kind(
+        "statistics", "uncertainty", ("uncertainty", "selective"), "Performance", "risk over coverage", per_task=True
+    ),
+    "fmri-map": Kind("fmri", "maps", ("maps", "trust", "atlas"), "Biomarkers", "glass brain", per_task=True, modality="fmri"),
+    "surface": Kind(
+        "fmri", "maps", ("maps", "trust", "atlas"), "Biomarkers", "cortical surface", per_task=True, modality="fmri"
+    ),
+    "chord": Kind("fmri", "maps", ("maps", "trust", "atlas"), "Biomarkers", "networks", per_task=True, modality="fmri"),
+    "eeg-topography": Kind("eeg", "maps", ("maps", "trust"), "Biomarkers", "EEG topographies", per_task=True, modality="eeg"),
+    "eeg-spectra": Kind(
+        "eeg", "maps", ("maps", "trust", "predictions", "spectra"), "Biomarkers", "EEG spectra", per_task=True, modality="eeg"
+    ),
+    "verdicts": Kind("verdicts", "validation", ("all_verdicts",), "Biomarkers", "verdicts on all methods"),
 }
 # Of results that a study need not have: targets of their own, and among all figures once their table is there.
 OPTIONAL = {
-    "sweep": Kind("sweep", ("variants", "variants_retrieval"), "Performance", "variants"),
-    "segments": Kind("sweep", ("variants", "model"), "Performance", "segment lengths"),
-    "controls": Kind("controls", ("controls",), "Performance", "controls"),
+    "sweep": Kind("sweep", "sweep", ("variants", "variants_retrieval"), "Performance", "variants"),
+    "segments": Kind("sweep", "sweep", ("variants", "model"), "Performance", "segment lengths"),
+    "controls": Kind("controls", "controls", ("controls",), "Performance", "controls"),
 }
 ALL = {**KINDS, **OPTIONAL}
 SEVERAL = ("counts", "classifier", "histories", "metrics", "all_verdicts", "spectra")  # what is a list of files

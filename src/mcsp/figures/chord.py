@@ -38,8 +38,8 @@ def by_network(edges: pd.DataFrame, atlas: Atlas) -> pd.DataFrame:
     pairs = pd.DataFrame({"a": ends[0].map(networks), "b": ends[1].map(networks), "mean": edges["mean"].to_numpy()}).fillna(
         "n/a"
     )
-    total = pd.concat([pairs["a"], pairs["b"]]).map(lambda name: name)
-    weight = pd.concat([pairs["mean"], pairs["mean"]]).groupby(total).sum().sort_values(ascending=False, kind="stable")
+    ends = pd.concat([pairs["a"], pairs["b"]])
+    weight = pd.concat([pairs["mean"], pairs["mean"]]).groupby(ends).sum().sort_values(ascending=False, kind="stable")
     kept = set(weight.index if len(weight) <= MOST else weight.index[: MOST - 1])
     for column in "ab":
         pairs[column] = pairs[column].where(pairs[column].isin(kept), OTHER)
@@ -125,9 +125,9 @@ def _squares(axes: Axes, rows: pd.DataFrame, names: list[str], norm: mpl.colors.
     return image
 
 
-def run(*, maps: Path, verdicts: Path, atlas: Path, task_name: str, out: Path, options: FigureOptions) -> None:
+def run(*, maps: Path, trust: Path, atlas: Path, task_name: str, out: Path, options: FigureOptions) -> None:
     """Relevance of the connections within and between networks, for the method that stands best."""
-    table, judged, regions = read_tsv(maps), read_tsv(verdicts), load_atlas(atlas)
+    table, judged, regions = read_tsv(maps), read_tsv(trust), load_atlas(atlas)
     method = best_method(table, judged, "fmri")
     edges = table[(table["method"] == method) & (table["kind"] == "edge")]
     if method is None or edges.empty:
@@ -141,14 +141,14 @@ def run(*, maps: Path, verdicts: Path, atlas: Path, task_name: str, out: Path, o
     _chord(axes[0], rows, names, norm)
     image = _squares(axes[1], rows, names, norm)
     figure.colorbar(image, ax=axes[1], shrink=0.6, label="relevance of a connection, 1 = even")
-    axes[0].set_title(f"Connections by network\n{standing(judged, method, 'fmri', 'spatial')}", loc="left", fontsize=8)
+    axes[0].set_title(f"Connections by network\n{standing(judged, method, 'fmri', 'spatial', 'edge')}", loc="left", fontsize=8)
     n = int(edges["n"].max())
     caption = (
         f"{task_name}: model-relevant connections by {method.replace('_', ' ')}, {n} explained test subjects over folds and "
         "seeds, summed by network. Left: width is the share of relevance of all connections between two networks (large "
         "networks have more of them), colour is the mean relevance of one connection over that of any (1 = even), as in the "
-        "matrix on the right. Relevance to the model is not causation; the title says how the method did on planted truth, "
-        "the tests are in the table of verdicts."
+        "matrix on the right. Relevance to the model is not causation; the title has the verdict on the method, its "
+        "reasons are in the table of trust."
     )
     save(figure, out, rows.assign(n=n)[list(COLUMNS)], COLUMNS, caption, options)
     return None

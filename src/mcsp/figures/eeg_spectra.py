@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import mannwhitneyu, t
 
+from mcsp.evaluation.metrics import holm
 from mcsp.figures.style import GREY, PALETTE, new_figure, nothing, save
 from mcsp.figures.verdict import best_method, standing
 from mcsp.options.domains import BANDS
@@ -57,12 +58,6 @@ def read_spectra(stores: Sequence[Path], uids: set[str]) -> tuple[dict[str, np.n
     return found, channels, freqs
 
 
-def _holm(p: np.ndarray) -> np.ndarray:
-    order = np.argsort(p)
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return np.minimum(stepped, 1)[np.argsort(order)]
-
-
 def _curve(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(geometric mean, low, high) over subjects of log amplitudes (N, F)."""
     mean = values.mean(axis=0)
@@ -93,7 +88,7 @@ def table_of(amplitudes: dict[str, np.ndarray], y: pd.Series, channels: list[str
                 tests.append(mannwhitneyu(a, b).pvalue)
     table = pd.DataFrame(rows, columns=["region", "what", "group", "hz", "band", "value", "low", "high", "n"])
     table["p_holm"] = np.nan
-    table.loc[table["what"] == "band", "p_holm"] = _holm(np.array(tests))
+    table.loc[table["what"] == "band", "p_holm"] = holm(tests)
     return table
 
 
@@ -133,10 +128,10 @@ def _panel(axes: Axes, rows: pd.DataFrame, region: str, top: float) -> None:
 
 
 def run(
-    *, maps: Path, verdicts: Path, predictions: Path, spectra: Sequence[Path], task_name: str, out: Path, options: FigureOptions
+    *, maps: Path, trust: Path, predictions: Path, spectra: Sequence[Path], task_name: str, out: Path, options: FigureOptions
 ) -> None:
     """A panel per region: spectra of cases and controls, and above them the model's relevance by band."""
-    table, judged = read_tsv(maps), read_tsv(verdicts)
+    table, judged = read_tsv(maps), read_tsv(trust)
     y = read_table(predictions).drop_duplicates("uid").set_index("uid")["y"].sort_index()
     amplitudes, channels, freqs = read_spectra(spectra, set(y.index))
     if not amplitudes:
@@ -157,14 +152,16 @@ def run(
         panel.tick_params(labelbottom=True)
     axes[0][0].set_ylabel("amplitude, relative")
     figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncol=2)
-    judgement = (
-        f" by {method.replace('_', ' ')} ({standing(judged, method, 'eeg', 'spectral')})" if found else ": no map of them"
-    )
+    judgement = ": no map of them"
+    if found:
+        told = standing(judged, method, "eeg", "spectral", "channel_band")
+        judgement = f" by {method.replace('_', ' ')} ({told})"
     caption = (
         f"{task_name}: EEG amplitude (divided by the recording's own scale) of {len(amplitudes)} test subjects, geometric "
         "mean and 95 % intervals over subjects. Numbers: Cohen's d of the log amplitude in delta, theta, alpha and beta, "
         "cases less controls; * p < 0.05 (Mann-Whitney, Holm-corrected over regions and bands). Grey fields at the top: "
-        f"relevance to the model{judgement}, darkest {top:.2g} (1 = even). Relevance to the model is not causation."
+        f"relevance to the model{judgement}, contributions over time added with their signs, darkest {top:.2g} (1 = even). "
+        "Relevance to the model is not causation."
     )
     save(figure, out, rows[list(COLUMNS)], COLUMNS, caption, options)
     return None

@@ -38,9 +38,9 @@ def _topography(axes, values: pd.Series, top: float) -> object:
     return image
 
 
-def run(*, maps: Path, verdicts: Path, task_name: str, out: Path, options: FigureOptions) -> None:
+def run(*, maps: Path, trust: Path, task_name: str, out: Path, options: FigureOptions) -> None:
     """Rows are domains; columns are all frequencies and the bands."""
-    table, judged = read_tsv(maps), read_tsv(verdicts)
+    table, judged = read_tsv(maps), read_tsv(trust)
     method = best_method(table, judged, "eeg")
     if method is None:
         return nothing(out, f"{task_name}: no EEG in this study", options)
@@ -53,7 +53,7 @@ def run(*, maps: Path, verdicts: Path, task_name: str, out: Path, options: Figur
     for line, domain in zip(axes, domains):
         everything = own[(own["domain"] == domain) & (own["kind"] == "channel")].set_index("name")["mean"]
         image = _topography(line[0], everything * len(everything), float(everything.max() * len(everything)))
-        line[0].set_title(textwrap.fill(f"{domain}: {standing(judged, method, 'eeg', domain)}", 24), fontsize=7)
+        line[0].set_title(textwrap.fill(f"{domain}: {standing(judged, method, 'eeg', domain, 'channel')}", 24), fontsize=7)
         figure.colorbar(image, ax=line[0], shrink=0.6)
         parts = both[both["domain"] == domain]
         peak = float(parts["mean"].max() * len(parts)) if len(parts) else 1.0
@@ -66,14 +66,16 @@ def run(*, maps: Path, verdicts: Path, task_name: str, out: Path, options: Figur
             image = _topography(panel, series, peak)
             panel.set_title(band, fontsize=8)
         if len(parts):
+            told = standing(judged, method, "eeg", domain, "channel_band")
+            line[1].set_title(textwrap.fill(f"bands: {told}", 24) + f"\n{line[1].get_title()}", fontsize=7)
+        if len(parts):
             figure.colorbar(image, ax=line[-1], shrink=0.6, label="relevance, 1 = even")
     n = int(np.nanmax(own["n"]))
     caption = (
         f"{task_name}: model-relevant EEG channels by {method.replace('_', ' ')}, {n} explained test subjects over "
-        "folds and seeds, for each "
-        "domain and band. Values are shares of relevance times the number of entries (1 = even). Relevance to the "
-        "model is not causation; "
-        "the titles on the left say how the method did on planted truth."
+        "folds and seeds, for each domain and band. Values are shares of relevance (contributions over time added with their "
+        "signs) times the number of entries (1 = even). Relevance to the model is not causation; the titles have the verdict "
+        "on the method, for all frequencies and for bands."
     )
     save(figure, out, own[list(COLUMNS)], COLUMNS, caption, options)
     return None

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from mcsp.figures.people import short_reason
+from mcsp.figures.people import short_reason, sides
 from mcsp.figures.style import MM, new_figure, save
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_table, read_tsv
@@ -51,26 +51,24 @@ def left_out(exclusions: pd.DataFrame, kept: set[str]) -> pd.DataFrame:
     return lost.drop_duplicates("uid", keep="last")[["uid", "dataset", "stage", "reason"]]
 
 
-def _counted(values: pd.Series, most: int = N_REASONS) -> list[tuple[str, int]]:
-    """(value, n) of the commonest, the rest as one."""
+def _counted(values: pd.Series, what: str = "reasons", most: int = N_REASONS) -> list[tuple[str, int]]:
+    """(value, n) of the commonest, the rest as one: other `what`."""
     counts = values.value_counts(sort=True).sort_index().sort_values(ascending=False, kind="stable")
     shown = [(str(name), int(n)) for name, n in counts.head(most).items()]
     rest = int(counts.iloc[most:].sum())
-    return shown + ([(f"{len(counts) - most} other reasons", rest)] if rest else [])
+    return shown + ([(f"{len(counts) - most} other {what}", rest)] if rest else [])
 
 
 def boxes(people: pd.DataFrame, exclusions: pd.DataFrame, counts: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """All numbers of the diagram: columns box, part, n."""
     lost = left_out(exclusions, set(people["uid"]))
     datasets = pd.concat([people["dataset"], lost["dataset"]])
-    rows = [("Found", "all", len(datasets)), *(("Found", *pair) for pair in _counted(datasets, 12))]
+    rows = [("Found", "all", len(datasets)), *(("Found", *pair) for pair in _counted(datasets, "datasets", 12))]
     for stage, title in TITLES.items():
         own = lost[lost["stage"] == stage]
         if len(own):
             rows += [(title, "all", len(own)), *((title, *pair) for pair in _counted(own["reason"]))]
-    both, fmri = people["has_fmri"] & people["has_eeg"], people["has_fmri"]
-    parts = {"fMRI and EEG": both, "fMRI alone": fmri & ~both, "EEG alone": people["has_eeg"] & ~both}
-    rows += [("Cohort", "all", len(people)), *(("Cohort", name, int(is_so.sum())) for name, is_so in parts.items())]
+    rows += [("Cohort", "all", len(people)), *(("Cohort", *pair) for pair in sides(people))]
     stay = exclusions[exclusions["uid"].isin(people["uid"]) & ~exclusions["stage"].str.endswith("-run")]
     if len(stay):
         why = stay["stage"].map(lambda name: TITLES[_stage(name)]) + ": " + stay["reason"].map(short_reason)

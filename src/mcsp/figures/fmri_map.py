@@ -118,9 +118,9 @@ def _edges(axes, bar, edges: pd.DataFrame, atlas: Atlas, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=8)
 
 
-def run(*, maps: Path, verdicts: Path, atlas: Path, task_name: str, out: Path, options: FigureOptions) -> None:
+def run(*, maps: Path, trust: Path, atlas: Path, task_name: str, out: Path, options: FigureOptions) -> None:
     """Regions of each domain and the strongest edges, for the method that stands best."""
-    table, judged, regions = read_tsv(maps), read_tsv(verdicts), load_atlas(atlas)
+    table, judged, regions = read_tsv(maps), read_tsv(trust), load_atlas(atlas)
     method = best_method(table, judged, "fmri")
     if method is None:
         return nothing(out, f"{task_name}: no fMRI in this study", options)
@@ -131,21 +131,21 @@ def run(*, maps: Path, verdicts: Path, atlas: Path, task_name: str, out: Path, o
         if part.empty:
             say(panel, f"no {domain} domain in the model")
             continue
-        title = f"{domain.capitalize()}: regions\n{standing(judged, method, 'fmri', domain)}"
+        title = f"{domain.capitalize()}: regions\n{standing(judged, method, 'fmri', domain, 'roi')}"
         _regions(panel, bar, part.set_index("name")["mean"], regions, title)
     edges = own[own["kind"] == "edge"].sort_values("mean", ascending=False, kind="stable")
     if edges.empty:
         say(panels[3], "no spatial domain in the model")
     else:
-        standing_text = standing(judged, method, "fmri", "spatial")
+        standing_text = standing(judged, method, "fmri", "spatial", "edge")
         _edges(panels[3], bars[3], edges, regions, f"Spatial: {min(N_EDGES, len(edges))} strongest edges\n{standing_text}")
     rows = pd.concat([own[own["kind"] == "roi"], edges])[list(COLUMNS)]
     caption = (
         f"{task_name}: model-relevant regions and connections by {method.replace('_', ' ')}, {int(own['n'].max())} "
         "explained test subjects "
-        "over folds and seeds. Region values are shares of relevance times the number of regions (1 = even). "
-        "Relevance to the model is not "
-        "causation; each panel's title says how the method did on planted truth."
+        "over folds and seeds. Region values are shares of relevance (contributions over time added with their signs) times "
+        "the number of regions (1 = even). Relevance to the model is not causation; each panel's title has the verdict on the "
+        "method."
     )
     save(figure, out, rows, COLUMNS, caption, options)
     return None

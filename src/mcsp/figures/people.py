@@ -1,4 +1,4 @@
-"""What figures of the cohort share: groups, sites, reasons of exclusions."""
+"""What is told of the cohort, here and in the report: groups, sites, modalities, reasons of exclusions."""
 
 from __future__ import annotations
 
@@ -31,5 +31,11 @@ def groups(people: pd.DataFrame, most: int = MOST_GROUPS) -> pd.Series:
 
 def sites(people: pd.DataFrame) -> pd.Series:
     """'site', or 'dataset: site' where the study has several datasets."""
-    site = people["site"].fillna("unknown site").astype(str)
-    return people["dataset"] + ": " + site if people["dataset"].nunique() > 1 else site
+    return people["dataset"] + ": " + people["site"] if people["dataset"].nunique() > 1 else people["site"]
+
+
+def sides(people: pd.DataFrame) -> list[tuple[str, int]]:
+    """How many have both modalities, and how many one: (name, n)."""
+    fmri, eeg = people["has_fmri"], people["has_eeg"]
+    parts = {"fMRI and EEG": fmri & eeg, "fMRI only": fmri & ~eeg, "EEG only": eeg & ~fmri}
+    return [(name, int(own.sum())) for name, own in parts.items()]

@@ -138,9 +138,9 @@ def _line(
     figure.colorbar(mpl.cm.ScalarMappable(norm, COLOURS), cax=bar, label="relevance, 1 = even")
 
 
-def run(*, maps: Path, verdicts: Path, atlas: Path, task_name: str, out: Path, options: FigureOptions) -> None:
+def run(*, maps: Path, trust: Path, atlas: Path, task_name: str, out: Path, options: FigureOptions) -> None:
     """A line of four views for each domain, for the method that stands best."""
-    table, judged, regions = read_tsv(maps), read_tsv(verdicts), load_atlas(atlas)
+    table, judged, regions = read_tsv(maps), read_tsv(trust), load_atlas(atlas)
     method = best_method(table, judged, "fmri")
     if method is None:
         return nothing(out, f"{task_name}: no fMRI in this study", options)
@@ -157,16 +157,17 @@ def run(*, maps: Path, verdicts: Path, atlas: Path, task_name: str, out: Path, o
     whole = ROW * len(domains) + 8
     for line, domain in enumerate(domains):
         values = own[own["domain"] == domain].set_index("name")["mean"]
-        title = f"{domain.capitalize()}: {standing(judged, method, 'fmri', domain)}"
+        title = f"{domain.capitalize()}: {standing(judged, method, 'fmri', domain, 'roi')}"
         _line(figure, brain, values, regions, (whole - 4 - ROW * line) / whole, ROW / whole, title, named=line == 0)
     rows = own.assign(vertices=own["name"].map(vertices).fillna(0).astype(int))[list(COLUMNS)]
     hidden = int((rows.drop_duplicates("name")["vertices"] == 0).sum())
     caption = (
         f"{task_name}: model-relevant regions by {method.replace('_', ' ')} on the inflated surface of fsaverage5, "
-        f"{int(own['n'].max())} explained test subjects over folds and seeds. Values are mean shares of relevance times the "
-        f"number of regions (1 = even); light grey: gyri, darker grey: sulci without a region. {hidden} of "
-        f"{len(regions.names)} regions lie below the cortex or outside it and are not seen. Relevance to the model is not "
-        "causation; titles say how the method did on planted truth, the tests are in the table of verdicts."
+        f"{int(own['n'].max())} explained test subjects over folds and seeds. Values are mean shares of relevance "
+        "(contributions over time added with their signs) times the number of regions (1 = even); light grey: gyri, darker "
+        f"grey: sulci without a region. {hidden} of {len(regions.names)} regions lie below the cortex or outside it and are "
+        "not seen. Relevance to the model is not causation; titles have the verdict on the method, its reasons are in the "
+        "table of trust."
     )
     save(figure, out, rows, COLUMNS, caption, options)
     return None

@@ -13,20 +13,12 @@ from mcsp.report.answer import proven_text
 from mcsp.report.blocks import Block, Fold, Heading, Text, View, file_table, heading, table
 from mcsp.report.results import Results
 
-TOP = 10
 KNOWN = {"maps", "verdicts", "biomarkers"}
 TITLES = {
     "trust": "Which maps may be believed, and why",
     "agreement": "Do fMRI and EEG agree?",
     "shapley": "Shapley values of the tabular rivals",
     "shapley_agreement": "Do the rivals' Shapley values and the model's maps agree?",
-}
-MAP_TEXTS = {
-    "name": "Region, edge (a|b), channel, band, or frequency in Hz",
-    "mean": "Mean share of relevance over subjects; shares of a kind add up to 1",
-    "stability": "Mean rank correlation of the whole map between models (folds and seeds)",
-    "times_even": "Share times the number of entries: 1 is what an even map would give",
-    "n": "Subjects",
 }
 
 
@@ -42,17 +34,6 @@ def verdict_grid(trust: pd.DataFrame) -> pd.DataFrame:
         return "passed" if passed == len(judged) else "FAILED" if not passed else f"passed {passed} of {len(judged)}"
 
     return trust.groupby([trust["method"].map(heading).rename("method"), where])["verdict"].agg(word).unstack().reset_index()
-
-
-def top_entries(maps: pd.DataFrame, passed: pd.DataFrame) -> pd.DataFrame:
-    """The largest entries of every map that passed."""
-    rows = []
-    for row in passed.itertuples():
-        own = maps[(maps["method"] == row.method) & (maps["modality"] == row.modality) & (maps["domain"] == row.domain)]
-        own = own[own["kind"] == row.kind]
-        top = own.sort_values("mean", ascending=False, kind="stable").head(TOP)
-        rows.append(top.assign(times_even=top["mean"] * len(own)))
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
 
 def views(r: Results, task: str, title: str, parts: list[str]) -> list[View]:
@@ -78,23 +59,16 @@ def views(r: Results, task: str, title: str, parts: list[str]) -> list[View]:
 
 
 def own_findings(r: Results, task: str) -> list[Block]:
-    """What passed: the table of biomarkers, or the largest entries of the maps that passed; else that nothing did."""
-    trust, maps = r.trust(task), r.tsv(f"explain/{task}/maps.tsv")
-    path = r.path(f"explain/{task}/biomarkers.tsv")
-    if path and len(r.tsv(f"explain/{task}/biomarkers.tsv")):
-        return [file_table("What passed", path, drop=["task"])]
-    passed = trust[trust["verdict"] == "pass"]
+    """The table of biomarkers, or that nothing passed."""
+    trust, path = r.trust(task), r.path(f"explain/{task}/biomarkers.tsv")
+    if trust.empty:
+        return [Text("Not judged yet: no map of this task may be read as a biomarker.", "warn")]
     if (trust["verdict"] == "unproven").all():
         text = "Unproven: no effect is known in these data that a map could be held against. No biomarker is reported."
         return [Text(text, "warn")]
-    if passed.empty:
+    if not (trust["verdict"] == "pass").any():
         return [Text("Nothing passed: no map of this task may be read as a biomarker.", "warn")]
-    if maps.empty:
-        return []
-    rows = top_entries(maps, passed)
-    columns = ["modality", "domain", "kind", "name", "times_even", "mean", "low", "high", "stability", "n", "method"]
-    title = f"What passed: the {TOP} largest entries of each map"
-    return [table(title, rows[[c for c in columns if c in rows]], MAP_TEXTS)]
+    return [file_table("What passed", path, drop=["task"])] if path else []
 
 
 def more_tables(folder: Path, prefix: str = "") -> list[Block]:
@@ -114,7 +88,6 @@ def of_task(r: Results, task: str, title: str, parts: list[str]) -> list[Block]:
     trust = r.trust(task)
     found: list[Block] = [Text(proven_text(trust), "good" if (trust["verdict"] == "pass").any() else "warn")]
     found += [table("Does each method find what is known to be there?", verdict_grid(trust))] if len(trust) else []
-    found += r.figures("validation", task)
     found += own_findings(r, task)
     found += views(r, task, title, parts)
     found += more_tables(r.root / "explain" / task)
@@ -132,7 +105,6 @@ def biomarkers(r: Results, parts: list[str]) -> list[Block]:
         "only where its method has found an effect that is known to be there."
     )
     found: list[Block] = [lead, *r.figures("validation"), *more_tables(r.root / "explain", "All tasks: ")]
-    found += r.figures("maps")
     path = r.path("validation/verdicts.tsv")
     found += [file_table("Verdicts of the validation", path)] if path else []
     found += more_tables(r.root / "validation", "Validation: ")

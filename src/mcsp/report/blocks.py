@@ -6,7 +6,7 @@ import base64
 import gzip
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -47,8 +47,16 @@ class Cell:
     value: float | None = None
 
 
+class Shown:
+    """What stands in a section; the template has a way of showing each kind."""
+
+    @property
+    def kind(self) -> str:
+        return type(self).__name__.lower()
+
+
 @dataclass(frozen=True)
-class Table:
+class Table(Shown):
     """`columns`: (heading, what it means); `folded`: closed until it is asked for."""
 
     title: str
@@ -57,11 +65,10 @@ class Table:
     folded: bool = False
     note: str = ""
     download: Download | None = None
-    kind: str = field(default="table", init=False)
 
 
 @dataclass(frozen=True)
-class Figure:
+class Figure(Shown):
     """`image`: data address; `alt`: what it shows, in a few words."""
 
     name: str
@@ -71,81 +78,59 @@ class Figure:
     alt: str
     caption: str
     downloads: list[Download]
-    kind: str = field(default="figure", init=False)
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(Shown):
     """A paragraph; `tone`: '', 'good', 'warn' or 'note'."""
 
     text: str
     tone: str = ""
-    kind: str = field(default="text", init=False)
 
 
 @dataclass(frozen=True)
-class Heading:
+class Heading(Shown):
     text: str
     id: str
-    kind: str = field(default="heading", init=False)
 
 
 @dataclass(frozen=True)
-class Pre:
+class Pre(Shown):
     """Text to copy as it stands, folded under `title` when there is one to open."""
 
     title: str
     text: str
     folded: bool = True
     wrap: bool = False
-    kind: str = field(default="pre", init=False)
 
 
 @dataclass(frozen=True)
-class Step:
-    """A box of a flow: what, how many, and a remark."""
-
-    name: str
-    number: str
-    aside: str
-
-
-@dataclass(frozen=True)
-class Flow:
-    steps: list[Step]
-    kind: str = field(default="flow", init=False)
-
-
-@dataclass(frozen=True)
-class Fold:
+class Fold(Shown):
     """Blocks that are closed until they are asked for."""
 
     title: str
     blocks: list[Block]
-    kind: str = field(default="fold", init=False)
 
 
 @dataclass(frozen=True)
-class Card:
+class Card(Shown):
     """A model card; `html` comes from the renderer, which escapes."""
 
     title: str
     html: str
     download: Download
-    kind: str = field(default="card", init=False)
 
 
 @dataclass(frozen=True)
-class View:
+class View(Shown):
     """An interactive view; `page` holds tokens for what all views share."""
 
     title: str
     caption: str
     page: str
-    kind: str = field(default="view", init=False)
 
 
-Block = Table | Figure | Text | Heading | Pre | Card | View | Flow | Fold
+Block = Table | Figure | Text | Heading | Pre | Card | View | Fold
 
 
 @dataclass(frozen=True)
@@ -180,7 +165,7 @@ def number(value: float) -> str:
     """Three digits that say something; no more."""
     if value == 0:
         return "0"
-    if abs(value) >= 1000:
+    if abs(value) >= 999.5:
         return f"{value:.0f}"
     if abs(value) < 0.001:
         return f"{value:.0e}"

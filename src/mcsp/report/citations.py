@@ -13,7 +13,8 @@ from mcsp import __version__
 ALWAYS = ("wei2025mcsp", "molder2021snakemake", "paszke2019pytorch", "pedregosa2011sklearn", "delong1988", "nadeau2003",
           "holm1979", "guo2017calibration", "gal2016dropout", "kokhlikyan2020captum")  # fmt: skip
 ATLASES = {"schaefer": "schaefer2018", "dosenbach": "dosenbach2010"}
-METHODS = {"integrated_gradients": "sundararajan2017ig", "smoothgrad": "smilkov2017smoothgrad"}
+METHODS = {"integrated_gradients": "sundararajan2017ig", "smoothgrad": "smilkov2017smoothgrad",
+           "input_x_gradient": "shrikumar2016gradient"}  # fmt: skip
 SOFTWARE = (
     "@software{mcsp,\n  title = {mcsp: multi-modal cross-domain self-supervised pre-training for fMRI and EEG, from BIDS to "
     f"biomarkers}},\n  author = {{{{The mcsp developers}}}},\n  version = {{{__version__}}},\n  license = {{BSD-3-Clause}}\n}}"
@@ -40,7 +41,7 @@ def keys(study: Mapping[str, Any], modalities: set[str]) -> list[str]:
         found += ["gramfort2013mne", "hipp2012envelopes"]
     if study["evaluate"]["harmonise"] == "combat":
         found += ["johnson2007combat", "fortin2018combat"]
-    return found + [METHODS[name] for name in study["explain"]["methods"] if name in METHODS]
+    return found + [METHODS[name] for name in study["explain"]["methods"]]
 
 
 def bibtex(study: Mapping[str, Any], modalities: set[str]) -> str:

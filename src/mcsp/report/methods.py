@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from mcsp.figures.people import sides
+
 FOLDS = {
     "kfold": "stratified by dataset, site and label, ",
     "leave-one-site-out": "whole sites together, ",
@@ -45,17 +47,8 @@ def band(low: float | None, high: float | None) -> str:
 
 def people_text(people: pd.DataFrame) -> str:
     """Who is in the study."""
-    both = people["has_fmri"] & people["has_eeg"]
-    sides = [
-        f"{int(n.sum())} with {name}"
-        for name, n in (
-            ("fMRI and EEG", both),
-            ("fMRI only", people["has_fmri"] & ~both),
-            ("EEG only", people["has_eeg"] & ~both),
-        )
-        if n.any()
-    ]
-    return f"After exclusions, {len(people)} subjects were studied: {listed(sides)}." if sides else ""
+    parts = [f"{n} with {name}" for name, n in sides(people) if n]
+    return f"After exclusions, {len(people)} subjects were studied: {listed(parts)}." if parts else ""
 
 
 def raw_text(study: Mapping[str, Any]) -> str:
@@ -175,14 +168,16 @@ def evaluation_text(study: Mapping[str, Any]) -> str:
 
 def attribution_text(study: Mapping[str, Any]) -> str:
     """How models were explained."""
-    x, names = study["explain"], []
-    if "integrated_gradients" in x["methods"]:
-        names.append(f"integrated gradients ({x['n_steps']} steps from the training subjects' mean input)")
-    if "smoothgrad" in x["methods"]:
-        names.append(f"SmoothGrad ({x['n_samples']} noisy copies, times the difference to the training subjects' mean input)")
+    x, mean = study["explain"], "the training subjects' mean input"
+    names = {
+        "integrated_gradients": f"integrated gradients ({x['n_steps']} steps from {mean})",
+        "smoothgrad": f"SmoothGrad ({x['n_samples']} noisy copies, times the difference to {mean})",
+        "input_x_gradient": f"input x gradient (the gradient times the difference to {mean})",
+    }
     return (
-        f"Frozen classifiers were explained on up to {x['max_subjects']} test subjects per fold by {listed(names)}; absolute "
-        "attributions were summed to regions, networks, connections, channels and bands as shares of each subject's total."
+        f"Frozen classifiers were explained on up to {x['max_subjects']} test subjects per fold by "
+        f"{listed([names[name] for name in x['methods']])}; contributions over time were added with their signs, and absolute "
+        "values summed to regions, networks, connections, channels and bands as shares of each subject's total."
     )
 
 

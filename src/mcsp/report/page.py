@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 
 from mcsp import __version__
+from mcsp.figures.people import sides
 from mcsp.report import sections
 from mcsp.report.answer import AXIS, Answer, answer, caveats, conclusion, missing, place
 from mcsp.report.biomarkers import biomarkers, has_views
@@ -60,37 +60,28 @@ def unfinished(r: Results, answers: Sequence[Answer]) -> list[str]:
     """What has no result, and the jobs that failed, in words."""
     tasks = {t.name: t.title for t in r.tasks}
     lines = [f"{a.title}: not evaluated" for a in answers if a.value is None]
-    lines += [f"{title}: not explained" for name, title in tasks.items() if not r.path(f"explain/{name}/verdicts.tsv")]
-    if not lines:
-        return []
+    for name, title in tasks.items():
+        explained, judged = (r.path(f"explain/{name}/{what}.tsv") for what in ("verdicts", "trust"))
+        lines += [] if judged else [f"{title}: maps not judged yet" if explained else f"{title}: not explained"]
     jobs = job_states(r.root)
-    failed = jobs[jobs["state"] == "failed"] if len(jobs) else pd.DataFrame()
-    return lines + [f"failed: {row.rule} {row.job}: {row.message}" for row in failed.itertuples()]
+    return lines + [f"failed: {row.rule} {row.job}: {row.message}" for row in jobs[jobs["state"] == "failed"].itertuples()]
 
 
 def cohort_text(r: Results) -> str:
     """The cohort in one sentence or two."""
     people, left = r.people, r.tsv("cohort/exclusions.tsv")
-    both = people["has_fmri"] & people["has_eeg"]
-    sides = [
-        (int(both.sum()), "with fMRI and EEG"),
-        (int((people["has_fmri"] & ~both).sum()), "with fMRI only"),
-        (int((people["has_eeg"] & ~both).sum()), "with EEG only"),
-    ]
-    sites = people.loc[people["site"] != "", ["dataset", "site"]].drop_duplicates()
+    sites = people.loc[people["site"] != "unknown", ["dataset", "site"]].drop_duplicates()
     n_data = people["dataset"].nunique()
     places = f"{len(sites)} site{'s' * (len(sites) != 1)}" if len(sites) else "sites that are not known"
     text = f"{len(people)} people from {n_data} dataset{'s' * (n_data != 1)} and {places}: "
-    text += ", ".join(f"{n} {name}" for n, name in sides if n) or "nobody with a usable recording"
+    text += ", ".join(f"{n} with {name}" for name, n in sides(people) if n) or "nobody with a usable recording"
     out = f" {len(left)} recordings or subjects were left out, each with its reason." if len(left) else " Nobody was left out."
     return text + "." + out
 
 
 def make_sections(r: Results) -> list[Section]:
-    """All sections with their blocks; figures that no section knows end the list."""
-    made = [Section(id_, name, group, make(r)) for id_, name, group, make in SECTIONS]
-    rest = [*r.figures("other"), *(f for t in r.tasks for f in r.figures("other", t.name))]
-    return [*made, Section("figures", "More figures", "Behind it", rest)] if rest else made
+    """All sections with their blocks."""
+    return [Section(id_, name, group, make(r)) for id_, name, group, make in SECTIONS]
 
 
 def in_script(value: Any) -> str:

@@ -12,27 +12,9 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from mcsp.figures.catalogue import ALL
 from mcsp.report.blocks import Figure, data_address, download
 from mcsp.store import read_table, read_tsv
-
-# Section of a figure, by how its name begins; what no line knows is shown under 'other'.
-PLACES = {
-    "cohort": ("cohort", "flow", "characteristic", "exclusion"),
-    "quality": ("motion", "site", "quality"),
-    "performance": ("performance", "curves", "rivals", "roc"),
-    "subgroups": ("subgroup",),
-    "calibration": ("calibration",),
-    "uncertainty": ("selective", "uncertainty"),
-    "controls": ("control",),
-    "sweep": ("sweep", "ablation", "segment", "variant"),
-    "training": ("training", "loss", "embedding", "retrieval", "architecture"),
-    "validation": ("verdict", "validation"),
-    "maps": (
-        "fmri-", "eeg-", "glass", "surface", "connectome", "chord", "spectrum", "saliency", "map",
-        "topograph", "biomarker", "shapley", "network",
-    ),
-}  # fmt: skip
-
 
 MOST = {".tsv": 1_000_000, ".svg": 150_000}  # bytes of a gzip that is embedded; of larger ones the page names the file
 
@@ -65,7 +47,7 @@ class Results:
         path = self.root / "cohort/subjects.parquet"
         if path.is_file():
             table = read_table(path)
-            return table.assign(site=table["site"].fillna(""), labels=table["labels"].fillna(""))
+            return table.assign(labels=table["labels"].fillna(""))
         kinds = {**dict.fromkeys(("uid", "dataset", "site", "labels"), object), "has_fmri": bool, "has_eeg": bool}
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
 
@@ -91,36 +73,21 @@ class Results:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def trust(self, task: str) -> pd.DataFrame:
-        """Which maps of a task may be believed: method, modality, domain, kind, and verdict (pass, fail or unproven). From the
-        table of trust; where there is none, from what the task's verdicts say of relevance on the planted truth.
+        """Which maps of a task may be believed: method, modality, domain, kind, and verdict (pass, fail or unproven); empty
+        before they were judged.
         """
         told = self.tsv(f"explain/{task}/trust.tsv")
-        if len(told):
-            return told
-        own = self.tsv(f"explain/{task}/verdicts.tsv")
-        if own.empty:
-            return pd.DataFrame(columns=["method", "modality", "domain", "kind", "verdict"])
-        own = own[own["score"].isin(["relevance mass", "planted truth"])].rename(columns={"unit": "kind"})
-        return own.assign(verdict=own["verdict"].replace("no truth", "unproven")).reset_index(drop=True)
+        return told if len(told) else pd.DataFrame(columns=["method", "modality", "domain", "kind", "verdict"])
 
     def all_trust(self) -> pd.DataFrame:
         """The same of all tasks."""
         return pd.concat([self.trust(t.name) for t in self.tasks], ignore_index=True)
 
-    def figures(self, place: str, task: str | None = None) -> list[Figure]:
+    def figures(self, section: str, task: str | None = None) -> list[Figure]:
         """Figures of a section that were drawn: those of a task, or with None those of no task."""
-        tasks = [t.name for t in self.tasks]
-        shown = []
-        for stem in self.stems:
-            own = next((t for t in sorted(tasks, key=len, reverse=True) if stem.name.endswith(f"-{t}")), None)
-            if own == task and section_of(stem.name) == place and stem.with_name(f"{stem.name}.png").is_file():
-                shown.append(figure(stem))
-        return shown
-
-
-def section_of(name: str) -> str:
-    """Section that a figure belongs to."""
-    return next((place for place, starts in PLACES.items() if name.startswith(starts)), "other")
+        kinds = [name for name, kind in ALL.items() if kind.section == section and kind.per_task == bool(task)]
+        names = {f"{kind}-{task}" if task else kind for kind in kinds}
+        return [figure(stem) for stem in self.stems if stem.name in names and stem.with_name(f"{stem.name}.png").is_file()]
 
 
 def for_screen(path: Path) -> tuple[bytes, int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +14,16 @@ from mcsp.bench import job_costs, stage_costs
 from mcsp.errors import McspError
 from mcsp.evaluation.comparisons import LEVEL, over_subjects
 from mcsp.evaluation.fusion import fusion_text
+from mcsp.figures.people import short_reason
 from mcsp.options.tasks import Task
 from mcsp.report import citations, provenance
 from mcsp.report.answer import our_method
-from mcsp.report.blocks import Block, Card, Flow, Heading, Pre, Step, Text, download, file_table, table
+from mcsp.report.blocks import Block, Card, Heading, Pre, Text, download, file_table, table
 from mcsp.report.methods import methods_text
 from mcsp.report.results import Results
 from mcsp.store import read_tsv
 
 SHOWN = ("auroc", "balanced_accuracy", "sensitivity", "specificity", "auprc", "brier", "calibration_error")
-NUMBER = r"sub-[^\s:;,/]+|\d+(?:\.\d+)?"
 
 
 def per_task(r: Results, make: Callable[[Results, str, str], list[Block]], prefix: str) -> list[Block]:
@@ -42,41 +41,20 @@ def optional(r: Results, title: str, name: str, **how) -> list[Block]:
     return [file_table(title, path, **how)] if path and len(read_tsv(path)) else []
 
 
-def flow(r: Results) -> Flow:
-    """From everybody who was found to who is asked about in each task."""
-    people, left = r.people, r.tsv("cohort/exclusions.tsv")
-    out = set(left["uid"]) - set(people["uid"]) if len(left) else set()
-    part = set(left["uid"]) & set(people["uid"]) if len(left) else set()
-    both = people["has_fmri"] & people["has_eeg"]
-    sides = [("fMRI and EEG", both), ("fMRI only", people["has_fmri"] & ~both), ("EEG only", people["has_eeg"] & ~both)]
-    steps = [
-        Step("Subjects found", str(len(people) + len(out)), f"{len(out)} left out, each with its reason" if out else ""),
-        Step("In the study", str(len(people)), f"{len(part)} of them lost a recording, and keep another" if part else ""),
-        Step("Recordings", "; ".join(f"{int(n.sum())} {name}" for name, n in sides if n.any()) or "none", ""),
-    ]
-    counts = {t.title: r.tsv(f"cohort/task-{t.name}.tsv") for t in r.tasks}
-    sums = [
-        f"{title}: {own['n_case'].sum()} cases, {own['n_control'].sum()} controls"
-        for title, own in counts.items()
-        if "n_case" in own
-    ]
-    return Flow([*steps, Step("Asked about", "; ".join(sums), "")] if sums else steps)
-
-
 def reasons(left: pd.DataFrame) -> pd.DataFrame:
     """Exclusions counted by stage and reason; names and numbers in a reason do not tell it apart."""
-    alike = left["reason"].fillna("no reason").str.replace(NUMBER, "*", regex=True).rename("reason")
+    alike = left["reason"].fillna("no reason").map(short_reason).rename("reason")
     counts = left.groupby([left["stage"], left["state"], alike]).size().rename("n").reset_index()
     return counts.sort_values(["n", "stage"], ascending=[False, True])
 
 
 def cohort(r: Results) -> list[Block]:
     left = r.tsv("cohort/exclusions.tsv")
-    found: list[Block] = [flow(r), *r.figures("cohort")]
+    found: list[Block] = [*r.figures("cohort")]
     found += optional(r, "Who was studied", "tables/cohort.tsv")
     if left.empty:
         return [*found, Text("Nobody and no recording was left out.", "good")]
-    told = {"stage": "Where it was left out", "reason": "Why; * stands for names and numbers", "n": "Subjects or recordings"}
+    told = {"stage": "Where it was left out", "reason": "Why; … stands for names and numbers", "n": "Subjects or recordings"}
     found.append(table("Reasons for leaving out", reasons(left), told))
     found += optional(r, "Who or what was left out, and why", "cohort/exclusions.tsv", folded=len(left) > 12)
     doubles = r.tsv("cohort/duplicates.tsv")
@@ -91,7 +69,7 @@ def by_site(people: pd.DataFrame) -> pd.DataFrame:
     """Quality by dataset and site: medians over subjects."""
     columns = ["mean_fd", "t_r", "sfreq", "gap_mm"]
     known = people.reindex(columns=[*people.columns, *(c for c in columns if c not in people)])
-    groups = known.assign(site=known["site"].replace("", "not known")).groupby(["dataset", "site"])
+    groups = known.groupby(["dataset", "site"])
     counts = groups.agg(n=("uid", "size"), fmri=("has_fmri", "sum"), eeg=("has_eeg", "sum"))
     return counts.join(groups[columns].median().astype(float)).reset_index()
 
@@ -187,7 +165,6 @@ def task_subgroups(r: Results, task: str, title: str) -> list[Block]:
         return []
     own = groups[groups["method"] == our_method(list(groups["method"]))]
     return [
-        *r.figures("subgroups", task),
         file_table("The model within subgroups", r.root / name, rows=own, drop=["task", "method"]),
         *optional(r, "Gaps between subgroups, all methods", f"evaluate/{task}/gaps.tsv", folded=True, drop=["task"]),
         *optional(r, "All methods within subgroups", name, folded=True, drop=["task"]),
@@ -196,7 +173,7 @@ def task_subgroups(r: Results, task: str, title: str) -> list[Block]:
 
 def subgroups(r: Results) -> list[Block]:
     lead = Text("Does it work alike at every site, for both sexes, at every age? Small groups are named, not scored.")
-    return [lead, *r.figures("subgroups"), *per_task(r, task_subgroups, "subgroups")]
+    return [lead, *per_task(r, task_subgroups, "subgroups")]
 
 
 def task_calibration(r: Results, task: str, title: str) -> list[Block]:
@@ -211,7 +188,7 @@ def calibration(r: Results) -> list[Block]:
     lead = Text(
         "Of all who are given a probability of 70 %, are 70 in 100 cases? Few subjects alone make some error: see 'expected'."
     )
-    return [lead, *r.figures("calibration"), *per_task(r, task_calibration, "calibration")]
+    return [lead, *per_task(r, task_calibration, "calibration")]
 
 
 def task_uncertainty(r: Results, task: str, title: str) -> list[Block]:
@@ -221,7 +198,7 @@ def task_uncertainty(r: Results, task: str, title: str) -> list[Block]:
 
 def uncertainty(r: Results) -> list[Block]:
     lead = Text("Does it know when it does not know? Errors when only the most certain subjects are decided on.")
-    return [lead, *r.figures("uncertainty"), *per_task(r, task_uncertainty, "uncertainty")]
+    return [lead, *per_task(r, task_uncertainty, "uncertainty")]
 
 
 def controls_text(rows: pd.DataFrame | None) -> str:
@@ -229,6 +206,10 @@ def controls_text(rows: pd.DataFrame | None) -> str:
     if rows is None:
         return "The controls (permuted and random labels) did not run: `snakemake controls`, then `snakemake report`."
     told = rows[rows["verdict"] != "too few"]
+    if told.empty:
+        return (
+            f"Each of the {len(rows)} controls has too few draws for a verdict: raise controls.draws, then `snakemake report`."
+        )
     failed = told[told["verdict"] != "passed"]
     text = (
         f"Methods that learn labels which say nothing must land at an AUROC of 0.5. {len(told) - len(failed)} of {len(told)} "
@@ -248,8 +229,10 @@ def controls_text(rows: pd.DataFrame | None) -> str:
 
 def controls(r: Results) -> list[Block]:
     name = "controls/controls.tsv"
-    text = controls_text(r.tsv(name) if r.path(name) else None)
-    tone = "warn" if text.startswith("FAILED") else "good" if r.path(name) else "note"
+    rows = r.tsv(name)
+    text = controls_text(rows if len(rows) else None)
+    judged = len(rows) and (rows["verdict"] != "too few").any()
+    tone = "warn" if text.startswith("FAILED") else "good" if judged else "note"
     return [Text(text, tone), *r.figures("controls"), *optional(r, "All controls", name)]
 
 
@@ -297,7 +280,7 @@ def others(r: Results) -> list[Block]:
 
 
 def training(r: Results) -> list[Block]:
-    figures = [*r.figures("training"), *itertools.chain.from_iterable(r.figures("training", t.name) for t in r.tasks)]
+    figures = r.figures("training")
     lead = Text(
         "Pre-training reads no labels. Embeddings show test subjects of one fold; groups that do not separate here can still "
         "be told apart by the classifier, and the other way round."
