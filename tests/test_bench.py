@@ -1,6 +1,7 @@
 """Costs: read from the benchmarks of a run; planning a large study; beside other ways."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from mcsp import bench_cost, bench_pretrain, bench_scale
-from mcsp.bench import stage_costs
+from mcsp.bench import run_measured, stage_costs
 from mcsp.bench_parcellate import FULL, SMALL, show, write_run
 from mcsp.cli import app
 from mcsp.errors import McspError
@@ -25,10 +26,21 @@ def test_costs_are_summed_by_stage_and_the_largest_job_counts(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n9\t0\t9\t9\n{s}\t0:00:01\t{rss}\t{cpu}\n")  # the last try counts
     costs = stage_costs(tmp_path).set_index("stage")
-    assert costs.loc["fmri"].to_dict() == {"jobs": 2, "wall_s": 4.0, "cpu_s": 1.0, "peak_mb": 300}
+    assert costs.loc["fmri"].to_dict() == {"jobs": 2, "wall_s": 4.0, "cpu_s": 1.0, "peak_mb": pytest.approx(300 * 1.048576)}
     assert costs.loc["eeg", "jobs"] == 1
     with pytest.raises(McspError, match="run the study first"):
         stage_costs(tmp_path / "nothing")
+
+
+def test_a_command_s_cost_is_its_own():
+    """Neither what this process holds nor another unit."""
+    held = np.ones(int(3e8), np.uint8)
+    text, cost = run_measured("x", [sys.executable, "-c", "x = bytearray(b'1') * 100_000_000; print(len(x), end='')"])
+    assert (held.nbytes, text) == (3e8, "100000000")
+    assert 100 < cost.mb < 150
+    assert 0 < cost.cpu_s < cost.s + 1
+    with pytest.raises(McspError, match=r"^x failed: a reason$"):
+        run_measured("x", [sys.executable, "-c", "import sys; sys.exit('a reason')"])
 
 
 def test_planning_counts_jobs_by_shards_not_by_subjects(tmp_path):

@@ -1,6 +1,7 @@
 """What a lab's admin asks: nothing unpickled, nothing handed to a shell unquoted, nothing beside the umask."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -25,18 +26,21 @@ def calls(path):
             yield ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
 
 
+def imports(path):
+    """First parts of the names of modules that a module imports, anywhere in its text."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return {name.split(".")[0] for name in names}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(PROJECT).as_posix())
 def test_nothing_is_unpickled_or_handed_to_a_shell(path):
-    imported = {
-        name.split(".")[0]
-        for node in ast.walk(ast.parse(path.read_text()))
-        for name in (
-            [a.name for a in node.names] if isinstance(node, ast.Import)
-            else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        )
-    }  # fmt: skip
     allowed = ARCHIVES if path.relative_to(PROJECT).as_posix() == "src/mcsp/fetch/archives.py" else set()
-    assert not imported & (UNSAFE_MODULES - allowed)
+    assert not imports(path) & (UNSAFE_MODULES - allowed)
     for name, keywords in calls(path):
         assert name not in ("pickle.load", "pickle.loads", "os.system", "eval", "exec", "yaml.load"), name
         assert name != "torch.load" or keywords["weights_only"] == "True"
@@ -44,20 +48,10 @@ def test_nothing_is_unpickled_or_handed_to_a_shell(path):
         assert keywords.get("shell") in (None, "False"), name
 
 
-def imports(path):
-    """Modules that a module imports, anywhere in its text."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
-
-
 def test_only_fetching_talks_to_the_network():
     """No other module of ours can: no telemetry, and nothing leaves the machine. (nilearn downloads the Schaefer atlas.)"""
-    talking = {path.name for path in SOURCES if {name.split(".")[0] for name in imports(path)} & NETWORK}
-    assert talking == {"bucket.py", "cohort.py", "transfer.py"}
-    assert {path.parent.name for path in SOURCES if path.name in ("bucket.py", "transfer.py")} == {"fetch"}
+    talking = {path.relative_to(PROJECT / "src/mcsp").as_posix() for path in SOURCES if imports(path) & NETWORK}
+    assert talking == {"fetch/bucket.py", "fetch/cohort.py", "fetch/transfer.py"}
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda p: p.name)
@@ -74,3 +68,16 @@ def test_files_obey_the_umask(tmp_path):
     assert modes.pop("made") == 0o750
     assert set(modes.values()) == {0o640}
     assert "atlas.tsv" in modes
+
+
+def test_files_get_the_group_of_a_directory_that_gives_its_own(tmp_path):
+    own, others = os.getegid(), [12345] if os.geteuid() == 0 else [g for g in os.getgroups() if g != os.getegid()]
+    if not others:
+        pytest.skip("this user has one group only")
+    os.chown(tmp_path, -1, others[0])
+    os.chmod(tmp_path, 0o2775)
+    command = [sys.executable, str(PROJECT / "src/mcsp"), "atlas", "--options", "{}", "--out", str(tmp_path / "made/atlas.tsv")]
+    subprocess.run(command, umask=0o002, check=True, capture_output=True)
+    made = [tmp_path / "made", *(tmp_path / "made").iterdir()]
+    assert {path.stat().st_gid for path in made} == {others[0]} != {own}
+    assert {path.stat().st_mode & 0o2777 for path in made} == {0o2775, 0o664}

@@ -1,14 +1,73 @@
-"""Where the time and the memory of a run went."""
+"""Where the time and the memory of a run went, and how jobs are measured. MB are 1e6 bytes everywhere."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from mcsp.errors import McspError
+
+PACKAGE = Path(__file__).resolve().parent
+MIB = 1024**2 / 1e6  # MB
+# A small process between: the kernel counts the memory of whoever starts a program as the program's own.
+LAUNCHER = """
+import json, os, subprocess, sys, time
+started = time.perf_counter()
+_, status, usage = os.wait4(subprocess.Popen(sys.argv[2:]).pid, 0)
+cost = {"s": time.perf_counter() - started, "cpu_s": usage.ru_utime + usage.ru_stime, "mb": usage.ru_maxrss * 1024 / 1e6}
+with open(sys.argv[1], "w") as file:
+    json.dump(cost, file)
+sys.exit(status != 0)
+"""
+# `side` of a module of ours, with its peak memory by the kernel's count.
+SIDE = """
+import json
+found = side(*sys.argv[2:])
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(json.dumps({**found, "peak_mb": int(status["VmHWM"].split()[0]) * 1024 / 1e6}))
+"""
+
+
+class Cost(NamedTuple):
+    """Of one job: wall time and CPU time in s (which other processes of the machine hardly change), peak memory of its largest
+    process in MB.
+    """
+
+    s: float
+    cpu_s: float
+    mb: float
+
+
+def run_measured(what: str, command: Sequence[str], cwd: Path | None = None) -> tuple[str, Cost]:
+    """(what a command printed, what it cost). Raises McspError, with its name `what`, when it fails."""
+    with TemporaryDirectory() as place:
+        cost = Path(place) / "cost.json"
+        launch = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(cost), *command]
+        done = subprocess.run(launch, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode:
+            raise McspError(f"{what} failed: {' '.join(done.stdout.split())[-300:]}")
+        return done.stdout, Cost(**json.loads(cost.read_text()))
+
+
+def measure_side(module: str, *arguments: str, before: str = "", **options: Any) -> dict[str, float]:
+    """What `side(*arguments)` of a module finds in a process of its own, and its `peak_mb`. `before`: a statement that goes
+    first; `options`: for the process. Raises McspError when it fails.
+    """
+    code = f"import sys\nsys.path.insert(0, sys.argv[1])\n{before}\nfrom mcsp.{module} import side\n{SIDE}"
+    command = [sys.executable, "-c", code, str(PACKAGE.parent), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    if done.returncode:
+        raise McspError(f"{module}, {arguments[0]}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def job_costs(benchmarks: Path) -> pd.DataFrame:
@@ -20,7 +79,7 @@ def job_costs(benchmarks: Path) -> pd.DataFrame:
     for path in sorted(benchmarks.glob("*/*.tsv")):
         table = pd.read_csv(path, sep="\t", na_values=["-"])
         row = table.iloc[-1]
-        rows.append((path.parent.name, path.stem, float(row["s"]), float(row["cpu_time"]), float(row["max_rss"])))
+        rows.append((path.parent.name, path.stem, float(row["s"]), float(row["cpu_time"]), MIB * float(row["max_rss"])))
     if not rows:
         raise McspError(f"{benchmarks}: no benchmarks: run the study first")
     return pd.DataFrame(rows, columns=["stage", "job", "wall_s", "cpu_s", "peak_mb"])

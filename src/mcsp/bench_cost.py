@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from mcsp.bench import PACKAGE, Cost, run_measured
 from mcsp.errors import McspError
 from mcsp.store import read_tsv
 
@@ -43,26 +41,6 @@ STAGES = {
     "spectra-fmri": "spectra, fMRI",
     "spectra-eeg": "spectra, EEG",
 }
-# A stage in a process of its own, which leaves its peak memory: the kernel's count for this program alone.
-STAGE = """
-import sys
-source, peak, *sys.argv[1:] = sys.argv[1:]
-sys.path.insert(0, source)
-try:
-    from mcsp.cli import main
-    main()
-finally:
-    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    open(peak, "w").write(status["VmHWM"].split()[0])
-"""
-
-
-class Cost(NamedTuple):
-    """Of one job: CPU time and wall time in s, peak memory in MB."""
-
-    cpu_s: float
-    s: float
-    mb: float
 
 
 def _write_eeg(folder: Path, stem: str, size: dict) -> None:
@@ -124,21 +102,8 @@ def write_dataset(root: Path, n_subjects: int, size: dict, modalities: list[str]
 
 
 def _job(*arguments: str) -> Cost:
-    """Run `mcsp` with these arguments. Raises McspError when it fails."""
-    source = str(Path(__file__).resolve().parents[1])
-    with TemporaryDirectory() as place:
-        peak, started = Path(place) / "peak", time.perf_counter()
-        with open(Path(place) / "printed", "w+") as printed:
-            process = subprocess.Popen(
-                [sys.executable, "-c", STAGE, source, str(peak), *arguments], stdout=printed, stderr=subprocess.STDOUT
-            )
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            printed.seek(0)
-            if process.returncode:
-                raise McspError(f"mcsp {arguments[0]} failed: {' '.join(printed.read().split())[-300:]}")
-        cpu = usage.ru_utime + usage.ru_stime
-        return Cost(cpu, time.perf_counter() - started, int(peak.read_text()) * 1024 / 1e6)
+    """Run `mcsp` with these arguments, as rules do. Raises McspError when it fails."""
+    return run_measured(f"mcsp {arguments[0]}", [sys.executable, str(PACKAGE), *arguments])[1]
 
 
 def _shard(folder: Path, modalities: list[str], n_frames: int) -> dict[str, Cost]:

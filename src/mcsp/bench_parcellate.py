@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mcsp import nifti
+from mcsp.bench import measure_side
 from mcsp.errors import McspError
 
 FULL, SMALL = (99, 117, 95, 200), (33, 39, 32, 40)
@@ -98,16 +97,16 @@ def _decompression(run: Path, opened: Callable) -> Callable[[], np.ndarray]:
     return work
 
 
-def side(name: str, folder: Path) -> None:
-    """Do one side's work in this process and print its `seconds` and `peak_mb` as JSON; series go to `<name>.npy`.
+def side(name: str, place: str) -> dict[str, float]:
+    """Do one side's work on the run in the directory `place`; gives its `seconds`, and leaves the series in `<name>.npy`.
 
-    It works on a tiny run first: what is imported at first use must not be timed. The peak is the whole process's, by the
-    kernel's count for this program alone (getrusage would count what the parent held when it started it).
+    It works on a tiny run first: what is imported at first use must not be timed.
     """
     import gzip
     import warnings
 
     warnings.simplefilter("ignore")
+    folder = Path(place)
     atlas = folder / "atlas.tsv"
     make = {
         "nilearn": lambda run: _nilearn(run, atlas),
@@ -121,18 +120,7 @@ def side(name: str, folder: Path) -> None:
     series = work()
     seconds = time.perf_counter() - started
     np.save(folder / f"{name}.npy", series)
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(json.dumps({"seconds": seconds, "peak_mb": int(status["VmHWM"].split()[0]) * 1024 / 1e6}))
-
-
-def _measure(name: str, folder: Path) -> dict[str, float]:
-    source = str(Path(__file__).resolve().parents[1])
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from mcsp.bench_parcellate import side, Path; "
-    command = [sys.executable, "-c", code + "side(sys.argv[2], Path(sys.argv[3]))", source, name, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise McspError(f"bench parcellate, {name}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return {"seconds": seconds}
 
 
 def measure(shape: tuple[int, int, int, int] = FULL, repeat: int = 3) -> dict:
@@ -150,7 +138,7 @@ def measure(shape: tuple[int, int, int, int] = FULL, repeat: int = 3) -> dict:
             write_atlas(options=AtlasOptions(), out=folder / "atlas.tsv")
         write_run(folder / "run.nii.gz", shape)
         write_run(folder / "tiny.nii.gz", SMALL)
-        rounds = [{name: _measure(name, folder) for name in SIDES} for _ in range(repeat)]
+        rounds = [{name: measure_side("bench_parcellate", name, str(folder)) for name in SIDES} for _ in range(repeat)]
         gz = (folder / "run.nii.gz").stat().st_size
         nilearn, ours = (np.load(folder / f"{name}.npy") for name in ("nilearn", "ours"))
     seconds = {name: min(done[name]["seconds"] for done in rounds) for name in SIDES}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from mcsp.errors import McspError
+from mcsp.bench import measure_side
 from mcsp.model.augment import Augmentation, augmented
 from mcsp.model.batch import Batch, Key
 from mcsp.model.losses import LossWeights, mcsp_losses
@@ -275,8 +273,8 @@ def floor(folder: Path, bench: Bench) -> dict[str, float]:
     }
 
 
-def side(name: str, folder: Path, text: str) -> None:
-    """Do one side's work in this process and print what it found, and its `peak_mb`, as JSON."""
+def side(name: str, folder: str, text: str) -> dict[str, float | None]:
+    """Do one side's work on the corpus in `folder`; gives what it found."""
     import warnings
 
     warnings.simplefilter("ignore")
@@ -289,27 +287,15 @@ def side(name: str, folder: Path, text: str) -> None:
         "floor": floor,
     }[name]
     with redirect_stdout(sys.stderr):
-        found = work(folder, bench)
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(json.dumps({**found, "peak_mb": int(status["VmHWM"].split()[0]) * 1024 / 1e6}))
+        return work(Path(folder), bench)
 
 
 def _measure(name: str, folder: Path, bench: Bench) -> dict[str, float]:
-    source = str(Path(__file__).resolve().parents[1])
-    code = "import sys; sys.path.insert(0, sys.argv[1]); "
-    if name == "ours":
-        code += "import mcsp.training; "  # its settings come before torch, as in `mcsp pretrain`
-    code += "from mcsp.bench_pretrain import side, Path; side(sys.argv[2], Path(sys.argv[3]), sys.argv[4])"
-    settings = {
-        "OMP_WAIT_POLICY": "PASSIVE"
-    }  # as the workflow has it, for all sides: on a shared machine it is most of the time
-    if bench.device == "cpu":
-        settings["CUDA_VISIBLE_DEVICES"] = ""
-    command = [sys.executable, "-c", code, source, name, str(folder), bench.model_dump_json()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, **settings})
-    if done.returncode:
-        raise McspError(f"bench pretrain, {name}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    before = "import mcsp.training" if name == "ours" else ""  # its settings come before torch, as in `mcsp pretrain`
+    settings = {"OMP_WAIT_POLICY": "PASSIVE"}  # as the workflow has it, for all sides: on a shared machine most of the time
+    settings |= {"CUDA_VISIBLE_DEVICES": ""} if bench.device == "cpu" else {}
+    arguments = ("bench_pretrain", name, str(folder), bench.model_dump_json())
+    return measure_side(*arguments, before=before, cwd=folder, env={**os.environ, **settings})
 
 
 def alone(folder: Path, bench: Bench) -> dict[str, float]:

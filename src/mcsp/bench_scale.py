@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import gzip
-import os
 import re
 import shutil
-import subprocess
 import sys
-import time
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import pandas as pd
 import yaml
 from rich.console import Console
 from rich.table import Table
 
+from mcsp.bench import MIB, Cost, run_measured
 from mcsp.errors import McspError
 from mcsp.shards import shard_of
 from mcsp.store import read_table
@@ -105,34 +102,16 @@ def write_dataset(root: Path, modalities: list[str], subjects: range) -> None:
         file.writelines(lines)
 
 
-class Cost(NamedTuple):
-    """Of one process: wall time in s, CPU time in s (which other processes of the machine hardly change), peak memory in MB."""
-
-    s: float
-    cpu_s: float
-    mb: float
-
-    def named(self, what: str) -> dict[str, float]:
-        """As `measure` gives it."""
-        return {f"{what}_{name}": value for name, value in self._asdict().items() if f"{what}_{name}" in ROWS}
+def _named(what: str, cost: Cost) -> dict[str, float]:
+    """A cost as `measure` gives it."""
+    return {f"{what}_{name}": value for name, value in cost._asdict().items() if f"{what}_{name}" in ROWS}
 
 
 def _snakemake(folder: Path, snakefile: Path, *arguments: str) -> tuple[str, Cost]:
     """(what Snakemake printed, what it cost). Raises McspError when it fails."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(snakefile)]
-    if (folder / "scale.yaml").is_file():
-        command += ["--configfile", "scale.yaml"]
-    started = time.perf_counter()
-    with open(folder / "printed.txt", "w+", encoding="utf-8") as printed:
-        process = subprocess.Popen(command, cwd=folder, stdout=printed, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        printed.seek(0)
-        text = printed.read()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise McspError(f"snakemake {' '.join(arguments)} failed: {' '.join(text.split())[-300:]}")
-    return text, Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    study = ["--configfile", "scale.yaml"] if (folder / "scale.yaml").is_file() else []
+    command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(snakefile), *study]
+    return run_measured(f"snakemake {' '.join(arguments)}", command, folder)
 
 
 def _jobs(text: str) -> int:
@@ -146,7 +125,7 @@ def _ingest(folder: Path, snakefile: Path, study: str, dataset: str) -> dict[str
     subjects = results / "ingest" / dataset / "shard-000.subjects.parquet"
     _snakemake(folder, snakefile, str(subjects.relative_to(folder)), "--cores", "1")
     job = pd.read_csv(results / "benchmarks" / "ingest" / f"{dataset}_000.tsv", sep="\t", na_values=["-"]).iloc[-1]
-    return {"ingest_s": job["s"], "ingest_mb": job["max_rss"], "ingest_subjects": len(read_table(subjects))}
+    return {"ingest_s": job["s"], "ingest_mb": MIB * job["max_rss"], "ingest_subjects": len(read_table(subjects))}
 
 
 def _pretend(folder: Path, snakefile: Path) -> None:
@@ -198,12 +177,12 @@ def measure(*, study: Path, snakefile: Path, n_subjects: int, rival: bool = True
             write_dataset(folder / dataset["path"], dataset.get("modalities", ["fmri", "eeg"]), range(size))
         (folder / "scale.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         text, cost = _snakemake(folder, snakefile, "-n", "--quiet", "host")
-        costs |= cost.named("dry_run")
+        costs |= _named("dry_run", cost)
         costs["jobs"] = _jobs(text)
         costs |= _ingest(folder, snakefile, values["study"], names[0])
         _pretend(folder, snakefile)
         text, cost = _snakemake(folder, snakefile, "--cores", "1")
-        costs |= cost.named("rerun")
+        costs |= _named("rerun", cost)
         if "Nothing to be done" not in text:
             raise McspError(f"a second run is not idle: {' '.join(text.split())[:300]}")
         first = values["datasets"][names[0]]
@@ -219,7 +198,7 @@ def measure(*, study: Path, snakefile: Path, n_subjects: int, rival: bool = True
             (folder / "scale.yaml").unlink()
             (folder / "Snakefile").write_text(PER_SUBJECT, encoding="utf-8")
             text, cost = _snakemake(folder, folder / "Snakefile", "-n", "--quiet", "host")
-            costs |= cost.named("per_subject")
+            costs |= _named("per_subject", cost)
             costs["per_subject_jobs"] = _jobs(text)
     return {key: round(float(costs[key]), 1) for key in ROWS if key in costs}
 

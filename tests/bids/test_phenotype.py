@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from mcsp.bids.cohort import same_people
+from mcsp.bids.contents import shard_hashes
 from mcsp.bids.listing import describe, list_subjects
 from mcsp.bids.phenotype import absent, person, read_phenotype, used_columns
 from mcsp.errors import McspError
@@ -290,12 +291,55 @@ def test_abide_subtypes_on_the_real_table(real_data, tmp_path):
 # ---- the options
 
 
+def test_the_site_s_directory_is_part_of_what_a_shard_holds(tmp_path):
+    """Where the directory's name is the site, another name is another site: the shard is ingested anew."""
+
+    def hashes(**options) -> list[str]:
+        phenotype = {"table": f"{tmp_path}/sites/*/p.tsv", **options}
+        return shard_hashes(BidsDataset(kind="bids", path=str(tmp_path), n_shards=2, phenotype=phenotype))
+
+    (tmp_path / "sites/A").mkdir(parents=True)
+    (tmp_path / "sites/A/p.tsv").write_text("participant_id\tDX\tDX \n1\t0\t1\n")
+    sited, plain = hashes(site="{folder}"), hashes()
+    (tmp_path / "sites/A").rename(tmp_path / "sites/B")
+    assert [a == b for a, b in zip(sited, hashes(site=["{folder}", "x"]))].count(False) == 1
+    assert hashes() == plain
+    (tmp_path / "sites/B/p.tsv").write_text("participant_id\tDX\tDX \n1\t2\t1\n")  # the first of two columns of a name
+    assert [a == b for a, b in zip(plain, hashes())].count(False) == 1
+
+
 def test_names_of_columns_are_compared_without_case_and_blanks(tmp_path):
     (tmp_path / "a.tsv").write_text("participant_id\tDX \tFull4_IQ\tAGE\n1\tx\t99\t7\n")
     (tmp_path / "b.tsv").write_text("Participant ID\tdx\tfull4 iq\tage\tDX\n2\ty\t98\t8\tz\n")
     phenotype = Phenotype(iq=["Full4 IQ"], labels={"dx": {"x": ["ASD"], "y": ["control"]}})
     rows = read_phenotype([tmp_path / "a.tsv", tmp_path / "b.tsv"], phenotype)
     assert rows[["_subject", "dx", "Full4 IQ", "age"]].to_numpy().tolist() == [["1", "x", "99", "7"], ["2", "y", "98", "8"]]
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted", "found"),
+    [
+        ("id\tdx\tDX ", "DX", "second"),  # the one that is written so
+        ("id\tdx\tDX ", "Dx", "first"),
+        ("id\tDX \tDX", "DX", "second"),
+        ("id\t DX\tDX ", "DX", "first"),
+        ("id\tDX\tDX", "DX", "first"),
+    ],
+)
+def test_of_columns_with_one_name_one_counts(header, wanted, found, tmp_path):
+    (tmp_path / "t.tsv").write_text(f"{header}\n1\tfirst\tsecond\n")
+    phenotype = Phenotype(subject="id", labels={wanted: {"first": ["first"], "second": ["second"]}})
+    rows = read_phenotype([tmp_path / "t.tsv"], phenotype)
+    assert rows.columns.is_unique
+    assert person(rows.iloc[0], phenotype, "d")[0]["labels"] == found
+
+
+def test_names_with_wildcards_are_compared_the_same_way():
+    phenotype = Phenotype(labels={"dx_??": {"ADHD": ["ADHD"]}}, ignore={"{column}_RuleOut": ["1"]}, unlabelled="keep")
+    cells = {"DX 01": "ADHD", "DX 01 ruleout": "0"}
+    assert told(phenotype, **cells)[0]["labels"] == "ADHD"
+    assert told(phenotype, **{**cells, "DX 01 ruleout": "1"})[0]["labels"] == ""
+    assert used_columns(phenotype, list(cells)) == list(cells)
 
 
 def test_what_is_only_carried_may_be_missing(tmp_path):

@@ -272,11 +272,17 @@ def test_what_only_the_user_can_obtain(tmp_path, capsys):
     with pytest.raises(McspError, match=r"^embarc: can't be fetched by a program\. Request access\.$"):
         run(name="embarc", options=by_hand, path=tmp_path / "embarc", out=tmp_path / "out.tsv")
     (tmp_path / "embarc").mkdir()
+    (tmp_path / "embarc/.hidden").touch()
+    with pytest.raises(McspError, match="can't be fetched by a program"):  # nothing was obtained yet
+        run(name="embarc", options=by_hand, path=tmp_path / "embarc", out=tmp_path / "out.tsv")
+    (tmp_path / "embarc/sub-1").mkdir()
     run(name="embarc", options=by_hand, path=tmp_path / "embarc", out=tmp_path / "out.tsv")
     assert "by hand: Request access." in capsys.readouterr().out
     assert read_tsv(tmp_path / "out.tsv").empty
     with pytest.raises(ValueError, match="give sources, files, or by_hand"):
         FetchOptions(terms="x")
+    with pytest.raises(ValueError, match="leave out sources and files, or nda"):
+        FetchOptions(terms="x", by_hand="y", files={"a": "https://a"}, nda={"package": "p"})
 
 
 def test_names_are_changed_to_those_that_bids_knows(bucket, tmp_path):
@@ -286,9 +292,14 @@ def test_names_are_changed_to_those_that_bids_knows(bucket, tmp_path):
     rename = {r".*_(\d{7})_func\.nii\.gz": r"sub-\1/func/sub-\1_task-rest_bold.nii.gz"}
     table = fetch(bucket, tmp_path, sources=[{**source, "rename": rename}])
     assert list(table.index) == ["in/readme.txt", "in/sub-0050999/func/sub-0050999_task-rest_bold.nii.gz"]
-    for wrong, words in (({"(": "x"}, "is no regular expression"), ({"x": r"\1"}, "names a group that x does not have")):
-        with pytest.raises(ValueError, match=words):
-            Source(**source, rename=wrong)
+    for pattern, name in (("(", "x"), ("x", r"\1"), ("(x)", r"\12"), ("x", r"\g<who>"), ("x", "\\")):
+        with pytest.raises(ValueError, match="no regular expression and what replaces it"):
+            Source(**source, rename={pattern: name})
+    assert place(Source(bucket="b", prefix="p/", rename={"(?P<who>.*)": r"in/\g<who>"}), "p/x") == ("", "in/x")
+    two = Source(bucket="b", prefix="p/", rename={"x.*": "a", ".*y": "b"})
+    assert place(two, "p/xz") == ("", "a")
+    with pytest.raises(McspError, match=r"b: of rename, \.\*y and x\.\* fit the key 'p/xy': let one fit"):
+        place(two, "p/xy")
     leads_out = Source(bucket="b", prefix="p/", rename={"(.*)": r"../\1"})
     with pytest.raises(McspError, match="leads out of the dataset"):
         place(leads_out, "p/x")

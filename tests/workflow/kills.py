@@ -184,9 +184,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--longest", type=float, default=10, help="CPU seconds until the next kill, at most; a quarter: 4 times"
-    )
+    parser.add_argument("--longest", type=float, default=10, help="CPU seconds until the next kill, at most; half: 4 times")
     parser.add_argument("--study", type=Path, default=PROJECT / "tests/workflow/kills.yaml")
     given = parser.parse_args()
     os.nice(5)

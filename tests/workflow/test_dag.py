@@ -48,6 +48,15 @@ def test_each_rival_is_a_job_of_its_own(checkout):
     assert checkout.planned("evaluate", "--config", "evaluate={rivals: all}")["rival_task"] == 15
 
 
+def test_sweeps_declare_all_that_they_read_of_models(checkout):
+    """What is no input is absent where results live in a storage of Snakemake's."""
+    text = checkout.snakemake("-n", "sweep")
+    inputs = re.search(r"Embeddings of test subjects, \S+\n(Reason: .*)", text)[1]
+    for fold in (0, 1):
+        for name in ("config.json", "model.safetensors"):
+            assert re.search(rf"sweep/[^/]+/pretrain/fold-{fold}/{name}", inputs)
+
+
 def test_dry_run_says_why(checkout):
     assert "Missing output files" in checkout.snakemake("-n", "ingest")
 

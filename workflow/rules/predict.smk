@@ -3,9 +3,7 @@ rule predict:
     input:
         stores=all_stores,
         cohort=rules.cohort.output.cohort,
-        models=lambda wildcards: [
-            folder / name for folder in PLAN.applied() for name in ("config.json", "model.safetensors")
-        ],
+        models=lambda wildcards: PLAN.model_files(PLAN.applied()),
     output:
         predictions=R / "predict/predictions.tsv",
         sidecar=R / "predict/predictions.json",
@@ -24,7 +22,7 @@ rule predict:
     params:
         stores=above("stores", 4),
         code=PLAN.code("predict"),
-        models=lambda wildcards: PLAN.applied(),
+        models=folders("models"),
     message:
         "Applying {STUDY.predict.model} to new subjects: {output.predictions}"
     shell:

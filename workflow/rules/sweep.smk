@@ -153,9 +153,9 @@ use rule pretrain as sweep_embed with:
         stores=lambda wildcards: PLAN.variant_stores(wildcards.variant),
         cohort=rules.cohort.output.cohort,
         splits=rules.splits.output,
-        models=lambda wildcards: [
-            PLAN.variant(wildcards.variant).pretrained(fold) / "model.safetensors" for fold in PLAN.folds
-        ],
+        models=lambda wildcards: PLAN.model_files(
+            PLAN.variant(wildcards.variant).pretrained(fold) for fold in PLAN.folds
+        ),
     output:
         ranks=R / "sweep/{variant}/embeddings/ranks.parquet",
     log:
@@ -166,7 +166,7 @@ use rule pretrain as sweep_embed with:
         stores=above("stores", 4),
         code=PLAN.code("embed"),
         only="--ranks-only",
-        models=lambda wildcards: [PLAN.variant(wildcards.variant).pretrained(fold) for fold in PLAN.folds],
+        models=folders("models"),
     message:
         "Who is found across modalities, {wildcards.variant}"
 

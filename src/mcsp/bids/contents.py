@@ -8,9 +8,10 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
-from mcsp.options.datasets import BidsDataset, RoiDataset, plain_column
+from mcsp.options.datasets import FOLDER, BidsDataset, RoiDataset, plain_column
 from mcsp.options.simulate import SimulatedDataset
 from mcsp.shards import plain_label, shard_of
 
@@ -54,17 +55,20 @@ def _file_names(dataset: BidsDataset | RoiDataset, root: Path) -> Iterator[tuple
 
 
 def _table_rows(dataset: BidsDataset | RoiDataset, root: Path) -> Iterator[tuple[str, str]]:
-    """(subject, row as text) of the phenotype tables that are there."""
-    names = [plain_column(name) for name in dataset.phenotype.subject_columns()]
-    for table in dataset.phenotype.tables(root / "participants.tsv"):
+    """(subject, row as text, with the table's directory where that is the site) of the phenotype tables that are there."""
+    phenotype = dataset.phenotype
+    for table in phenotype.tables(root / "participants.tsv"):
         if not table.is_file():
             continue
+        folder = table.absolute().parent.name if FOLDER in phenotype.site_columns() else ""
         with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
-            for row in csv.DictReader(file, delimiter="," if table.suffix == ".csv" else "\t"):
-                cells = {(key or "").strip(): str(value) for key, value in row.items()}
-                plain = {plain_column(key): value for key, value in cells.items()}
-                subject = next((plain[name] for name in names if name in plain), "")
-                yield subject, repr(sorted(cells.items()))
+            rows = csv.reader(file, delimiter="," if table.suffix == ".csv" else "\t")
+            header = [name.strip() for name in next(rows, [])]
+            plain = [plain_column(name) for name in header]
+            subject = next((plain.index(own) for own in map(plain_column, phenotype.subject_columns()) if own in plain), None)
+            for row in filter(None, rows):
+                cells = sorted(zip_longest(header, row, fillvalue=""))
+                yield row[subject] if subject is not None and subject < len(row) else "", repr((folder, cells))
 
 
 def shard_hashes(dataset: BidsDataset | RoiDataset) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import cache
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mcsp import text_tables
 from mcsp.errors import McspError
 from mcsp.options.datasets import CONTROL, FOLDER, Phenotype, plain_column
 from mcsp.shards import plain_label
@@ -96,7 +96,14 @@ def label_columns(columns: Sequence[str], wanted: str) -> list[str]:
     """Columns that a key of the label map means: the one of this name, or those that its wildcards fit."""
     if wanted in columns:
         return [wanted]
-    return [column for column in columns if fnmatchcase(column, wanted) and not column.startswith(("_", FOLDER))]
+    pattern, own = plain_column(wanted), [column for column in columns if not column.startswith(("_", FOLDER))]
+    return [column for column in own if fnmatchcase(plain_column(column), pattern)]
+
+
+def _alike(columns: Sequence[str], wanted: str) -> str | None:
+    """The column of a name, by case, blanks and underscores too if none has just it; None when there is none."""
+    plain = plain_column(wanted)
+    return wanted if wanted in columns else next((name for name in columns if plain_column(name) == plain), None)
 
 
 def _meaning(value: str, mapping: dict[str, list[str]], missing: bool) -> list[str] | None:
@@ -113,7 +120,7 @@ def _column_labels(row: pd.Series, column: str, mapping: dict, phenotype: Phenot
     """(labels that a cell means, or None when it tells nothing; the value where the map does not have it)."""
     value, told = _plain_value(row[column]), cell(row, column, phenotype)
     for other, values in phenotype.ignore.items():
-        if cell(row, other.replace("{column}", column), phenotype) in values:
+        if cell(row, _alike(row.index, other.replace("{column}", column)), phenotype) in values:
             return None, ""
     labels = _meaning(value, mapping, told is None)
     return (None, value if told is not None else "") if labels is None else (set(labels), "")
@@ -164,33 +171,27 @@ def _named(phenotype: Phenotype) -> list[str]:
 
 
 def _as_named(rows: pd.DataFrame, phenotype: Phenotype) -> pd.DataFrame:
-    """The table with columns under the names that the study has for them: 'dx' and 'DX ' are one."""
+    """The table with columns under the names that the study has for them: 'dx' and 'DX ' are one. Of several that may have a
+    name, the one that is written so has it, else the first.
+    """
     names = {plain_column(name): name for name in [*_named(phenotype), *phenotype.subject_columns()]}
-    renamed: dict[str, str] = {}
-    for column in rows.columns.str.strip():
+    stripped: list[str] = []
+    for column in rows:
+        plain = column.strip()
+        stripped.append(column if plain in rows or plain in stripped else plain)
+    renamed: list[str] = []
+    for column in stripped:
         name = names.get(plain_column(column), column)
-        free = name not in renamed.values() and (name == column or name not in rows)
-        renamed[column] = name if free else column
-    return rows.set_axis([renamed[column] for column in rows.columns.str.strip()], axis=1)
+        renamed.append(column if name in stripped or name in renamed else name)
+    return rows.set_axis(renamed, axis=1)
 
 
 def read_text(table: Path) -> pd.DataFrame:
-    """A table (CSV, else tabs) as text. Raises McspError when it can't be read, or a row has more cells than the header."""
-    try:
-        separator = "," if table.suffix == ".csv" else "\t"
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
-                table, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace",
-                index_col=False,  # else a first row with a cell too many would shift all columns
-            )  # fmt: skip
-    except FileNotFoundError as error:
-        raise McspError(
-            f"{table}: not there: fetch the dataset, put its phenotype table there, or set phenotype.table"
-        ) from error
-    except (ValueError, OSError, pd.errors.ParserWarning) as error:
-        reason = " ".join(str(error).split())
-        raise McspError(f"{table}: phenotype table not readable ({reason}): set phenotype.table or mend the file") from error
+    """A phenotype table as text. Raises McspError when it can't be read, or a row has more cells than the header."""
+    return text_tables.read_text(
+        table, what="phenotype table", obtain="fetch the dataset, put its phenotype table there, or set phenotype.table",
+        mend="set phenotype.table or mend the file",
+    )  # fmt: skip
 
 
 def _read_table(table: Path, phenotype: Phenotype) -> pd.DataFrame:
@@ -242,7 +243,7 @@ def absent(phenotype: Phenotype, columns: Sequence[str]) -> dict[str, list[str]]
 def used_columns(phenotype: Phenotype, columns: Sequence[str]) -> list[str]:
     """Columns of the tables that decide on a subject."""
     labels = [column for wanted in phenotype.labels for column in label_columns(columns, wanted)]
-    beside = [other.replace("{column}", column) for other in phenotype.ignore for column in labels]
+    beside = [_alike(columns, other.replace("{column}", column)) for other in phenotype.ignore for column in labels]
     names = [*phenotype.site_columns(), phenotype.age, phenotype.sex, phenotype.family]
     carried = [column for own in phenotype.carried().values() for column in own]
     return [column for column in dict.fromkeys([*names, *carried, *labels, *beside]) if column and column in columns]

@@ -132,7 +132,8 @@ def obtained(name: str, options: FetchOptions, path: Path) -> list[tuple]:
     Raises McspError, with what to do, when it is not there.
     """
     print(f"{name}: terms of use: {options.terms}")
-    if not (path.is_dir() or (options.nda and Path(options.nda.package).is_dir())):
+    something = any(path.glob("[!.]*"))  # an empty directory holds nothing that was obtained
+    if not (something or (options.nda and Path(options.nda.package).is_dir())):
         raise McspError(f"{name}: can't be fetched by a program. {options.by_hand}")
     unpack_archives(name, options, path)
     if not options.nda or not Path(options.nda.package).is_dir():

@@ -5,9 +5,10 @@ Columns and values: the archive's public data dictionary, structures image03 and
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,7 @@ import pandas as pd
 from mcsp.errors import McspError
 from mcsp.options.fetch import NdaPackage
 from mcsp.store import copy_file, write_json
+from mcsp.text_tables import read_text
 
 TABLES = {"image03": ["image_file", "data_file2"], "eeg_sub_files01": [f"data_file{number}" for number in range(1, 5)]}
 T1W = ("MR structural (T1)", "MR structural (MPRAGE)", "MR structural (FSPGR)", "MR structural (MPnRAGE)")
@@ -27,22 +29,25 @@ T_R = (0.1, 20.0)  # s
 
 
 class Found(NamedTuple):
-    """A file of the package that is wanted. `kind`: T1w, bold or eeg; `trouble`: why it can't be laid out, or ''."""
+    """A file of the package that is wanted. `kind`: T1w, bold or eeg; `run`: its number among those of its subject, session
+    and kind in the tables, whether they are there or not; `told`: where it lay in the archive; `path`: None where it is not in
+    the package; `trouble`: why it can't be laid out, or ''.
+    """
 
     subject: str
     session: str
     kind: str
-    path: Path
+    run: int
+    told: str
+    path: Path | None
     t_r: float
     trouble: str
 
 
 def read_tables(package: Path, name: str) -> pd.DataFrame:
     """The rows of a structure's tables in a package as text, without the second row, which describes the columns."""
-    parts = [
-        pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace").iloc[1:]
-        for path in sorted(package.rglob(f"{name}.txt"))
-    ]
+    again = {"what": "table of the archive", "obtain": "download it again", "mend": "download it again"}
+    parts = [read_text(path, **again).iloc[1:] for path in sorted(package.rglob(f"{name}.txt"))]
     return pd.concat(parts, ignore_index=True).fillna("") if parts else pd.DataFrame()
 
 
@@ -101,7 +106,7 @@ def _trouble(path: Path | None, kind: str) -> str:
 def wanted_files(options: NdaPackage) -> Iterator[Found]:
     """What of a package is wanted, in the order of its tables, each file once."""
     root = Path(options.package)
-    package, seen = Package(root), set()
+    package, seen, runs = Package(root), set(), Counter()
     for table, columns in TABLES.items():
         for row in read_tables(root, table).to_dict("records"):
             if options.visits and row.get("visit", "").strip() not in options.visits:
@@ -113,23 +118,24 @@ def wanted_files(options: NdaPackage) -> Iterator[Found]:
                 seen.add(told)
                 subject, session = (re.sub(r"[^A-Za-z0-9]", "", row.get(c, "")) for c in ("src_subject_id", "visit"))
                 path = package.find(told)
+                runs[subject, session, kind] += 1
                 t_r = _seconds(row.get("mri_repetition_time_pd", ""))
-                yield Found(subject, session, kind, path or Path(told), t_r, _trouble(path, kind))
+                yield Found(subject, session, kind, runs[subject, session, kind], told, path, t_r, _trouble(path, kind))
 
 
-def place(found: Found, run: int, task: str) -> str:
-    """Path below the BIDS dataset of the `run`-th file of its subject, session and kind."""
+def place(found: Found, task: str) -> str:
+    """Path below the BIDS dataset."""
     stem = f"sub-{found.subject}" + (f"_ses-{found.session}" if found.session else "")
     folder = f"sub-{found.subject}/" + (f"ses-{found.session}/" if found.session else "")
     suffix = next(end for end in (*IMAGES, *EEG) if found.path.name.lower().endswith(end))
     task_part = "" if found.kind == "T1w" else f"_task-{task}"
     datatype = {"T1w": "anat", "bold": "func", "eeg": "eeg"}[found.kind]
-    return f"{folder}{datatype}/{stem}{task_part}_run-{run}_{found.kind}{suffix}"
+    return f"{folder}{datatype}/{stem}{task_part}_run-{found.run}_{found.kind}{suffix}"
 
 
 def _bring(source: Path, target: Path) -> bool:
     """Make `target` the same file as `source`, or a copy where disks differ. Returns whether it is new."""
-    if target.is_file() and (target.samefile(source) or target.stat().st_size == source.stat().st_size):
+    if target.is_file() and (target.samefile(source) or filecmp.cmp(source, target, shallow=False)):
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
@@ -143,25 +149,20 @@ def _bring(source: Path, target: Path) -> bool:
 def lay_out(name: str, options: NdaPackage, path: Path) -> list[tuple[str, str, int, str, str]]:
     """Lay out a package below `path`. Returns rows of the list of files: (path, state, bytes, '', where it lay).
 
-    Raises McspError when there is no package, or nothing of it can be used.
+    Raises McspError when a table can't be read, or nothing of the package can be used.
     """
-    if not Path(options.package).is_dir():
-        raise McspError(f"{name}: {options.package}: no such directory: download the package there, or set fetch.nda.package")
-    runs: dict[tuple[str, str, str], int] = defaultdict(int)
     rows = []
     for found in wanted_files(options):
-        key = (found.subject, found.session, found.kind)
         if found.trouble:
-            rows.append((str(found.path), "left out", -1, "", found.trouble))
+            rows.append((str(found.path or found.told), "left out", -1, "", found.trouble))
             continue
-        runs[key] += 1
-        where = place(found, runs[key], options.task)
+        where = place(found, options.task)
         new = _bring(found.path, path / where)
         if found.kind != "T1w" and found.t_r == found.t_r:
             suffix = next(end for end in (*IMAGES, *EEG) if where.lower().endswith(end))
             write_json(path / f"{where.removesuffix(suffix)}.json", {"TaskName": options.task, "RepetitionTime": found.t_r})
         rows.append((where, "fetched" if new else "there", found.path.stat().st_size, "", str(found.path)))
-    if not runs:
+    if all(state == "left out" for _, state, *_ in rows):
         why = rows[0][-1] if rows else f"no row of {' or '.join(TABLES)} tells of T1w, fMRI or EEG that {options.wanted} fit"
         raise McspError(f"{name}: {options.package}: nothing to lay out: {why}")
     if not (path / "dataset_description.json").is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from glob import glob
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +18,7 @@ CONTROL = "control"
 FOLDER = "{folder}"  # as the column of the site: the name of the directory that the row's table lies in
 
 
+@cache
 def plain_column(name: str) -> str:
     """A column's name for comparison: tables of one cohort write 'Full4 IQ', 'full4_iq' and 'FULL4_IQ '."""
     return re.sub(r"[\s_]+", "", name).lower()

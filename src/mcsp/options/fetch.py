@@ -28,7 +28,8 @@ class Source(Options):
     rename: dict[str, str] = Field(
         {},
         description="Regular expression that fits a whole path below the prefix (and site) -> path below the dataset, \\1 for "
-        "its first group: e.g. names that BIDS does not know to those that it does. What none fits keeps its name",
+        "its first group: e.g. names that BIDS does not know to those that it does. What none fits keeps its name; several "
+        "must not fit one path",
     )
 
     @field_validator("rename")
@@ -36,11 +37,9 @@ class Source(Options):
     def _compiles(cls, value: dict[str, str]) -> dict[str, str]:
         for pattern, name in value.items():
             try:
-                groups = re.compile(pattern).groups
-            except re.error as error:
-                raise ValueError(f"{pattern} is no regular expression ({error})") from error
-            if any(int(number) > groups for number in re.findall(r"\\(\d)", name)):
-                raise ValueError(f"{name} names a group that {pattern} does not have")
+                re.sub(pattern, name, "")
+            except (re.error, IndexError) as error:
+                raise ValueError(f"{pattern} -> {name}: no regular expression and what replaces it ({error})") from error
         return value
 
 
@@ -77,4 +76,6 @@ class FetchOptions(Options):
     def _check(self) -> FetchOptions:
         if not (self.sources or self.files or self.by_hand):
             raise ValueError("give sources, files, or by_hand")
+        if self.nda and (self.sources or self.files):
+            raise ValueError("nda lays out a package that was downloaded by hand: leave out sources and files, or nda")
         return self

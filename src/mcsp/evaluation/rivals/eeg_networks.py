@@ -19,8 +19,8 @@ def zoo() -> ModuleType:
     except (ImportError, OSError) as error:
         text = " ".join(str(error).split())[:120]
         raise McspError(
-            f"rivals {', '.join(NAMES)} need braindecode ({text}): pip install 'mcsp[braindecode]', with a torchaudio of "
-            "PyTorch's own build, or take them out of evaluate.rivals"
+            f"rivals {', '.join(NAMES)} need braindecode ({text}): .venv/bin/pip install -e '.[braindecode]', with a "
+            "torchaudio of PyTorch's own build, or take them out of evaluate.rivals"
         ) from error
     return models
 
