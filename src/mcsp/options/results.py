@@ -11,9 +11,9 @@ from mcsp.options import Options
 
 RivalName = Literal[
     "phenotype", "linear", "svm", "tangent", "tangent_svm", "random_forest", "gradient_boosting", "mi_binned", "mi_kde", "mlp",
-    "fc_transformer", "eegnet", "shallow_fbcspnet", "eeg_conformer",
+    "fc_transformer", "eegnet", "shallow_fbcspnet", "eeg_conformer", "biot",
 ]  # fmt: skip
-EEG_NETWORKS = ("eegnet", "shallow_fbcspnet", "eeg_conformer")
+EEG_NETWORKS = ("eegnet", "shallow_fbcspnet", "eeg_conformer", "biot")
 FMRI_ONLY = ("tangent", "tangent_svm", "fc_transformer")
 
 
@@ -21,8 +21,8 @@ class EvaluateOptions(Options):
     rivals: Literal["all"] | list[RivalName] = Field(
         ["phenotype", "linear", "tangent", "random_forest"],
         description="Methods on the same folds: phenotype (always), linear, svm, tangent, tangent_svm, random_forest, "
-        "gradient_boosting, mi_binned, mi_kde, mlp, fc_transformer, eegnet, shallow_fbcspnet, eeg_conformer (these three need "
-        "braindecode); all: each that the study's modalities allow",
+        "gradient_boosting, mi_binned, mi_kde, mlp, fc_transformer, eegnet, shallow_fbcspnet, eeg_conformer, biot (these four "
+        "need braindecode); all: each that the study's modalities allow",
     )
     n_bootstrap: PositiveInt = Field(2000, description="Bootstrap samples of subjects for the intervals")
     n_permutations: PositiveInt = Field(2000, description="Permutations of tests")

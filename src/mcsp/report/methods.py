@@ -30,6 +30,7 @@ RIVALS = {
     "eegnet": "EEGNet",
     "shallow_fbcspnet": "ShallowFBCSPNet",
     "eeg_conformer": "EEG Conformer",
+    "biot": "BIOT",
 }
 
 

@@ -17,6 +17,7 @@ from mcsp.evaluation.rivals.linear import LOGISTIC, SVM, Harmonised, OneScale, T
 from mcsp.evaluation.rivals.phenotype import Phenotype
 from mcsp.evaluation.rivals.screening import SHARES, screened_steps
 from mcsp.evaluation.rivals.trees import BOOSTING, FOREST
+from mcsp.options.results import EEG_NETWORKS
 
 Maker = Callable[[], Rival]
 
@@ -100,7 +101,7 @@ CATALOGUE: dict[str, Callable[[Path, pd.DataFrame, int], Maker | None]] = {
     "mi_kde": partial(_tuned, **_screened("kde", "MI (densities) and ridge")),
     "mlp": _mlp,
     "fc_transformer": _fc_transformer,
-    **{name: partial(_eeg_network, name=name) for name in ("eegnet", "shallow_fbcspnet", "eeg_conformer")},
+    **{name: partial(_eeg_network, name=name) for name in EEG_NETWORKS},
 }
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from mcsp.errors import McspError
 
-NAMES = {"eegnet": "EEGNet", "shallow_fbcspnet": "ShallowFBCSPNet", "eeg_conformer": "EEGConformer"}
+NAMES = {"eegnet": "EEGNet", "shallow_fbcspnet": "ShallowFBCSPNet", "eeg_conformer": "EEGConformer", "biot": "BIOT"}
 
 
 def zoo() -> ModuleType:
@@ -38,9 +38,10 @@ class Segments(nn.Module):
 
 
 def build(shape: Sequence[int], *, name: str, sfreq: float) -> nn.Module:
-    """EEGNet (Lawhern et al. 2018), ShallowFBCSPNet (Schirrmeister et al. 2017) or EEG Conformer (Song et al. 2023), for
-    segments of `shape` (C, sample) at `sfreq` Hz. Their kernels, given in samples, keep the papers' lengths in seconds; all
-    else is as braindecode has it. Raises McspError for segments that are too short.
+    """EEGNet (Lawhern et al. 2018), ShallowFBCSPNet (Schirrmeister et al. 2017), EEG Conformer (Song et al. 2023) or BIOT (Yang
+    et al. 2023: a Transformer made to be pre-trained, here from scratch like all rivals), for segments of `shape` (C, sample)
+    at `sfreq` Hz. Their kernels, given in samples, keep the papers' lengths in seconds; all else is as braindecode has it.
+    Raises McspError for segments that are too short.
     """
 
     def samples(seconds: float) -> int:
@@ -48,7 +49,10 @@ def build(shape: Sequence[int], *, name: str, sfreq: float) -> nn.Module:
 
     models, size = zoo(), {"n_chans": shape[0], "n_times": shape[1], "n_outputs": 1, "sfreq": sfreq}
     pooled = {"filter_time_length": samples(0.1), "pool_time_length": samples(0.3), "pool_time_stride": samples(0.06)}
-    own = {"kernel_length": samples(0.5), "depthwise_kernel_length": samples(0.125)} if name == "eegnet" else pooled
+    own = {
+        "eegnet": {"kernel_length": samples(0.5), "depthwise_kernel_length": samples(0.125)},
+        "biot": {"hop_length": samples(0.5)},
+    }.get(name, pooled)
     try:
         return Segments(getattr(models, NAMES[name])(**size, **own))
     except (ValueError, RuntimeError, AssertionError, ZeroDivisionError) as error:
