@@ -60,10 +60,10 @@ rule pretrain:
     params:
         stores=above("stores", 4),
         code=PLAN.code("embed"),
-        only="",
+        only=[],
         models=folders("models"),
     message:
         "Embeddings of test subjects before and after pre-training"
     shell:
         "mcsp embed --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} --out {output.ranks:q} "
-        "{params.only} --threads {threads} {params.models:q} > {log:q} 2>&1"
+        "{params.only:q} --threads {threads} {params.models:q} > {log:q} 2>&1"

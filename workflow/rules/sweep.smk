@@ -165,7 +165,7 @@ use rule pretrain as sweep_embed with:
     params:
         stores=above("stores", 4),
         code=PLAN.code("embed"),
-        only="--ranks-only",
+        only=["--ranks-only"],
         models=folders("models"),
     message:
         "Who is found across modalities, {wildcards.variant}"
