@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import min_version
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from mcsp.errors import McspError
 from mcsp.figures.catalogue import ALL as ALL_FIGURES
-from mcsp.workflow import Plan, check_writable, study_of
+from mcsp.workflow import Plan, check_container, check_writable, study_of
 
 min_version("9.10")
 
@@ -22,6 +23,9 @@ configfile: "config/config.yaml"
 try:
     STUDY, SOURCE = study_of(config, Path(workflow.basedir) / "config/studies/demo.yaml", workflow.configfiles)
     PLAN = Plan(STUDY)
+    IMAGE = (
+        check_container(STUDY) if DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method else None
+    )
     check_writable(Path(".snakemake"), PLAN.root)
 except McspError as error:
     raise WorkflowError(str(error)) from None
@@ -32,6 +36,9 @@ BASE = Path(workflow.basedir)
 
 
 report: "workflow/report/workflow.rst"
+
+
+container: IMAGE
 
 
 include: "workflow/rules/common.smk"

@@ -177,6 +177,9 @@ def fill(what: str, path: str):
             resource.setrlimit(resource.RLIMIT_FSIZE, (19_900, 19_900))
     elif what == "table":
         write_table(pd.DataFrame({"x": np.random.default_rng(0).normal(size=10_000)}), path)
+    elif what == "checkpoint":
+        from mcsp.training.engine import WholeFiles
+        WholeFiles().save_checkpoint({"w": torch.zeros(100, 100)}, path)
     else:
         from mcsp.model.mcsp import _Saved
         model = _Saved()
@@ -187,7 +190,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("what", ["store", "footer", "table", "model"])
+@pytest.mark.parametrize("what", ["store", "footer", "table", "model", "checkpoint"])
 def test_no_room_on_the_disk_is_one_line_and_leaves_nothing(tmp_path, what):
     out = tmp_path / "here" / "out"
     done = subprocess.run(

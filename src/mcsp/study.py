@@ -47,6 +47,12 @@ class Study(Options):
         description="What happens to subjects whose BOLD is raw only. none: they are left out; embedded: ANTs, on any machine; "
         "fmriprep: fMRIPrep in a container. Preprocessed BOLD is used as it is in any case",
     )
+    container: str = Field(
+        "mcsp.sif",
+        pattern=r"^\S+$",
+        description="Image in which `--sdm apptainer` runs the rules: a file (envs/mcsp.def makes it), or docker://... or "
+        "library://...",
+    )
     embedded: EmbeddedOptions = EmbeddedOptions()
     fmriprep: FmriprepOptions = FmriprepOptions()
     simulate: SimulateOptions = SimulateOptions()

@@ -96,6 +96,16 @@ def check_writable(*places: Path) -> None:
             )
 
 
+def check_container(study: Study) -> str:
+    """The image that the study's rules run in. Raises McspError when it is a file that is not there."""
+    if "://" not in study.container and not Path(study.container).is_file():
+        raise McspError(
+            f"container = {study.container}: no such image: make it (apptainer build mcsp.sif envs/mcsp.def, in the checkout), "
+            "or say where it is (--config container=PLACE)"
+        )
+    return study.container
+
+
 def load_plan(study: Path, results: Path) -> Plan:
     """Plan of a study file, for commands that look at its results. Input paths need not exist any more."""
     defaults = Path(__file__).resolve().parents[2] / "config" / "config.yaml"
@@ -251,7 +261,7 @@ class Plan:
 
     def page_options(self, source: str) -> str:
         """The whole study as JSON, for the summary page, and the name of its file."""
-        unused = {"embedded", "fmriprep"} - {self.study.preprocess}
+        unused = {"embedded", "fmriprep", "container"} - {self.study.preprocess}
         return json.dumps({"source": source, **self.study.model_dump(mode="json", exclude=unused)})
 
     @property

@@ -1,7 +1,9 @@
 """A simulated head whose shape, pose and movement are known, and what the embedded route makes of it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nibabel as nib
 import numpy as np
@@ -18,6 +20,7 @@ from mcsp.store import write_json
 
 T_R, N_FRAMES, VOXEL_MM, DT = 2.0, 40, 4.0, 0.5
 OPTIONS = EmbeddedOptions(registration="quick", voxel_size=4.0)
+OTHER_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # intermediate files are elsewhere than results
 
 
 @dataclass
@@ -63,7 +66,10 @@ def subject(tmp_path_factory, atlas_table) -> Subject:
     write_json(root / "dataset_description.json", {"Name": "Simulated data", "BIDSVersion": "1.10.0"})
     rows = raw_rows("d/sub-01", bold, t1w)
     derivatives = tmp_path_factory.mktemp("derivatives")
-    record = embedded_subject(rows, derivatives=derivatives, options=OPTIONS, note="SIMULATED DATA")
+    with TemporaryDirectory(dir=OTHER_DISK) as work:
+        options = OPTIONS.model_copy(update={"work_dir": f"{work}/own"})
+        record = embedded_subject(rows, derivatives=derivatives, options=options, note="SIMULATED DATA")
+        assert [path.name for path in Path(work).rglob("*")] == ["own"]  # it was used, and is empty
     return Subject(head, motion, roi, atlas, root, t1w, bold, rows, derivatives, record)
 
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 
 from mcsp.bids.recordings import bids_recordings, recordings_table
-from mcsp.errors import McspError
+from mcsp.errors import Exclusion, McspError
 from mcsp.options.datasets import BidsDataset
 from mcsp.options.embedded import EmbeddedOptions
 from mcsp.options.fmriprep import FmriprepOptions
@@ -88,6 +89,24 @@ def test_a_cut_run_is_named_and_leaves_no_scraps(tmp_path, subject, copies):
     assert not list((tmp_path / "derivatives" / "sub-cut").glob(".part-*"))
 
 
+def test_intermediate_files_lie_where_the_job_says(tmp_path, subject, monkeypatch):
+    """Variables are the job's; one that is not set is no directory's name."""
+    seen = []
+
+    def anatomy(t1w, out, options, scratch):
+        seen.append((scratch.parent, tempfile.gettempdir() == str(scratch)))
+        raise Exclusion("enough")
+
+    monkeypatch.setattr("mcsp.preprocess.stage.run_anatomy", anatomy)
+    monkeypatch.setenv("NODE_DISK", str(tmp_path / "node"))
+    for place in (None, "$NODE_DISK/mine", "$NO_SUCH_THING/mine"):
+        options = OPTIONS.model_copy(update={"work_dir": place})
+        with pytest.raises(McspError if "NO_SUCH" in str(place) else Exclusion, match=r"enough|\$NO_SUCH_THING/mine: not set"):
+            embedded_subject(subject.rows, derivatives=tmp_path / "derivatives", options=options, note=None)
+    assert seen == [(tmp_path / "derivatives/sub-01", True), (tmp_path / "node/mine", True)]
+    assert not list(tmp_path.rglob(".part-*"))
+
+
 def test_what_is_done_is_not_done_again_and_what_changed_is(subject):
     stamp = subject.derivatives / "stamps" / "sub-01.json"
     before = os.stat(subject.record["rows"][0]["path"]).st_mtime_ns
@@ -97,6 +116,7 @@ def test_what_is_done_is_not_done_again_and_what_changed_is(subject):
     key = raw_key(subject.rows, OPTIONS)
     assert key == read_json(stamp)["key"]
     assert raw_key(subject.rows, OPTIONS.model_copy(update={"voxel_size": 3.0})) != key
+    assert raw_key(subject.rows, OPTIONS.model_copy(update={"work_dir": "/elsewhere"})) == key
     assert raw_key([{**subject.rows[0], "t_r": 2.5}], OPTIONS) != key
     assert raw_key([{**subject.rows[0], "fingerprint": "x"}], OPTIONS) != key
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,10 +10,26 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
+
+
+PLANNED_RESOURCES = """
+import json, sys
+from pathlib import Path
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
+
+out, study, *targets = sys.argv[1:]
+with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+    flow = api.workflow(ResourceSettings(cores=1), ConfigSettings(configfiles=[Path(study)]), snakefile=Path("Snakefile"))
+    flow.dag(DAGSettings(targets=set(targets))).execute_workflow(executor="dryrun")
+    jobs = flow._workflow.dag.jobs
+    Path(out).write_text(json.dumps({job.rule.name: dict(job.resources.items()) for job in jobs}))
+"""
 
 
 @dataclass
@@ -37,6 +54,15 @@ class Checkout:
         text = self.snakemake("--quiet", "host", "-n", *arguments, study=study)
         table = re.search(r"Job stats:\njob +count\n-+ +-+\n(.*?)\ntotal", text, re.DOTALL)
         return {name: int(n) for name, n in (line.split() for line in table[1].splitlines())} if table else {}
+
+    def resources(self, *targets: str, study: str = "config/studies/tiny.yaml") -> dict[str, dict[str, int | str]]:
+        """What a job of each rule asks for, in a dry run of these targets."""
+        with TemporaryDirectory() as place:
+            out = Path(place) / "resources.json"
+            command = [sys.executable, "-c", PLANNED_RESOURCES, str(out), study, *targets]
+            done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            return json.loads(out.read_text())
 
     @property
     def results(self) -> Path:

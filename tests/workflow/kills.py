@@ -1,7 +1,8 @@
 """SIGKILL at random moments: a study that is killed again and again must end as one that nobody disturbed.
 
-By hand: `python -m tests.workflow.kills FOLDER --kills 50 --seed 0 [--study STUDY.yaml]`. Moments are drawn in CPU seconds, so
-that a busy machine does not keep jobs from ever ending.
+By hand: `python -m tests.workflow.kills FOLDER --kills 50 --seed 0 [--study STUDY.yaml]`. Every job is hit. Moments are drawn
+in CPU time, up to what the job took undisturbed, so that a busy machine changes nothing; one in three is when the job has
+written its first file.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import argparse
 import hashlib
 import os
 import random
+import re
+import resource
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from tests.workflow.conftest import PROJECT, Checkout, copy_checkout
 
 TIMED = {"logs", "benchmarks"}  # they say how long things took
 STAMP = ".snakemake_timestamp"  # Snakemake's, in directories that a rule made
+LOG = re.compile(r"(?:> |tee )\S*/logs/(\S+)\.log")  # where a job's command writes to
 VICTIMS = ("all", "job", "snakemake")  # the machine dies; one process is killed for its memory; the terminal is closed
 
 
@@ -42,75 +46,66 @@ def differences(one: dict[str, str], other: dict[str, str]) -> list[str]:
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
-def working(run: psutil.Process) -> list[psutil.Process]:
-    """Processes of Snakemake's jobs, with their workers."""
-    lines = [(process, " ".join(process.cmdline())) for process in run.children(recursive=True)]
-    return [process for process, line in lines if "src/mcsp" in line or "spawn_main" in line]
-
-
-def kill(run: psutil.Process, victim: str, rng: random.Random) -> str | None:
-    """SIGKILL to Snakemake, to a job of it, or to all of them; gives the command of what was killed, None when that had
-    ended by itself.
-    """
-    try:
-        below, jobs = run.children(recursive=True), working(run)
-        chosen = {"all": [run, *below], "snakemake": [run], "job": rng.sample(jobs, min(1, len(jobs)))}[victim]
-        words = [word for process in jobs for word in process.cmdline()]
-    except psutil.NoSuchProcess:
-        return None
-    for process in chosen:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    stage = next((words[i + 1] for i, word in enumerate(words[:-1]) if word.endswith("src/mcsp")), "between jobs")
-    return f"{victim} in {stage}" if chosen else None
-
-
-def used(run: psutil.Popen) -> float:
-    """CPU seconds of a run and all that it started."""
-    total = 0.0
+def jobs_of(run: psutil.Process) -> dict[str, psutil.Process]:
+    """Snakemake's jobs that run: log file, without directory of logs and ending -> the job's shell."""
+    found = {}
     with suppress(psutil.NoSuchProcess):
-        for process in [run, *run.children(recursive=True)]:
+        for process in run.children():
+            if log := LOG.search(" ".join(process.cmdline())):
+                found[log[1]] = process
+    return found
+
+
+def kill(run: psutil.Process, job: psutil.Process, victim: str, rng: random.Random) -> bool:
+    """SIGKILL to Snakemake, to a process of a job, or to everything; False when that had ended by itself."""
+    with suppress(psutil.NoSuchProcess):
+        below = run.children(recursive=True)
+        own = [job, *job.children(recursive=True)]
+        chosen = {"all": [run, *below], "snakemake": [run], "job": [rng.choice(own)]}[victim]
+        if not job.is_running():
+            return False
+        for process in chosen:
             with suppress(psutil.NoSuchProcess):
-                total += sum(process.cpu_times()[:4])  # its own, and of its children that have ended
-    return total
-
-
-def wait_for_use(run: psutil.Popen, seconds: float) -> bool:
-    """Wait until a run has used that much more CPU time; False when it ends before."""
-    wanted = used(run) + seconds
-    while run.poll() is None:
-        if used(run) >= wanted:
-            return True
-        time.sleep(0.3)  # looking costs time too
+                process.kill()
+        return True
     return False
 
 
-def wait_for_work(run: psutil.Popen) -> None:
-    """Wait until a job of Snakemake's runs, or it has ended."""
-    while run.poll() is None:
-        with suppress(psutil.NoSuchProcess):
-            if working(run):
-                return
-        time.sleep(0.1)
+def used(process: psutil.Process) -> float:
+    """CPU seconds of a process and all that it started."""
+    total = 0.0
+    with suppress(psutil.NoSuchProcess):
+        for each in [process, *process.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                total += sum(each.cpu_times()[:4])  # its own, and of its children that have ended
+    return total
+
+
+def written(results: Path) -> set[Path]:
+    """Files of a study's results as they are named now, parts too, but for logs and the like."""
+    found = set()
+    for folder, below, names in os.walk(results):
+        if Path(folder) == results:
+            below[:] = [name for name in below if name not in TIMED]
+        found |= {Path(folder, name) for name in names}
+    return found
 
 
 class Study:
     """A study in a checkout of its own, that runs and can be killed."""
 
-    def __init__(self, checkout: Checkout, name: str, targets: Sequence[str]):
-        self.checkout, self.name, self.targets = checkout, name, targets
+    def __init__(self, checkout: Checkout, name: str, targets: Sequence[str], cores: int):
+        self.checkout, self.name, self.targets, self.cores = checkout, name, targets, cores
         self.results = checkout.root / "results" / name
 
     def start(self) -> psutil.Popen:
         """Snakemake, as after a crash."""
         if list((self.checkout.root / ".snakemake/locks").glob("*")):
             self.checkout.snakemake("--unlock", study=f"config/studies/{self.name}.yaml")
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *self.targets, "--rerun-incomplete", "--retries", "5"]
+        command = [sys.executable, "-m", "snakemake", "--cores", str(self.cores), *self.targets, "--retries", "5"]
         with open(self.checkout.root / "run.log", "ab") as log:
             return psutil.Popen(
-                [*command, "--configfile", f"config/studies/{self.name}.yaml"],
+                [*command, "--rerun-incomplete", "--configfile", f"config/studies/{self.name}.yaml"],
                 cwd=self.checkout.root, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
@@ -123,55 +118,78 @@ class Study:
             codes.append(self.start().wait())
         assert 0 in codes, (self.checkout.root / "run.log").read_text()[-5000:]
 
-    def disturb(self, kills: int, longest: float, rng: random.Random) -> Counter[str]:
-        """Kill `kills` times, each after a random CPU time of at most `longest` s (half of them: four times that); count
-        what was hit. Stops when the study is done before.
-        """
-        hit: Counter[str] = Counter()
-        run = None
-        while hit.total() < kills:
-            if run is None or run.poll() is not None:
-                if run is not None and run.returncode == 0:
-                    break
+    def undisturbed(self) -> dict[str, float]:
+        """Run the study; CPU seconds of each job, by the name of its log."""
+        found: dict[str, float] = {}
+        run = self.start()
+        while run.poll() is None:
+            found |= {name: max(found.get(name, 0), used(job)) for name, job in jobs_of(run).items()}
+            time.sleep(0.2)
+        assert run.returncode == 0, (self.checkout.root / "run.log").read_text()[-5000:]
+        return found
+
+    def reach(self, job: psutil.Process, seconds: float | None) -> bool:
+        """Wait until a job has used so much CPU time, or for None until it has written something; False when it ends before."""
+        before = written(self.results) if seconds is None else set()
+        while job.is_running() and job.status() != psutil.STATUS_ZOMBIE:
+            if used(job) >= seconds if seconds is not None else written(self.results) - before:
+                return True
+            time.sleep(0.1 if seconds is not None else 0.01)  # looking costs time too
+        return False
+
+    def disturb(self, due: Counter[str], durations: Mapping[str, float], rng: random.Random) -> Counter[tuple[str, str]]:
+        """Kill each job of `due` so often, until the study is done; counts (victim, job)."""
+        hit: Counter[tuple[str, str]] = Counter()
+        run, due = self.start(), Counter(due)
+        while True:
+            if run.poll() is not None:
+                if run.returncode == 0:
+                    return hit
                 run = self.start()
-            if rng.random() < 0.9:  # else also while Snakemake plans
-                wait_for_work(run)
-            patience = 4 if rng.random() < 0.5 else 1  # every other time long enough for the longest job to end
-            if not wait_for_use(run, patience * rng.uniform(0, longest)):
+            name, job = next(((name, job) for name, job in jobs_of(run).items() if due[name]), ("", None))
+            if job is None:
+                time.sleep(0.1)
                 continue
+            moment = None if rng.random() < 1 / 3 else rng.uniform(0, durations[name])
             victim = rng.choices(VICTIMS, weights=(3, 5, 1))[0]
-            if what := kill(run, victim, rng):
-                hit[what] += 1
-                print(f"{what} ({hit.total()})", flush=True)
-                run.wait() if victim != "job" else time.sleep(0.1)
-        if run is not None and run.poll() is None:
-            run.wait()
-        return hit
+            due[name] -= 1  # also when it was too quick: another round gets it
+            with suppress(psutil.NoSuchProcess):
+                if self.reach(job, moment) and kill(run, job, victim, rng):
+                    hit[victim, name] += 1
+                    print(f"{victim} in {name}", "at its first file" if moment is None else f"after {moment:.1f} s", flush=True)
+                    run.wait() if victim != "job" else job.wait()
 
 
-def make(folder: Path, study: Path, targets: Sequence[str]) -> Study:
+def make(folder: Path, study: Path, targets: Sequence[str], cores: int) -> Study:
     """A checkout at `folder` with a study file."""
     folder.mkdir(parents=True)
     checkout = copy_checkout(folder)
     (checkout.root / "config/studies" / study.name).write_text(study.read_text())
-    return Study(checkout, study.stem, targets)
+    return Study(checkout, study.stem, targets, cores)
+
+
+def plan(jobs: Iterable[str], hit: Mapping[str, int], kills: int, rng: random.Random) -> Counter[str]:
+    """`kills` hits spread over jobs: those that had the fewest come first, chance decides between equals."""
+    order = sorted(jobs, key=lambda job: (hit.get(job, 0), rng.random()))
+    return Counter(order[i % len(order)] for i in range(kills))
 
 
 def trial(
-    folder: Path, study: Path, *, kills: int, seed: int, longest: float, targets: Sequence[str] = ()
-) -> tuple[Counter[str], list[str]]:
-    """(what was killed, files that differ from the undisturbed run's) of a study that is killed `kills` times; where it ends
-    before that, it begins anew.
+    folder: Path, study: Path, *, kills: int, seed: int, targets: Sequence[str] = (), cores: int = 2
+) -> tuple[Counter[tuple[str, str]], list[str]]:
+    """(how often which (victim, job) was killed, files that differ from the undisturbed run's) of a study that is killed
+    `kills` times; where jobs end before they are hit, it begins anew for the rest.
     """
-    whole = make(folder / "study", study, targets)  # tables hold paths: all rounds run in one place
-    whole.finish(1)
-    wanted = contents(whole.results)
+    whole = make(folder / "study", study, targets, cores)  # tables hold paths: all rounds run in one place
+    durations, wanted = whole.undisturbed(), contents(whole.results)
+    print(f"{len(durations)} jobs, {sum(durations.values()):.0f} CPU s, undisturbed", flush=True)
     hit, different, rng, round_ = Counter(), [], random.Random(seed), 0
     while hit.total() < kills:
         round_ += 1
         shutil.rmtree(folder / "study")
-        killed = make(folder / "study", study, targets)
-        hit += killed.disturb(kills - hit.total(), longest, rng)
+        killed = make(folder / "study", study, targets, cores)
+        so_far = Counter(job for _, job in hit.elements())
+        hit += killed.disturb(plan(durations, so_far, kills - hit.total(), rng), durations, rng)
         killed.finish()
         different += [f"round {round_}: {name}" for name in differences(wanted, contents(killed.results))]
         print(f"round {round_}: {hit.total()} kills; {len(different)} files differ", flush=True)
@@ -184,15 +202,22 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=10, help="CPU seconds until the next kill, at most; half: 4 times")
+    parser.add_argument("--cores", type=int, default=1)
     parser.add_argument("--study", type=Path, default=PROJECT / "tests/workflow/kills.yaml")
     given = parser.parse_args()
     os.nice(5)
     started = time.monotonic()
-    hit, different = trial(given.folder, given.study, kills=given.kills, seed=given.seed, longest=given.longest)
-    for what, count in sorted(hit.items()):
-        print(f"{count:4d}  {what}")
-    print(f"{hit.total()} kills, {time.monotonic() - started:.0f} s, {len(different)} files differ", *different, sep="\n")
+    hit, different = trial(given.folder, given.study, kills=given.kills, seed=given.seed, cores=given.cores)
+    for victim in VICTIMS:
+        print(f"{sum(n for (who, _), n in hit.items() if who == victim):4d}  {victim}")
+    stages = Counter(job.split("/")[0] for (_, job) in hit.elements())
+    print(*(f"{count:4d}  {stage}" for stage, count in stages.items()), sep="\n")
+    seconds = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    print(
+        f"{hit.total()} kills, {seconds:.0f} CPU s, {time.monotonic() - started:.0f} s, {len(different)} files differ",
+        *different,
+        sep="\n",
+    )
     return bool(different)
 
 

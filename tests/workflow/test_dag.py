@@ -90,6 +90,19 @@ def test_rules_are_complete():
                 assert rule.count('"mcsp ') == 1, f"{path.name}: one mcsp call per rule"
 
 
+GPU_RULES = {"pretrain_fold", "pretrain", "finetune_fold", "explain_task"}
+
+
+def test_what_trains_asks_for_a_gpu_in_every_target_and_nothing_else_does(checkout):
+    """Rules of sweeps and controls that come from others by `use rule` too. Asked of the jobs that are planned."""
+    asked = checkout.resources("all", "sweep", "controls", "validation")
+    others = {"sweep_pretrain_fold", "sweep_finetune_fold", "sweep_embed", "control_finetune_fold", "validation_run"}
+    assert {rule: resources["gpu"] for rule, resources in asked.items() if "gpu" in resources} == dict.fromkeys(
+        GPU_RULES | others, 1
+    )
+    assert {"sweep_predict", "control_predict", "fmri_shard", "eeg_shard"} < set(asked)
+
+
 def test_series_of_a_study_with_a_pattern_are_planned(checkout, tmp_path):
     """The braces of the pattern are no wildcard; `--config` says where the data lies, for one run."""
     data = tmp_path / "abide"

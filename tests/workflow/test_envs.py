@@ -1,5 +1,6 @@
-"""Conda environments: valid match specs, in step with the lock, and able to run the checkout's `mcsp`."""
+"""Conda environments and the image: in step with the lock, and able to run the checkout's `mcsp`."""
 
+import json
 import os
 import re
 import subprocess
@@ -133,3 +134,61 @@ def test_mcsp_runs_from_its_directory_without_pythonpath_or_install(tmp_path):
     command = [python, str(PROJECT / "src/mcsp"), "--version"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("mcsp "), done.stderr
+
+
+def recipe(section):
+    """Lines of one section of the image's recipe."""
+    text = (PROJECT / "envs/mcsp.def").read_text()
+    return [line.strip() for line in re.search(rf"^%{section}\n((?: .*\n)+)", text, re.M)[1].splitlines()]
+
+
+def test_the_image_holds_what_make_setup_installs():
+    makefile = (PROJECT / "Makefile").read_text()
+    wanted = [re.findall(r"--no-deps|--requirement (\S+)", line) for line in makefile.splitlines() if "--requirement" in line]
+    lines = [line.replace("/opt/mcsp/", "") for line in recipe("post")]
+    assert [re.findall(r"--no-deps|--requirement (\S+)", line) for line in lines] == wanted
+    assert [line.split() for line in recipe("files")] == [[n, f"/opt/mcsp/{n}"] for *_, n in wanted]
+    assert all((PROJECT / n).is_file() for *_, n in wanted)
+
+
+ENGINE = """#!/bin/bash
+# In the place of apptainer: runs what it is given with nothing of the environment but what an image has.
+if [ "$1" = --version ]; then echo "apptainer version 1.3.4"; exit; fi
+echo "$@" >> {place}/calls
+exec env -i PATH={place}/image:/usr/bin:/bin APPTAINER_CONTAINER=image bash -c "${{@: -1}}"
+"""
+
+
+def test_rules_run_in_the_image_of_the_site(checkout, tmp_path):
+    """By a stand-in for the engine: the image's Python runs the checkout's package; fMRIPrep's rule, whose container can't
+    start within another, stays out of it.
+    """
+    place = tmp_path / "site"
+    (place / "image").mkdir(parents=True)
+    for path, text in {
+        place / "apptainer": ENGINE.format(place=place),
+        place / "image/python": f'#!/bin/bash\necho "$2" >> {place}/ran\nexec {sys.executable} "$@"\n',
+    }.items():
+        path.write_text(text)
+        path.chmod(0o755)
+    (tmp_path / "bids/sub-01/anat").mkdir(parents=True)
+    (tmp_path / "bids/participants.tsv").write_text("participant_id\tdx\nsub-01\t1\n")
+    labels = {"dx": {"1": ["ASD"], "0": ["control"]}}
+    dataset = {"kind": "bids", "path": str(tmp_path / "bids"), "n_shards": 1, "phenotype": {"labels": labels}}
+    study = {"study": "site", "datasets": {"d": dataset}, "tasks": {"asd": {"case": ["ASD"]}}, "preprocess": "fmriprep"}
+    (checkout.root / "config/studies/site.yaml").write_text(json.dumps(study))
+    table = "results/site/preprocess/d/shard-000.recordings.parquet"
+    command = [sys.executable, "-m", "snakemake", table, "--cores", "1", "--configfile", "config/studies/site.yaml"]
+    command += ["--sdm", "apptainer", "--apptainer-args=--nv"]
+    env = {**os.environ, "PATH": f"{place}:{os.environ['PATH']}"}
+
+    def snakemake(*more):
+        return subprocess.run([*command, *more], cwd=checkout.root, env=env, capture_output=True, text=True, check=False)
+
+    assert "mcsp.sif: no such image: make it (apptainer build" in snakemake("-n").stdout
+    (checkout.root / "own.sif").touch()
+    done = snakemake("--config", "container=own.sif")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (place / "ran").read_text().split() == ["ingest"]
+    (call,) = (place / "calls").read_text().splitlines()
+    assert re.match(rf"exec --home {checkout.root} --nv .*own.sif bash -c set -euo pipefail", call)

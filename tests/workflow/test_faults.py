@@ -21,9 +21,7 @@ NASTY = "a b $(touch pwned) `touch pwned` 'q' \"w\" {x} ; touch pwned\n& é"
 
 
 def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(tmp_path):
-    hit, different = trial(
-        tmp_path, CLUSTER, kills=5, seed=1, longest=8, targets=["connectivity", "spectra", "finetune"]
-    )  # fmt: skip
+    hit, different = trial(tmp_path, CLUSTER, kills=5, seed=1, targets=["connectivity", "spectra", "finetune"])
     assert different == []
     assert hit.total() == 5
 

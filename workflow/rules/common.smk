@@ -1,14 +1,17 @@
 """What all rules share: how `mcsp` is called, and how requests grow when a job is tried again."""
 
-# Rules call the checkout's own package, by its directory: no environment needs it installed. Without --sdm conda,
-# the Python that runs Snakemake runs the stages too. Each worker keeps to one core's numerical threads. SIGTERM, as Slurm
-# sends it at the time limit, is for the stage, which may save its work: the shell waits for it. LAUNCHER: words before it.
-PYTHON = "python" if workflow.deployment_settings.deployment_method else sys.executable
-MCSP = shlex.join([PYTHON, str(BASE / "src/mcsp")]).replace("{", "{{").replace("}", "}}")
+# Rules call the checkout's own package, by its directory: no environment needs it installed. Without an environment (--sdm
+# conda) or an image (--sdm apptainer) around it, the Python that runs Snakemake runs the stages too. Each worker keeps to one core's
+# numerical threads. SIGTERM, as Slurm sends it at the time limit, is for the stage, which may save its work: the shell waits for
+# it. LAUNCHER: words before it.
+CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+WITHIN = "true" if CONDA else '[ -n "${APPTAINER_CONTAINER:-}${SINGULARITY_CONTAINER:-}" ]'
+MCSP = f"PYTHON={shlex.quote(sys.executable)}; if {WITHIN}; then PYTHON=python; fi; "
+MCSP += f'mcsp() {{ ${{LAUNCHER:-}} "$PYTHON" {shlex.quote(str(BASE / "src/mcsp"))} "$@"; }}; '
 shell.prefix(
     "set -euo pipefail; trap : TERM; "
     "export MPLBACKEND=Agg MNE_DONTWRITE_HOME=true OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1; "
-    f'mcsp() {{{{ ${{{{LAUNCHER:-}}}} {MCSP} "$@"; }}}}; '
+    + MCSP.replace("{", "{{").replace("}", "}}")
 )
 
 

@@ -11,6 +11,8 @@ rule preprocess_shard:
         R / "benchmarks/preprocess/{dataset}_{shard}.tsv"
     conda:
         ENVS / "preprocess.yaml"
+    container:
+        None if STUDY.preprocess == "fmriprep" else IMAGE
     threads: PLAN.preprocess_threads
     resources:
         mem_mb=grow(PLAN.preprocess_mem_mb),

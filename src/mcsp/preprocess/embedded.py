@@ -101,12 +101,12 @@ def run_anatomy(t1w: Path, out: Path, options: EmbeddedOptions, scratch: Path) -
     return anatomy
 
 
-def run_bold(row: dict, anatomy: Anatomy, out: Path, options: EmbeddedOptions) -> dict[str, Path]:
+def run_bold(row: dict, anatomy: Anatomy, out: Path, options: EmbeddedOptions, scratch: Path) -> dict[str, Path]:
     """Process one raw run, a `row` with path, t_r and the sidecar, and write it under `out`/func. Raises Exclusion."""
     path = Path(row["path"])
     if "_echo-" in path.name:
         raise Exclusion(f"{path.name}: echoes can't be combined here: use preprocess: fmriprep")
     stem = path.name.split(".")[0].removesuffix("_bold")
-    with TemporaryDirectory(prefix=".part-", dir=out) as folder:
+    with TemporaryDirectory(dir=scratch) as folder:
         found = process(path, row["sidecar"], row["t_r"], anatomy, options, Path(folder), stem)
         return write_functional(found, anatomy, out / "func", stem, path.name, stem_of(Path(row["t1w"])))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,7 +42,7 @@ def raw_key(rows: Sequence[dict], options: EmbeddedOptions) -> str:
         (r["path"], r["fingerprint"], r["t_r"], r["t1w"], fingerprint(Path(r["t1w"])), sidecar_of(Path(r["path"])))
         for r in rows
     ]
-    parts = [inputs, options.model_dump(mode="json"), code_version("mcsp.preprocess.embedded")]
+    parts = [inputs, options.model_dump(mode="json", exclude={"work_dir"}), code_version("mcsp.preprocess.embedded")]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -80,19 +81,32 @@ def faults_of_the_run(reasons: list[str], name: str) -> Iterator[None]:
         reasons.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}"[:500])
 
 
+@contextmanager
+def _scratch(out: Path, options: EmbeddedOptions) -> Iterator[Path]:
+    """A directory of one subject's intermediate files, which is removed: in `options.work_dir`, or at its output's place."""
+    place = Path(os.path.expandvars(options.work_dir)) if options.work_dir else out
+    if "$" in str(place):
+        raise McspError(
+            f"embedded.work_dir = {options.work_dir}: not set in this job: name a directory, or a variable that is set"
+        )
+    place.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".part-{out.name}-", dir=place) as folder:
+        yield Path(folder)
+
+
 def _runs(rows: Sequence[dict], out: Path, options: EmbeddedOptions) -> tuple[list[dict], list[str]]:
     """(rows of the derivatives, reasons of the runs that can't be used). Raises Exclusion when none can."""
     made, reasons = [], []
-    with TemporaryDirectory(prefix=".part-", dir=out) as scratch, temporary_files_in(Path(scratch)):
+    with _scratch(out, options) as scratch, temporary_files_in(scratch):
         for t1w in dict.fromkeys(row["t1w"] for row in rows):
             anatomy = None
             with faults_of_the_run(reasons, Path(t1w).name):
-                anatomy = run_anatomy(Path(t1w), out, options, Path(scratch))
+                anatomy = run_anatomy(Path(t1w), out, options, scratch)
             for row in rows if anatomy else []:
                 if row["t1w"] == t1w:
                     with faults_of_the_run(reasons, Path(row["path"]).name):
                         sidecar = sidecar_of(Path(row["path"]))
-                        made.append(_made(row, run_bold({**row, "sidecar": sidecar}, anatomy, out, options)))
+                        made.append(_made(row, run_bold({**row, "sidecar": sidecar}, anatomy, out, options, scratch)))
     if not made:
         raise Exclusion("; ".join(dict.fromkeys(reasons)))
     return made, reasons

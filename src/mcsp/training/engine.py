@@ -17,6 +17,7 @@ from pickle import UnpicklingError
 import lightning as L
 import pandas as pd
 import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
@@ -24,6 +25,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mcsp.errors import McspError
 from mcsp.options.training import EngineOptions
+from mcsp.store import atomic_path
 from mcsp.training.feed import Feed
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -76,6 +78,17 @@ class History(Callback):
     def table(self) -> pd.DataFrame:
         """Long table: epoch, split, lr, one column per term."""
         return pd.DataFrame(self.rows)
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints are written as all files here, beside their name and then renamed. Lightning's own pass through the temporary
+    directory: where that is another disk, the last step is a copy, which a kill may cut.
+    """
+
+    def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options: object = None) -> None:
+        """Write `checkpoint` at `path`, atomically."""
+        with atomic_path(path) as part, open(part, "wb") as file:
+            torch.save(checkpoint, file)
 
 
 class Resume(Checkpoint):
@@ -141,7 +154,7 @@ def _together(engine: EngineOptions) -> dict:
         environment = SLURMEnvironment(auto_requeue=False) if on_slurm else TorchElasticEnvironment()
     # a rank's share of a batch may hold a modality that others lack: its encoders then have no gradient there
     strategy = DDPStrategy(find_unused_parameters=True) if wanted > 1 else "auto"
-    return {"devices": engine.gpus, "num_nodes": engine.nodes, "strategy": strategy, "plugins": [environment]}
+    return {"devices": engine.gpus, "num_nodes": engine.nodes, "strategy": strategy, "plugins": [environment, WholeFiles()]}
 
 
 def _check_gpus(engine: EngineOptions) -> None:
