@@ -42,6 +42,7 @@ rule validation:
         verdicts=R / "validation/verdicts.tsv",
         scores=R / "validation/scores.tsv",
         decoys=R / "validation/decoys.tsv",
+        used=R / "validation/decoys_used.tsv",
         learned=R / "validation/learned.tsv",
     log:
         R / "logs/validation/table.log",

@@ -18,7 +18,7 @@ PLANTED = ("edge", "amplitude", "band", "network")
 TASKS = (*PLANTED, "suppressor", "site", "noise")
 ARTEFACT_SHARE = 0.8  # of the cases come from the site with the artefact, and of the controls from the other
 SUBJECT_SD = 0.15  # between subjects, relative to an effect's size
-WITHIN = 1.0  # range of what signal and suppressor share, relative to the effect's size
+WITHIN = 2.0  # range of what signal and suppressor share, relative to the effect's size
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ def largest_networks(atlas: Atlas) -> list[str]:
 def plan_effects(atlas: Atlas) -> Plan:
     """What is planted at snr 1. Edges act between networks, bands under electrodes; no two tasks share an edge or a place.
 
-    `suppressor`: signal and suppressor carry the same noise, only the signal carries the label. `site`: a small true effect,
-    and an artefact of the site that most cases come from. `noise`: nothing.
+    `suppressor`: signal and suppressor carry the same noise, only the signal carries the label. They are no edges: each
+    coupling thins out those that share a network with it, so that strong ones in everybody would bury the effect `edge`.
+    `site`: a small true effect, and an artefact of the site that most cases come from. `noise`: nothing.
     """
     a, b, c, d = largest_networks(atlas)
 
@@ -55,19 +56,22 @@ def plan_effects(atlas: Atlas) -> Plan:
     def band(name: str, rhythm: str, electrode: str, size: float) -> BandEffect:
         return BandEffect(kind="band", disorder=name, band=rhythm, position=electrode, size=size)
 
+    def amplitude(name: str, network: str, size: float) -> AmplitudeEffect:
+        return AmplitudeEffect(kind="amplitude", disorder=name, network=network, size=size)
+
     return Plan(
         [
             edge("edge", a, b, 2.0),
-            AmplitudeEffect(kind="amplitude", disorder="amplitude", network=c, size=1.2),
+            amplitude("amplitude", c, 1.2),
             band("band", "theta", "Fz", 1.6),
             NetworkEffect(kind="network", disorder="network", network=d, size=0.6),
-            edge("suppressor", c, d, 1.5),
-            band("suppressor", "alpha", "P4", 1.5),
-            edge("suppressor" + DECOY, a, c, 1.5),
-            band("suppressor" + DECOY, "alpha", "F3", 1.5),
-            edge("site", b, d, 1.0),
+            amplitude("suppressor", a, 0.6),
+            band("suppressor", "alpha", "P4", 0.75),
+            amplitude("suppressor" + DECOY, b, 0.6),
+            band("suppressor" + DECOY, "alpha", "F3", 0.75),
+            edge("site", c, d, 1.0),
             band("site", "beta", "C3", 0.8),
-            edge("site" + DECOY, a, d, 2.0),
+            edge("site" + DECOY, a, c, 2.0),
             band("site" + DECOY, "beta", "T8", 1.6),
         ]
     )
@@ -96,8 +100,8 @@ def draw_sites(y: np.ndarray, seed: int) -> np.ndarray:
 def draw_sizes(plan: Plan, labels: dict[str, np.ndarray], sites: np.ndarray, snr: float, seed: int) -> np.ndarray:
     """Planted size (n, effects) in each subject.
 
-    The signal's size is (u + label) times the effect's size, the suppressor's u times, with u uniform from 0 to WITHIN: what
-    both share is as large as what the label does, so that the difference of the two tells the label best.
+    The signal's size is (u + label) times the effect's size, the suppressor's u times, with u uniform from 0 to WITHIN: an eighth
+    of the pairs of a case and a control stand the wrong way round by the signal alone, none by the difference of the two.
     """
     n, rng = len(sites), np.random.default_rng([seed, 13])
     base = snr * np.array([effect.size for effect in plan.effects])

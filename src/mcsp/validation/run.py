@@ -32,6 +32,7 @@ from mcsp.options.validation import ValidationOptions
 from mcsp.store import read_table, write_table
 from mcsp.training import finetune, pretrain
 from mcsp.training.data import Subjects
+from mcsp.validation.decoys import SIDES, logits_without, place_of
 from mcsp.validation.deletion import areas
 from mcsp.validation.maps import LEVELS, Maps, cascade, logits_alone, maps_of, mean_map, score_rows
 from mcsp.validation.planted import DECOY, PLANTED, TASKS, task_of
@@ -163,11 +164,23 @@ def linear_features(key: Key, row: np.ndarray) -> np.ndarray:
     return np.log(row.mean(axis=0)[:, 1:] if key[0] == "eeg" else row + 1e-3).ravel()
 
 
-def linear_logits(run: Run, y: pd.Series, key: Key) -> np.ndarray:
+def linear_place(key: Key, place: np.ndarray) -> np.ndarray:
+    """Which of `linear_features` the entries `place` of an input are."""
+    if key[1] == "spatial":
+        return place[np.triu_indices(len(place), 1)]
+    return (place[:, 1:] if key[0] == "eeg" else place).ravel()
+
+
+def linear_logits(run: Run, y: pd.Series, key: Key, without: np.ndarray | None = None) -> np.ndarray:
     """Logits (N) of the test subjects by a ridge logistic regression on one domain, fitted on those who are learnt from: what
-    there is to be learnt, whatever the model made of it.
+    there is to be learnt, whatever the model made of it. `without`: entries of the input (as `place_of`) that it is not shown.
     """
-    rows = read_domain(run.stores, run.table, *key, reduce=lambda row: linear_features(key, np.array(row)))
+
+    def features(row: np.ndarray) -> np.ndarray:
+        found = linear_features(key, row)
+        return found if without is None else found[~linear_place(key, without)]
+
+    rows = read_domain(run.stores, run.table, *key, reduce=lambda row: features(np.array(row)))
     steps = logistic_steps(OneScale).set_params(logisticregression__C=1e-2)
     fitted = steps.fit(np.stack([rows[uid] for uid in run.learners]), y.loc[run.learners])
     return fitted.decision_function(np.stack([rows[uid] for uid in run.subjects.uids]))
@@ -181,6 +194,24 @@ def answer_rows(run: Run, task: str, model: Classifier) -> pd.DataFrame:
         if key[1] != "temporal":
             own = {"uid": run.subjects.uids, "modality": key[0], "domain": key[1], "logit": linear_logits(run, y, key)}
             parts.append(pd.DataFrame({**own, "source": "linear"}))
+    answers = pd.concat(parts, ignore_index=True)
+    return answers.assign(task=task, y=answers["uid"].map(y))
+
+
+def decoy_answers(run: Run, task: str, model: Classifier, truth: Path) -> pd.DataFrame:
+    """Logits of test subjects from each domain alone in which a decoy and a true effect lie, without the one or the other; series
+    are left out, as their mean would be silence.
+    """
+    y, parts = task_labels(run.table, task_of(task)), []
+    found = {"decoy": truth_masks(truth, task + DECOY, run.metas), "truth": truth_masks(truth, task, run.metas)}
+    for key in [key for key in found["decoy"] if key[1] != "temporal"]:
+        places = {side: place_of(key, found[side][key], run.metas[key]) for side in SIDES}
+        own = {"modality": key[0], "domain": key[1]}
+        for side, place in places.items():
+            without = logits_without(model, run.subjects, run.reference, key, place)
+            parts.append(without.assign(source=f"model, no {side}", **own))
+        logits = linear_logits(run, y, key, places["decoy"])
+        parts.append(pd.DataFrame({"uid": run.subjects.uids, "logit": logits, "source": "linear, no decoy", **own}))
     answers = pd.concat(parts, ignore_index=True)
     return answers.assign(task=task, y=answers["uid"].map(y))
 
@@ -213,6 +244,7 @@ def measure(run: Run, truth: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         if task in PLANTED:
             rows += planted_rows(run, task, model, found[task], targets[task])
             continue
+        answers += [decoy_answers(run, task, model, truth)] if task != "noise" else []
         for name, kind in ((task, "planted"), (task + DECOY, "decoy")):
             for key, own in truth_masks(truth, name, run.metas).items() if task != "noise" else ():
                 rows += score_rows(found[task], key, own, task=task, model="own", truth=kind)

@@ -17,6 +17,7 @@ from mcsp.evaluation.metrics import auroc
 from mcsp.explain.truth import LEARNED_SHARE, RESET_LIMIT
 from mcsp.options.validation import ValidationOptions
 from mcsp.store import read_table, write_tsv
+from mcsp.validation.decoys import USE_COLUMNS, use_table
 
 RULES = {
     "chance": "relevance mass, relevance rank and AUPRC: their intervals lie above chance",
@@ -89,6 +90,8 @@ DECOY_COLUMNS = {
     "decoy_mass": "Relevance mass on the decoy's places, over chance",
     "decoy_low": "Lower end of its interval",
     "decoy_high": "Upper end of its interval",
+    "used": "Whether the classifiers' answers are better with the decoy (decoys_used.tsv); of what they do not use, the reading "
+    "says nothing; n/a of series, where it was not asked",
     "reading": "What the map does with the decoy: shows it (interval above 1), or not",
 }
 
@@ -248,9 +251,10 @@ def _whole(place: tuple, judged: list[dict]) -> dict:
     return row | join | {"excess": excess}
 
 
-def decoy_table(known: pd.DataFrame, n: int) -> pd.DataFrame:
-    """Relevance on the label's own places and on the decoys', over chance."""
+def decoy_table(known: pd.DataFrame, used: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Relevance on the label's own places and on the decoys', over chance. `used`: which decoys the classifiers use."""
     rows = []
+    uses = used.set_index(["modality", "domain", "decoy"])["used"].to_dict()
     mass = known[(known["score"] == "relevance mass") & (known["model"] == "own") & known["task"].isin(["suppressor", "site"])]
     mass = mass.assign(value=mass["value"] / mass["chance"])
     for (*place, task, unit), own in mass.groupby([*PLACE, "task", "unit"]):
@@ -260,6 +264,7 @@ def decoy_table(known: pd.DataFrame, n: int) -> pd.DataFrame:
             continue  # signal and decoy lie in the same band
         truth, decoy = (interval(by_run(side), n) for side in sides.values())
         row |= dict(zip(("truth", "truth_low", "truth_high", "decoy_mass", "decoy_low", "decoy_high"), (*truth, *decoy)))
+        row |= {"used": uses.get((row["modality"], row["domain"], task))}
         rows.append(row | {"reading": "shows the decoy" if decoy[1] > 1 else "does not show the decoy"})
     return pd.DataFrame(rows, columns=list(DECOY_COLUMNS))
 
@@ -272,7 +277,9 @@ def write_tables(maps: pd.DataFrame, answers: pd.DataFrame, n: int, out: Path) -
     verdicts = verdict_rows(planted, judged, n)
     write_tsv(learned, out / "learned.tsv", LEARNED_COLUMNS)
     write_tsv(score_table(planted, judged, n), out / "scores.tsv", SCORE_COLUMNS)
-    write_tsv(decoy_table(known, n), out / "decoys.tsv", DECOY_COLUMNS)
+    used = use_table(only_learned(answers, learned), n)
+    write_tsv(used, out / "decoys_used.tsv", USE_COLUMNS)
+    write_tsv(decoy_table(known, used, n), out / "decoys.tsv", DECOY_COLUMNS)
     write_tsv(verdicts, out / "verdicts.tsv", VERDICT_COLUMNS)
     print(learned.round(3).to_string(index=False))
     print(verdicts.drop(columns="excess").to_string(index=False))
