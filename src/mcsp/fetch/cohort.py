@@ -123,7 +123,7 @@ def join_datasets(name: str, path: Path, remotes: Sequence[Remote]) -> None:
 def unpack_archives(name: str, options: FetchOptions, path: Path) -> None:
     """Unpack the archives that the user put below `path`. Raises McspError when one can't be trusted or is damaged."""
     for archive in sorted({found for pattern in options.archives for found in path.glob(pattern) if found.is_file()}):
-        print(f"{name}: {unpack(archive, archive.parent)} files unpacked from {archive}", flush=True)
+        print(f"{name}: {unpack(archive, archive.parent, options.archive_names)} files unpacked from {archive}", flush=True)
 
 
 def obtained(name: str, options: FetchOptions, path: Path) -> list[tuple]:
