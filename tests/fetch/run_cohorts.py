@@ -84,7 +84,7 @@ def told(checkout: Checkout, name: str) -> None:
         print(path.parent.name, "auroc", dict(zip(own["method"], own["value"].round(2))), "n", own["n"].max())
 
 
-def run(checkout: Checkout, name: str, target: str, objects: dict[str, bytes], changes: dict) -> str:
+def run(checkout: Checkout, name: str, target: str, objects: dict[str, bytes], changes: dict, cores: str = "1") -> str:
     """One study, from the mirror that holds `objects` to `target`, with `changes` to its file; returns what `check` printed."""
     with serve(Bucket(objects, page=1000)) as bucket:
         study = at_mirror(checkout, name, bucket.url, changes)
@@ -92,11 +92,11 @@ def run(checkout: Checkout, name: str, target: str, objects: dict[str, bytes], c
         check = [sys.executable, "-m", "mcsp", "check", study]
         done = subprocess.run(check, cwd=checkout.root, capture_output=True, text=True, check=False)
         # The mirror's address changes from run to run, and with it the parameters of `fetch`.
-        checkout.snakemake(target, "--cores", "1", "--rerun-triggers", "mtime", "code", "input", study=study)
+        checkout.snakemake(target, "--cores", cores, "--rerun-triggers", "mtime", "code", "input", study=study)
     return done.stdout + done.stderr
 
 
-def run_all(names: list[str], place: Path, target: str, embedded: bool) -> None:
+def run_all(names: list[str], place: Path, target: str, cores: str, embedded: bool) -> None:
     """Several studies in one checkout at `place`, which share their data."""
     fresh = not (place / "Snakefile").exists()
     place.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def run_all(names: list[str], place: Path, target: str, embedded: bool) -> None:
                 contents[part] = MIRRORS[part](scan)
         objects = {key: content for part in PARTS[name] for key, content in contents.get(part, {}).items()}
         started = cpu_seconds()
-        print(run(checkout, name, target, objects, changes))
+        print(run(checkout, name, target, objects, changes, cores))
         told(checkout, name)
         print(f"{name}: {target}: {cpu_seconds() - started:.0f} CPU seconds", flush=True)
 
@@ -122,9 +122,10 @@ def main() -> None:
     parser.add_argument("studies", nargs="+", choices=list(PARTS))
     parser.add_argument("--place", type=Path, required=True, help="directory to work in; kept")
     parser.add_argument("--target", default="report")
+    parser.add_argument("--cores", default="1")
     parser.add_argument("--embedded", action="store_true", help="preprocess whole heads, without a container")
     arguments = parser.parse_args()
-    run_all(arguments.studies, arguments.place, arguments.target, arguments.embedded)
+    run_all(arguments.studies, arguments.place, arguments.target, arguments.cores, arguments.embedded)
 
 
 if __name__ == "__main__":
