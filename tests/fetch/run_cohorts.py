@@ -49,8 +49,9 @@ def cpu_seconds() -> float:
 
 
 def at_mirror(checkout: Checkout, name: str, url: str, changes: dict) -> str:
-    """Write the study file with its buckets at `url`, its terms accepted and `changes`, of which tasks replace the file's; returns its
-    path.
+    """Write the study file with its buckets at `url`, its terms accepted and `changes` (tasks in place of the file's).
+
+    Returns its path.
     """
     path = f"config/studies/{name}.yaml"
     text = (Path(__file__).parents[2] / path).read_text(encoding="utf-8")
