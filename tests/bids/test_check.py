@@ -5,9 +5,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
-from mcsp.bids.check import check_bold, n_regions, run, store_bytes
+from mcsp.bids.check import check_bold, n_regions, run, show, store_bytes
 from mcsp.options.atlas import AtlasOptions
 from mcsp.options.datasets import BidsDataset, Phenotype
 from mcsp.options.eeg import EegOptions
@@ -120,6 +121,17 @@ def test_all_problems_at_once(tmp_path):
     assert "label group=9" in by["x/sub-nine"]
     assert "no such directory" in by[by.index.isna()].item()
     assert forecast["subjects"].tolist() == [0, 0]
+
+
+def test_people_are_counted_once_however_many_files_they_have(capsys):
+    rows = [("x", f"x/sub-{who}", "error", f"/x/{who}/{run}", f"sub-{who}_run-{run}: empty") for who in "ab" for run in (1, 2)]
+    rows.append(("x", "x/sub-a", "warning", "/x/a/1", "odd"))
+    columns = ["dataset", "uid", "severity", "file", "problem"]
+    show(pd.DataFrame(rows, columns=columns), pd.DataFrame({"dataset": ["x", "y"], "subjects": [0, 1]}))
+    told = capsys.readouterr().out
+    assert "error: x/sub-a and 1 more (4 files): sub-*: empty\n" in told
+    assert "warning: x/sub-a: odd\n" in told
+    assert "4 errors, 1 warning, 0 notes\nnobody can be used in x: mend the errors above" in told
 
 
 @pytest.mark.parametrize("modality", ["fmri", "eeg"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ class Bucket:
     garbled: dict[str, int] = field(default_factory=dict)  # key -> how many times other bytes come
     busy: int = 0  # how many requests are refused first
     no_ranges: bool = False
+    rate: float = 0.0  # bytes per s of each transfer; 0: as fast as it can
     encrypted: bool = False  # objects under a key: their ETags look like checksums and are none
     etags: dict[str, str] = field(default_factory=dict)  # instead of the MD5
     lists: int = 0  # pages of lists that were asked for
@@ -64,8 +66,10 @@ def _handler(bucket: Bucket) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name.replace("_", "-"), value)
             self.send_header("Content-Length", str(len(body) if length is None else length))
             self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
+            step = int(bucket.rate / 20) or len(body) or 1
+            for start in range(0, len(body) if self.command != "HEAD" else 0, step):
+                self.wfile.write(body[start : start + step])
+                time.sleep(0.05 if bucket.rate else 0)
 
         def do_GET(self):
             if bucket.busy:

@@ -121,13 +121,49 @@ def athena() -> bytes:
     content["KKI/KKI_phenotypic.csv"] = table(
         ",", **{"ScanDir ID": ["1018959"]}, Site=["3"], Gender=["0"], Age=["12"], DX=["0"]
     )
+    return archive_of({f"ADHD200_CC200_TCs_filtfix/{name}": data for name, data in content.items()}, "w:gz")
+
+
+def archive_of(content: dict[str, bytes], mode: str) -> bytes:
+    """A tar archive of files."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
         for name, data in content.items():
-            member = tarfile.TarInfo(f"ADHD200_CC200_TCs_filtfix/{name}")
+            member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def athena_test_release() -> bytes:
+    """The archive of the test set: sites at its top, diagnoses withheld, WashU's spelling of the subject's column elsewhere."""
+    codes = "\t".join(f"Mean_{number}" for number in range(1, 201))
+    row = "\t".join(["2.5"] * 200)
+    content = {}
+    for site, code, label in (("OHSU", "6", "2054438"), ("Brown", "2", "0026001")):
+        series = f"File\tSub-brick\t{codes}\n" + f"sfnwmrda{label}.nii.gz\t0[?]\t{row}\n" * 3
+        content[f"{site}/{label}/sfnwmrda{label}_session_1_rest_1_cc200_TCs.1D"] = series.encode()
+        ids = {"ScanDirID": [label.lstrip("0")], "Site": [code], "Gender": ["0"], "Age": ["9"], "DX": ["pending"]}
+        content[f"{site}/{site}_TestRelease_phenotypic.csv"] = table(",", **ids)
+    return archive_of(content, "w")
+
+
+def neurobureau_phenotypes() -> bytes:
+    """The Neuro Bureau's one table of both releases of ADHD-200: with the test set's diagnoses, but for Brown's."""
+    ids = {"ScanDir ID": ["10001", "2054438", "26001"], "Site": ["5", "6", "2"], "Gender": ["1", "0", "0"], "Age": ["9"] * 3}
+    more = {"Handedness": ["1", "0", "2"], "DX": ["3", "0", "pending"], "Full4 IQ": ["103", "-999", "99"], "QC_NIAK": ["1"] * 3}
+    return table("\t", **ids, **more)
+
+
+def niak(labels: tuple[str, ...] = ("0010001", "2054438", "0026001")) -> bytes:
+    """An archive of NIAK's volumes: first and second runs, an anatomy, a picture of quality control."""
+    content = {}
+    for label in labels:
+        for run in (1, 2):
+            content[f"NYU_output_nifty/fmri/fmri_X_{label}_session_1_run{run}.nii.gz"] = image((4, 4, 4, 8), 2.0)
+        content[f"NYU_output_nifty/anat/X_{label}/anat_X_{label}_nuc_stereonl.nii.gz"] = image((4, 4, 4))
+    content["NYU_output_nifty/quality_control/group.pdf"] = b"%PDF"
+    return archive_of(content, "w")
 
 
 def nda_package(root: Path, eeg: bytes = b"edf") -> None:

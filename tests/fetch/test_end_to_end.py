@@ -1,4 +1,7 @@
-"""A ready study, from the bucket to the tables of a paper, by the commands that a user types. Simulated series."""
+"""Ready studies, from the bucket to the tables of a paper, by the commands that a user types. Simulated recordings.
+
+The other studies go the same way by hand, as they take minutes: tests/fetch/run_cohorts.py.
+"""
 
 import io
 
@@ -6,6 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from tests.fetch import run_cohorts, simulated
 from tests.fetch.bucket_server import Bucket, serve
 from tests.fetch.mirrors import INDI, table
 from tests.workflow.conftest import checkout  # noqa: F401
@@ -66,3 +70,37 @@ def test_abide_s_series_from_the_bucket_to_the_tables(checkout):  # noqa: F811
     assert linear > 0.9 > auroc["phenotype"]  # the planted effect is in the connectivity
     assert metrics["n"].eq(24).all()
     assert list((results / "tables").glob("*.tex"))
+
+
+def test_hbn_from_the_buckets_to_the_tables(checkout):  # noqa: F811
+    """EEG of the 128-channel net and raw BOLD of the same children, of two buckets, and diagnoses that came by hand."""
+    container = simulated.Container(checkout.root / "container")
+    changes = {
+        **run_cohorts.SMALL,
+        **{"preprocess": "fmriprep", "fmriprep": container.options, "tasks": {"asd": {"case": ["ASD"], "title": "ASD"}}},
+    }
+    run_cohorts.by_hand(checkout, "hbn", container)
+    objects = simulated.hbn(container, 16, 10, sfreq=250.0)
+    checked = run_cohorts.run(checkout, "hbn", "tables", objects, changes)
+    assert "\n0 errors" in checked
+    results = checkout.root / "results/hbn"
+    people = pd.read_csv(results / "cohort/subjects.tsv", sep="\t", na_values="n/a").set_index("subject")
+    assert people[["has_eeg", "has_fmri"]].sum().tolist() == [16, 10]
+    assert people["labels"].str.contains("MDD").sum() == 4  # kept for pre-training
+    assert people["spline_error"].between(0.01, 0.6).all()
+    metrics = pd.read_csv(results / "evaluate/asd/metrics.tsv", sep="\t", na_values="n/a")
+    assert metrics["n"].eq(8).all()
+    assert {"mcsp", "phenotype"} <= set(metrics["method"])
+    assert list((results / "tables").glob("*.tex"))
+
+
+def test_embarc_from_the_package_to_the_cohort(checkout):  # noqa: F811
+    container = simulated.Container(checkout.root / "container")
+    changes = {**run_cohorts.SMALL, "preprocess": "fmriprep", "fmriprep": container.options}
+    simulated.embarc_package(checkout.root / "data/embarc-package", container, n=8, n_mri=4)
+    checked = run_cohorts.run(checkout, "embarc", "results/embarc/cohort/subjects.tsv", {}, changes)
+    assert "\n0 errors" in checked
+    people = pd.read_csv(checkout.root / "results/embarc/cohort/subjects.tsv", sep="\t", na_values="n/a")
+    assert people[["has_eeg", "has_fmri"]].sum().tolist() == [8, 4]
+    assert people["site"].value_counts().to_dict() == {"CU": 4, "TX": 4}
+    assert people["labels"].value_counts().to_dict() == {"MDD": 4, "control": 4}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from mcsp.bids.recordings import sidecar_of
 from mcsp.errors import McspError
 from mcsp.fetch import cohort
-from mcsp.fetch.bucket import Remote, place, take_subset, unwanted_directory
+from mcsp.fetch.bucket import Remote, list_remotes, place, take_subset, unwanted_directory
 from mcsp.fetch.cohort import run, run_study
 from mcsp.options.fetch import FetchOptions, Source
 from mcsp.store import read_tsv
@@ -142,6 +143,39 @@ def test_damaged_transfers_are_noticed_by_the_checksum(bucket, tmp_path):
     fetch(bucket, tmp_path)
     assert (tmp_path / "data" / LOCAL).read_bytes() == bucket.objects[BOLD]
     assert bucket.asked[BOLD] == 3
+
+
+def test_interrupted_it_stops_at_once_and_the_next_run_goes_on(bucket, tmp_path, monkeypatch, capsys):
+    """Files that wait are not begun, one under way stays as a part."""
+    large, real = f"b/{PREFIX}B/sub-B1/func/sub-B1_task-rest_bold.nii.gz", cohort.fetch_file
+    bucket.objects[large], bucket.rate = bytes(4_000_000), 1_000_000.0
+
+    def interrupted(session, remote, target, **options):
+        if target.name.startswith("sub-A1"):  # as if the key was pressed while the large file comes
+            until = time.monotonic() + 20
+            while not list((tmp_path / "data").rglob("*sub-B1_task*.part")) and time.monotonic() < until:
+                time.sleep(0.05)
+            time.sleep(0.3)
+            raise KeyboardInterrupt
+        real(session, remote, target, **options)
+
+    def first(remote: Remote) -> tuple:
+        return not remote.path.startswith("sub-A1"), -remote.size
+
+    monkeypatch.setattr(cohort, "fetch_file", interrupted)
+    monkeypatch.setattr(cohort, "list_remotes", lambda *given: sorted(list_remotes(*given), key=first))
+    with pytest.raises(KeyboardInterrupt):
+        fetch(bucket, tmp_path)
+    assert "stopped: what came is kept" in capsys.readouterr().out
+    (part,) = (tmp_path / "data").rglob("*sub-B1_task*.part")
+    assert 0 < part.stat().st_size < 4_000_000
+    begun = sum(bucket.asked.values())
+    assert begun < 13
+    monkeypatch.undo()
+    bucket.rate = 0.0
+    fetch(bucket, tmp_path)
+    assert bucket.ranges[-1].startswith("bytes=")
+    assert (tmp_path / "data/sub-B1/func/sub-B1_task-rest_bold.nii.gz").stat().st_size == 4_000_000
 
 
 def test_objects_in_parts_have_no_checksum(bucket, tmp_path):
@@ -298,7 +332,7 @@ def test_names_are_changed_to_those_that_bids_knows(bucket, tmp_path):
     assert place(Source(bucket="b", prefix="p/", rename={"(?P<who>.*)": r"in/\g<who>"}), "p/x") == ("", "in/x")
     two = Source(bucket="b", prefix="p/", rename={"x.*": "a", ".*y": "b"})
     assert place(two, "p/xz") == ("", "a")
-    with pytest.raises(McspError, match=r"b: of rename, \.\*y and x\.\* fit the key 'p/xy': let one fit"):
+    with pytest.raises(McspError, match=r"b: of rename, \.\*y and x\.\* fit the key 'xy': let one fit"):
         place(two, "p/xy")
     leads_out = Source(bucket="b", prefix="p/", rename={"(.*)": r"../\1"})
     with pytest.raises(McspError, match="leads out of the dataset"):

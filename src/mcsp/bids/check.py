@@ -319,10 +319,11 @@ def show(problems: pd.DataFrame, forecast: pd.DataFrame) -> None:
         if i == SHOWN:
             console.print(f"... and {groups.ngroups - SHOWN} more kinds in the table")
             break
-        uid = own["uid"].iloc[0]
+        uid, people = own["uid"].iloc[0], own["uid"].nunique()
         file = own["file"].iloc[0]
         whole = dataset if pd.isna(file) else f"{dataset}: {file}"
-        who = whole if pd.isna(uid) else uid if len(own) == 1 else f"{uid} and {len(own) - 1} more"
+        files = f" ({len(own)} files)" if len(own) > people else ""
+        who = whole if pd.isna(uid) else f"{uid} and {people - 1} more{files}" if people > 1 else f"{uid}{files}"
         text = own["problem"].iloc[0] if len(own) == 1 else kind
         console.print(f"{severity}: {who}: {text}", markup=False, highlight=False, soft_wrap=True)
     table = Table(title="Forecast")
@@ -331,7 +332,10 @@ def show(problems: pd.DataFrame, forecast: pd.DataFrame) -> None:
     for row in forecast.itertuples(index=False):
         table.add_row(*map(str, row))
     console.print(table)
-    console.print(", ".join(f"{counts.get(s, 0)} {s}s" for s in ("error", "warning", "note")))
+    told = [(name, counts.get(name, 0)) for name in ("error", "warning", "note")]
+    console.print(", ".join(f"{n} {name}{'' if n == 1 else 's'}" for name, n in told))
+    if empty := list(forecast["dataset"][forecast["subjects"] == 0]):
+        console.print(f"nobody can be used in {', '.join(empty)}: mend the errors above before you run the study")
 
 
 def run(

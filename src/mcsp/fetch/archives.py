@@ -8,12 +8,13 @@ import shutil
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from mcsp.errors import McspError
+from mcsp.fetch.names import new_name
 from mcsp.store import atomic_path
 
 # A gzip that is cut ends early, a zip under a password is a RuntimeError.
@@ -45,15 +46,17 @@ def inside(archive: Path, name: str) -> PurePosixPath:
     return path
 
 
-def unpack(archive: Path, into: Path) -> int:
+def unpack(archive: Path, into: Path, rename: Mapping[str, str] | None = None) -> int:
     """Unpack an archive below `into`; files that are there with their size are left alone. Returns how many are new.
 
+    `rename`: regular expression that fits a member's whole path -> its path below `into`; what none fits keeps its own.
     Raises McspError when the archive is damaged, a member would lie outside or is a link or device, or the disk is too small.
     """
     new = 0
     with opened(archive) as members:
         for name, size, content in members:
-            target = into / inside(archive, name)
+            own = inside(archive, name)
+            target = into / inside(archive, new_name(rename or {}, str(own), str(archive)) or name)
             if content is None:
                 raise McspError(f"{archive}: its member {name!r} is a link or a device: don't trust this archive")
             if target.is_file() and target.stat().st_size == size:

@@ -19,6 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from mcsp.errors import McspError
+from mcsp.fetch.names import new_name
 from mcsp.options.fetch import FetchOptions, Source
 
 TABLES = (".csv", ".tsv", ".json", ".txt", ".md", ".pdf")  # belong to nobody
@@ -101,10 +102,8 @@ def place(source: Source, key: str) -> tuple[str, str] | None:
     if not rel or rel.endswith("/") or not fits or any(fnmatchcase(rel, pattern) for pattern in source.exclude):
         return None
     joined = source.sites or source.name
-    renamed = {pattern: fit.expand(to) for pattern, to in source.rename.items() if (fit := re.fullmatch(pattern, rel))}
-    if len(renamed) > 1:  # options travel as JSON with sorted keys: their order means nothing
-        raise McspError(f"{source.bucket}: of rename, {' and '.join(sorted(renamed))} fit the key {key!r}: let one fit")
-    inside = next(iter(renamed.values()), "") or (f"sourcedata/{name}/{rel}" if joined and not rel.startswith("sub-") else rel)
+    renamed = new_name(source.rename, rel, source.bucket)
+    inside = renamed or (f"sourcedata/{name}/{rel}" if joined and not rel.startswith("sub-") else rel)
     if ".." in (*PurePosixPath(inside).parts, *PurePosixPath(rel).parts) or inside.startswith("/") or name in (".", ".."):
         raise McspError(f"{source.bucket}: the key {key!r} leads out of the dataset: don't trust this bucket")
     return name, str(PurePosixPath(source.into) / inside)

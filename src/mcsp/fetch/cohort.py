@@ -85,18 +85,33 @@ def announce(name: str, options: FetchOptions, path: Path, remotes: Sequence[Rem
 def transfer(
     session: requests.Session, path: Path, wanted: Sequence[Remote], *, retries: int, threads: int, wait: float = 1.0
 ) -> dict[str, Exclusion]:
-    """Fetch files below `path`, several at a time. Returns path -> why it could not be fetched."""
-    progress = Progress(sum(max(remote.size, 0) for remote in wanted))
+    """Fetch files below `path`, several at a time. Returns path -> why it could not be fetched.
+
+    Interrupted, it begins no other file and leaves those under way where they are.
+    """
+    progress, stop = Progress(sum(max(remote.size, 0) for remote in wanted)), threading.Event()
+
+    def tell(n: int) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        progress.tell(n)
 
     def one(remote: Remote) -> tuple[str, Exclusion | None]:
         try:
-            fetch_file(session, remote, path / remote.path, retries=retries, tell=progress.tell, wait=wait)
+            fetch_file(session, remote, path / remote.path, retries=retries, tell=tell, wait=wait)
         except Exclusion as error:
             return remote.path, error
         return remote.path, None
 
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         return {where: why for where, why in pool.map(one, wanted) if why}
+    except KeyboardInterrupt:
+        print("stopped: what came is kept, the same command goes on there", flush=True)
+        raise
+    finally:
+        stop.set()  # else a pool ends all that it was given first: days, of a cohort
+        pool.shutdown(cancel_futures=True)
 
 
 def join_datasets(name: str, path: Path, remotes: Sequence[Remote]) -> None:
@@ -123,7 +138,7 @@ def join_datasets(name: str, path: Path, remotes: Sequence[Remote]) -> None:
 def unpack_archives(name: str, options: FetchOptions, path: Path) -> None:
     """Unpack the archives that the user put below `path`. Raises McspError when one can't be trusted or is damaged."""
     for archive in sorted({found for pattern in options.archives for found in path.glob(pattern) if found.is_file()}):
-        print(f"{name}: {unpack(archive, archive.parent)} files unpacked from {archive}", flush=True)
+        print(f"{name}: {unpack(archive, archive.parent, options.archive_names)} files unpacked from {archive}", flush=True)
 
 
 def obtained(name: str, options: FetchOptions, path: Path) -> list[tuple]:

@@ -15,7 +15,7 @@ import urllib3
 from mcsp.errors import Exclusion
 from mcsp.fetch.bucket import TIMEOUT, Remote
 
-CHUNK = 1 << 20
+CHUNK = 1 << 17  # bytes between two looks at whether to go on
 
 
 class Missing(Exclusion):

@@ -9,6 +9,15 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from mcsp.options import Options
 
 
+def _compiles(value: dict[str, str]) -> dict[str, str]:
+    for pattern, name in value.items():
+        try:
+            re.sub(pattern, name, "")
+        except (re.error, IndexError) as error:
+            raise ValueError(f"{pattern} -> {name}: no regular expression and what replaces it ({error})") from error
+    return value
+
+
 class Source(Options):
     """Objects of a public S3 bucket below a prefix, over plain HTTPS."""
 
@@ -32,15 +41,7 @@ class Source(Options):
         "must not fit one path",
     )
 
-    @field_validator("rename")
-    @classmethod
-    def _compiles(cls, value: dict[str, str]) -> dict[str, str]:
-        for pattern, name in value.items():
-            try:
-                re.sub(pattern, name, "")
-            except (re.error, IndexError) as error:
-                raise ValueError(f"{pattern} -> {name}: no regular expression and what replaces it ({error})") from error
-        return value
+    _rename = field_validator("rename")(_compiles)
 
 
 class NdaPackage(Options):
@@ -68,9 +69,14 @@ class FetchOptions(Options):
         [],
         description="Patterns of archives (tar, zip) below the dataset's path, put there by hand, which are unpacked beside it",
     )
+    archive_names: dict[str, str] = Field(
+        {}, description="The same as rename of a source, for paths within the archives -> paths beside the archive"
+    )
     nda: NdaPackage | None = Field(None, description="Lay out a package of the NIMH Data Archive that was downloaded by hand")
     subset: PositiveInt | None = Field(None, description="Only so many subjects of each source and site, for a first try")
     retries: int = Field(5, ge=0, description="How often a cut or refused transfer is tried again, waiting longer each time")
+
+    _archive_names = field_validator("archive_names")(_compiles)
 
     @model_validator(mode="after")
     def _check(self) -> FetchOptions:
