@@ -137,8 +137,10 @@ class Study:
             time.sleep(0.1 if seconds is not None else 0.01)  # looking costs time too
         return False
 
-    def disturb(self, due: Counter[str], durations: Mapping[str, float], rng: random.Random) -> Counter[tuple[str, str]]:
-        """Kill each job of `due` so often, until the study is done; counts (victim, job)."""
+    def disturb(
+        self, due: Counter[str], most: int, durations: Mapping[str, float], rng: random.Random
+    ) -> Counter[tuple[str, str]]:
+        """Kill each job of `due` so often, `most` times in all, until the study is done; counts (victim, job)."""
         hit: Counter[tuple[str, str]] = Counter()
         run, due = self.start(), Counter(due)
         while True:
@@ -147,12 +149,12 @@ class Study:
                     return hit
                 run = self.start()
             name, job = next(((name, job) for name, job in jobs_of(run).items() if due[name]), ("", None))
-            if job is None:
+            if job is None or hit.total() == most:
                 time.sleep(0.1)
                 continue
             moment = None if rng.random() < 1 / 3 else rng.uniform(0, durations[name])
             victim = rng.choices(VICTIMS, weights=(3, 5, 1))[0]
-            due[name] -= 1  # also when it was too quick: another round gets it
+            due[name] -= 1  # also when it was too quick
             with suppress(psutil.NoSuchProcess):
                 if self.reach(job, moment) and kill(run, job, victim, rng):
                     hit[victim, name] += 1
@@ -169,9 +171,11 @@ def make(folder: Path, study: Path, targets: Sequence[str], cores: int) -> Study
 
 
 def plan(jobs: Iterable[str], hit: Mapping[str, int], kills: int, rng: random.Random) -> Counter[str]:
-    """`kills` hits spread over jobs: those that had the fewest come first, chance decides between equals."""
+    """`kills` hits spread over jobs, and some to spare for those that end before they are hit: jobs that had the fewest come first,
+    chance decides between equals.
+    """
     order = sorted(jobs, key=lambda job: (hit.get(job, 0), rng.random()))
-    return Counter(order[i % len(order)] for i in range(kills))
+    return Counter(order[i % len(order)] for i in range(kills + kills // 4 + 1))
 
 
 def trial(
@@ -188,8 +192,8 @@ def trial(
         round_ += 1
         shutil.rmtree(folder / "study")
         killed = make(folder / "study", study, targets, cores)
-        so_far = Counter(job for _, job in hit.elements())
-        hit += killed.disturb(plan(durations, so_far, kills - hit.total(), rng), durations, rng)
+        so_far, left = Counter(job for _, job in hit.elements()), kills - hit.total()
+        hit += killed.disturb(plan(durations, so_far, left, rng), left, durations, rng)
         killed.finish()
         different += [f"round {round_}: {name}" for name in differences(wanted, contents(killed.results))]
         print(f"round {round_}: {hit.total()} kills; {len(different)} files differ", flush=True)
