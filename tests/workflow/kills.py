@@ -137,26 +137,29 @@ class Study:
             time.sleep(0.1 if seconds is not None else 0.01)  # looking costs time too
         return False
 
-    def disturb(
-        self, due: Counter[str], most: int, durations: Mapping[str, float], rng: random.Random
-    ) -> Counter[tuple[str, str]]:
-        """Kill each job of `due` so often, `most` times in all, until the study is done; counts (victim, job)."""
+    def disturb(self, due: Counter[str], durations: Mapping[str, float], rng: random.Random) -> Counter[tuple[str, str]]:
+        """Kill each job of `due` so often, until the study is done; for one that ends before it is hit, another that is still
+        to come is hit once more. Counts (victim, job).
+        """
         hit: Counter[tuple[str, str]] = Counter()
-        run, due = self.start(), Counter(due)
+        run, due, coming = self.start(), Counter(due), set(durations)
         while True:
             if run.poll() is not None:
                 if run.returncode == 0:
                     return hit
                 run = self.start()
             name, job = next(((name, job) for name, job in jobs_of(run).items() if due[name]), ("", None))
-            if job is None or hit.total() == most:
+            if job is None:
                 time.sleep(0.1)
                 continue
             moment = None if rng.random() < 1 / 3 else rng.uniform(0, durations[name])
             victim = rng.choices(VICTIMS, weights=(3, 5, 1))[0]
-            due[name] -= 1  # also when it was too quick
+            due[name] -= 1
+            coming.discard(name)
             with suppress(psutil.NoSuchProcess):
-                if self.reach(job, moment) and kill(run, job, victim, rng):
+                if not (self.reach(job, moment) and kill(run, job, victim, rng)):
+                    due.update(rng.sample(sorted(coming), min(1, len(coming))))
+                else:
                     hit[victim, name] += 1
                     print(f"{victim} in {name}", "at its first file" if moment is None else f"after {moment:.1f} s", flush=True)
                     run.wait() if victim != "job" else job.wait()
@@ -171,11 +174,9 @@ def make(folder: Path, study: Path, targets: Sequence[str], cores: int) -> Study
 
 
 def plan(jobs: Iterable[str], hit: Mapping[str, int], kills: int, rng: random.Random) -> Counter[str]:
-    """`kills` hits spread over jobs, and some to spare for those that end before they are hit: jobs that had the fewest come first,
-    chance decides between equals.
-    """
+    """`kills` hits spread over jobs: those that had the fewest come first, chance decides between equals."""
     order = sorted(jobs, key=lambda job: (hit.get(job, 0), rng.random()))
-    return Counter(order[i % len(order)] for i in range(kills + kills // 4 + 1))
+    return Counter(order[i % len(order)] for i in range(kills))
 
 
 def trial(
@@ -192,8 +193,8 @@ def trial(
         round_ += 1
         shutil.rmtree(folder / "study")
         killed = make(folder / "study", study, targets, cores)
-        so_far, left = Counter(job for _, job in hit.elements()), kills - hit.total()
-        hit += killed.disturb(plan(durations, so_far, left, rng), left, durations, rng)
+        so_far = Counter(job for _, job in hit.elements())
+        hit += killed.disturb(plan(durations, so_far, kills - hit.total(), rng), durations, rng)
         killed.finish()
         different += [f"round {round_}: {name}" for name in differences(wanted, contents(killed.results))]
         print(f"round {round_}: {hit.total()} kills; {len(different)} files differ", flush=True)
