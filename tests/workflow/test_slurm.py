@@ -34,7 +34,7 @@ from tests.workflow.test_stopped_training import TARGET, study
 
 pytestmark = pytest.mark.slow
 
-GROUPS = {"cohort", "domains", "pages", "report"}
+GROUPS = {"cohort", "domains", "copies", "pages", "report"}
 # What users of a Slurm without accounting take from the profile's comments, and less waiting than there.
 HERE = ["--slurm-status-command", "squeue", "--slurm-no-account", "--slurm-init-seconds-before-status-checks", "2"]
 HERE += ["--slurm-no-requeue"]  # Slurm itself would wait for minutes until it runs a dead node's job again
