@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mcsp import bench_cost, bench_pretrain, bench_scale
+from mcsp import bench_cohort, bench_cost, bench_pretrain, bench_scale
 from mcsp.bench import run_measured, stage_costs
 from mcsp.bench_parcellate import FULL, SMALL, show, write_run
 from mcsp.cli import app
@@ -60,6 +60,15 @@ def test_planning_counts_jobs_by_shards_not_by_subjects(tmp_path):
     bench_scale.show(many)
 
 
+def test_jobs_on_a_whole_cohort_are_measured_as_it_grows(capsys):
+    """The real commands, on tables as the stages before them write them."""
+    costs = bench_cohort.measure(sizes=[240])
+    assert list(costs["job"]) == list(bench_cohort.JOBS)
+    assert costs["mb"].between(50, 1000).all()
+    bench_cohort.show(costs)
+    assert "240, MB" in capsys.readouterr().out
+
+
 def test_a_subject_costs_what_two_shards_differ_by(capsys):
     """Real jobs on small recordings; their memory does not grow with the subjects of a shard."""
     costs = bench_cost.measure(small=True, modalities=("fmri",), training=False)
@@ -76,11 +85,12 @@ def test_a_subject_costs_what_two_shards_differ_by(capsys):
 def test_whole_cohorts_are_people_times_costs():
     stages = {key: {"cpu_s": 0.0} for key in bench_cost.STAGES} | {"fmri": {"cpu_s": 2.0}, "spectra-eeg": {"cpu_s": 1.0}}
     sizes = {"recording_mb": {"fmri": 100.0, "eeg": 10.0}, "store_mb": {"fmri": 1.0, "eeg": 2.0}}
-    training = {"device": "cpu", "cpu_s": 0.5, "s": 9.0}
+    training = {"device": "cpu", "cpu_s": 0.5, "s": 9.0, "gflop": 3.0}
     table = bench_cost.project({"stages": stages, **sizes, "training": training}).set_index("cohort")
     assert table.loc["EMBARC", "core_hours"] == pytest.approx(335 * 3 / 3600)
     assert table.loc["EMBARC", "input_tb"] == pytest.approx(335 * 110e-6)
     assert table.loc["ADHD-200", "training_hours"] == pytest.approx(973 * 0.7 * 60 * 5 * 0.5 / 3600)
+    assert table.loc["ADHD-200", "gpu_hours"] == pytest.approx(973 * 0.7 * 60 * 5 * 3e9 / bench_cost.GPU_FLOPS / 3600)
     assert table.loc["all", "people"] == sum(max(own.values()) for own in bench_cost.CORPORA.values())
 
 

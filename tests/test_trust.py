@@ -54,6 +54,12 @@ def test_only_fetching_talks_to_the_network():
     assert talking == {"fetch/bucket.py", "fetch/cohort.py", "fetch/transfer.py"}
 
 
+def test_no_file_is_moved_from_another_disk():
+    """A move between file systems is a copy, which a kill may cut: `os.replace` refuses it, and renames within one."""
+    moving = {"shutil.move", "os.rename", "os.renames"}
+    assert not [(path.name, name) for path in SOURCES for name, _ in calls(path) if name in moving]
+
+
 @pytest.mark.parametrize("path", RULES, ids=lambda p: p.name)
 def test_rules_quote_what_they_hand_to_the_shell(path):
     for block in re.findall(r"    shell:\n((?:        .*\n?)+)", path.read_text()):

@@ -32,6 +32,9 @@ SMALL = {"bold": (33, 39, 32, 40), "channels": 8, "sfreq": 200, "seconds": 110, 
 ALIASES = {"T3", "T4", "T5", "T6"}  # of T7, T8, P7, P8 at the same places
 FEW = 12  # subjects of the larger of the two shards; all have the same bytes
 LEAST = 0.01  # CPU s per subject that two jobs still tell apart
+GPU_FLOPS = (
+    1e12  # per s that a GPU is taken to sustain: assumed, 5 % of an A100's rate in fp32, as kernels this small keep it waiting
+)
 TRAINING = {"folds": 5, "epochs": 60, "share": 0.7}  # share of the subjects that a fold trains on
 STAGES = {
     "fmri": "parcels and cleaning",
@@ -146,7 +149,8 @@ def _training(folder: Path, small: bool) -> dict[str, float | str]:
     n, batch = (8, 8) if device == "cpu" else (3000, 256)
     bench = Bench(n_subjects=n, batch_size=batch, steps=2, device=device, **sizes)
     found = alone(folder, bench)
-    return {"device": device, "cpu_s": found["cpu"] / bench.n_subjects, "s": found["seconds"] / bench.n_subjects}
+    each = {"cpu_s": found["cpu"] / bench.n_subjects, "s": found["seconds"] / bench.n_subjects, "gflop": found["gflop"]}
+    return {"device": device, **each}
 
 
 def measure(*, small: bool = False, modalities: tuple[str, ...] = ("fmri", "eeg"), training: bool = True) -> dict:
@@ -185,7 +189,7 @@ def project(costs: dict) -> pd.DataFrame:
     """Core-hours and bytes of each of `CORPORA`, and of all: what `measure` found, times its people, without start-up times.
 
     `core_hours`: of the stages before training; `training_hours`: of pre-training all folds (CPU core-hours on a machine
-    without a GPU, else GPU-hours); missing where it was not measured.
+    without a GPU, else GPU-hours), `gpu_hours`: of these at `GPU_FLOPS`; missing where it was not measured.
     """
     rows = []
     for name, people in CORPORA.items():
@@ -197,8 +201,11 @@ def project(costs: dict) -> pd.DataFrame:
         size = {key: sum(people[m] * mb for m, mb in costs[key].items()) / 1e6 for key in ("recording_mb", "store_mb")}
         each = costs["training"].get("cpu_s" if costs["training"].get("device") == "cpu" else "s", np.nan)
         trained = max(people.values()) * TRAINING["share"] * TRAINING["epochs"] * TRAINING["folds"]
-        rows.append((name, max(people.values()), seconds / 3600, trained * each / 3600, size["recording_mb"], size["store_mb"]))
-    table = pd.DataFrame(rows, columns=["cohort", "people", "core_hours", "training_hours", "input_tb", "store_tb"])
+        on_gpu = 1e9 * costs["training"].get("gflop", np.nan) / GPU_FLOPS
+        hours = (seconds / 3600, trained * each / 3600, trained * on_gpu / 3600)
+        rows.append((name, max(people.values()), *hours, size["recording_mb"], size["store_mb"]))
+    names = ["cohort", "people", "core_hours", "training_hours", "gpu_hours", "input_tb", "store_tb"]
+    table = pd.DataFrame(rows, columns=names)
     total = table.drop(columns="cohort").sum(min_count=1)
     return pd.concat([table, pd.DataFrame([{"cohort": "all", **total}])], ignore_index=True)
 
@@ -220,13 +227,16 @@ def show(costs: dict) -> None:
     outlook, device = project(costs), costs["training"].get("device", "")
     unit = "core-hours" if device in ("", "cpu") else "GPU-hours"
     table = Table("cohort", title="Extrapolated to whole cohorts")
-    for name in ("people", "core-hours before training", f"pre-training, {unit}", "recordings, TB", "stores, TB"):
+    assumed = f"the same at {GPU_FLOPS / 1e12:g} TFLOP/s, GPU-hours"
+    for name in ("people", "core-hours before training", f"pre-training, {unit}", assumed, "recordings, TB", "stores, TB"):
         table.add_column(name, justify="right")
     for row in outlook.itertuples(index=False):
-        hours = "not measured" if np.isnan(row.training_hours) else f"{row.training_hours:.0f}"
-        table.add_row(
-            row.cohort, f"{row.people:.0f}", f"{row.core_hours:.1f}", hours, f"{row.input_tb:.3f}", f"{row.store_tb:.3f}"
+        hours, on_gpu = (
+            "not measured" if np.isnan(value) else f"{value:.{digits}f}"
+            for value, digits in ((row.training_hours, 0), (row.gpu_hours, 2))
         )
+        sizes = f"{row.input_tb:.3f}", f"{row.store_tb:.3f}"
+        table.add_row(row.cohort, f"{row.people:.0f}", f"{row.core_hours:.1f}", hours, on_gpu, *sizes)
     console.print(table)
     console.print(
         "Not in it: preprocessing of raw BOLD, fine-tuning, evaluation, start-up times. Pre-training: "
@@ -234,4 +244,5 @@ def show(costs: dict) -> None:
         "them with both modalities."
     )
     if device == "cpu":
-        console.print("This machine has no GPU: GPU-hours were not measured.")
+        each = f"{costs['training']['gflop']:.2g} GFLOP per subject and epoch, counted"
+        console.print(f"This machine has no GPU: GPU-hours are {each}, at an assumed rate, and nothing that was measured.")

@@ -265,9 +265,11 @@ def floor(folder: Path, bench: Bench) -> dict[str, float]:
         z, z_view = (model(Batch(part, present, n_valid))[1] for part in (x, view))
         mcsp_losses(z, z_view, z, present, LossWeights())["total"].backward()
     size = sum(4 * int(np.prod(s)) * (key[0] in bench.has(i)) for i in range(4) for key, s in bench.shapes.items()) / 4
+    flop = counter.get_total_flops() / 4
     return {
+        "gflop": flop / 1e9,  # of a subject in one epoch, on average
         "floor_bytes_s": size * bench.n_subjects / bandwidth,
-        "floor_flops_s": counter.get_total_flops() / 4 * bench.n_subjects / rate,
+        "floor_flops_s": flop * bench.n_subjects / rate,
         "bandwidth_gb_s": bandwidth / 1e9,
         "matmul_gflop_s": rate / 1e9,
     }
@@ -299,9 +301,11 @@ def _measure(name: str, folder: Path, bench: Bench) -> dict[str, float]:
 
 
 def alone(folder: Path, bench: Bench) -> dict[str, float]:
-    """Our side alone, on a corpus written to `folder`: `seconds` and `cpu` s of one epoch, and more. Raises McspError."""
+    """Our side alone, on a corpus written to `folder`: `seconds` and `cpu` s of one epoch, `gflop` of a subject in it, and
+    more. Raises McspError.
+    """
     write_corpus(folder, bench)
-    return _measure("ours", folder, bench)
+    return {**_measure("ours", folder, bench), "gflop": _measure("floor", folder, bench)["gflop"]}
 
 
 def _rounds(folder: Path, bench: Bench, repeat: int) -> Iterator[dict[str, dict]]:

@@ -1142,6 +1142,18 @@ def bench_scale(
     print(json.dumps(costs)) if as_json else show(costs)
 
 
+@bench_app.command("cohort")
+def bench_cohort(
+    subjects: Annotated[list[int] | None, typer.Option(min=240, help="Made-up people; give it several times.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+) -> None:
+    """Memory and time of the jobs that see a whole cohort's tables, as it grows: 500, 2,000 and 8,000 people."""
+    from mcsp.bench_cohort import measure, show
+
+    costs = measure(sizes=subjects or [500, 2000, 8000])
+    print(costs.to_json(orient="records", lines=True), end="") if as_json else show(costs)
+
+
 @bench_app.command("cost")
 def bench_cost(
     small: Annotated[bool, typer.Option("--small", help="Small recordings, for a quick look.")] = False,

@@ -97,7 +97,12 @@ def check_writable(*places: Path) -> None:
 
 
 def check_container(study: Study) -> str:
-    """The image that the study's rules run in. Raises McspError when it is a file that is not there."""
+    """The image that the study's rules run in. Raises McspError when it is a file that is not there, or can't be used."""
+    if (nodes := study.pretrain.engine.nodes) > 1:
+        raise McspError(
+            f"pretrain.engine.nodes = {nodes}: in an image there is no srun that starts a process on each: leave out "
+            "--sdm apptainer (or use conda), or train on one node"
+        )
     if "://" not in study.container and not Path(study.container).is_file():
         raise McspError(
             f"container = {study.container}: no such image: make it (apptainer build mcsp.sif envs/mcsp.def, in the checkout), "

@@ -138,9 +138,11 @@ class Study:
         return False
 
     def disturb(self, due: Counter[str], durations: Mapping[str, float], rng: random.Random) -> Counter[tuple[str, str]]:
-        """Kill each job of `due` so often, until the study is done; counts (victim, job)."""
+        """Kill each job of `due` so often, until the study is done; for one that ends before it is hit, another that is still
+        to come is hit once more. Counts (victim, job).
+        """
         hit: Counter[tuple[str, str]] = Counter()
-        run, due = self.start(), Counter(due)
+        run, due, coming = self.start(), Counter(due), set(durations)
         while True:
             if run.poll() is not None:
                 if run.returncode == 0:
@@ -152,9 +154,12 @@ class Study:
                 continue
             moment = None if rng.random() < 1 / 3 else rng.uniform(0, durations[name])
             victim = rng.choices(VICTIMS, weights=(3, 5, 1))[0]
-            due[name] -= 1  # also when it was too quick: another round gets it
+            due[name] -= 1
+            coming.discard(name)
             with suppress(psutil.NoSuchProcess):
-                if self.reach(job, moment) and kill(run, job, victim, rng):
+                if not (self.reach(job, moment) and kill(run, job, victim, rng)):
+                    due.update(rng.sample(sorted(coming), min(1, len(coming))))
+                else:
                     hit[victim, name] += 1
                     print(f"{victim} in {name}", "at its first file" if moment is None else f"after {moment:.1f} s", flush=True)
                     run.wait() if victim != "job" else job.wait()

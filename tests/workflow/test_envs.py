@@ -14,6 +14,10 @@ import yaml
 from packaging.requirements import Requirement
 from rattler import MatchSpec, Version
 
+from mcsp.errors import McspError
+from mcsp.study import parse_study
+from mcsp.workflow import check_container
+
 PROJECT = Path(__file__).resolve().parents[2]
 ENVS = sorted((PROJECT / "envs").glob("*.yaml"))
 PYPI = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
@@ -149,6 +153,17 @@ def test_the_image_holds_what_make_setup_installs():
     assert [re.findall(r"--no-deps|--requirement (\S+)", line) for line in lines] == wanted
     assert [line.split() for line in recipe("files")] == [[n, f"/opt/mcsp/{n}"] for *_, n in wanted]
     assert all((PROJECT / n).is_file() for *_, n in wanted)
+
+
+def test_an_image_that_can_not_be_used_is_one_line():
+    labels = {"dx": {"1": ["ASD"], "0": ["control"]}}
+    study = {"study": "s", "datasets": {"d": {"kind": "bids", "path": "d", "n_shards": 1, "phenotype": {"labels": labels}}}}
+    study |= {"tasks": {"asd": {"case": ["ASD"]}}, "container": "docker://lab.org/mcsp:1"}
+    assert check_container(parse_study(study)) == "docker://lab.org/mcsp:1"
+    with pytest.raises(McspError, match=r"nodes = 2: in an image there is no srun"):
+        check_container(parse_study({**study, "pretrain": {"engine": {"nodes": 2}}}))
+    with pytest.raises(McspError, match=r"container = mcsp\.sif: no such image"):
+        check_container(parse_study({**study, "container": "mcsp.sif"}))
 
 
 ENGINE = """#!/bin/bash

@@ -29,12 +29,12 @@ from tests.conftest import write_stored_study
 from tests.training.conftest import SMALL
 from tests.workflow.conftest import PROJECT, Checkout
 from tests.workflow.slurm_cluster import Cluster, NoSlurm, install
+from tests.workflow.test_dag import GPU_RULES
 from tests.workflow.test_stopped_training import TARGET, study
 
 pytestmark = pytest.mark.slow
 
-GPU_RULES = {"pretrain_fold", "pretrain", "finetune_fold", "explain_task"}
-GROUPS = {"cohort", "domains", "pages", "report"}
+GROUPS = {"cohort", "domains", "copies", "pages", "report"}
 # What users of a Slurm without accounting take from the profile's comments, and less waiting than there.
 HERE = ["--slurm-status-command", "squeue", "--slurm-no-account", "--slurm-init-seconds-before-status-checks", "2"]
 HERE += ["--slurm-no-requeue"]  # Slurm itself would wait for minutes until it runs a dead node's job again

@@ -12,6 +12,7 @@ from mcsp.evaluation.resampling import interval, resamples
 from mcsp.options.results import EvaluateOptions
 
 SHARES = {"top1": 1, "top5": 5}
+BLOCK = 256  # draws of signs that are held at a time
 COLUMNS = {
     "kind": "What is varied; whole: the study as it is",
     "variant": "To what",
@@ -54,9 +55,11 @@ def _mean_interval(values: np.ndarray, options: EvaluateOptions) -> tuple[float,
 
 def sign_p(differences: np.ndarray, n: int, seed: int) -> float:
     """Two-sided p of the mean of paired differences (N), by drawing their signs at random `n` times."""
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (n, len(differences)))
-    reached = np.abs(signs @ differences) >= abs(differences.sum()) - 1e-9
-    return float((reached.sum() + 1) / (n + 1))
+    rng, least, reached = np.random.default_rng(seed), abs(differences.sum()) - 1e-9, 0
+    for start in range(0, n, BLOCK):  # all at once, they would be larger than the study's tables
+        signs = rng.choice([-1.0, 1.0], (min(BLOCK, n - start), len(differences)))
+        reached += int((np.abs(signs @ differences) >= least).sum())
+    return (reached + 1) / (n + 1)
 
 
 def retrieval_row(own: pd.DataFrame, whole: pd.DataFrame | None, options: EvaluateOptions) -> dict[str, float]:
