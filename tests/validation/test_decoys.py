@@ -91,4 +91,6 @@ def test_a_linear_model_is_not_shown_the_very_entries(key, shape):
     changed = linear_features(key, row) != linear_features(key, other)
     np.testing.assert_array_equal(changed, linear_place(key, place) & changed)
     assert changed.any()
-    np.testing.assert_array_equal(linear_features(key, row)[~linear_place(key, place)], linear_features(key, other)[~linear_place(key, place)])
+    np.testing.assert_array_equal(
+        linear_features(key, row)[~linear_place(key, place)], linear_features(key, other)[~linear_place(key, place)]
+    )

@@ -51,7 +51,9 @@ def views(r: Results, task: str, title: str, parts: list[str]) -> list[View]:
         if row.kind == "roi":
             text = f"{source} Size and colour: share of relevance; beside the largest, the share times the number of regions."
             found += shown(brain.regions_view(shares, atlas, f"{title}: regions, {row.domain} domain", text, parts))
-            text = f"{source} Colour: the share of relevance times the number of regions (1: even). Grey: no region is seen there."
+            text = (
+                f"{source} Colour: the share of relevance times the number of regions (1: even). Grey: no region is seen there."
+            )
             found += shown(brain.surface_view(shares, atlas, f"{title}: cortex, {row.domain} domain", text, parts))
         else:
             text = f"{source} The {brain.N_EDGES} strongest connections; colour: share of relevance in per mille."
