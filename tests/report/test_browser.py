@@ -144,7 +144,8 @@ def test_tables_are_filtered_by_all_words(browser, address):
 
 def drawn(browser, picture):
     """Waits until the brain in the open frame is seen; False where none is drawn."""
-    place = "(() => { const r = document.querySelector('iframe').getBoundingClientRect(); return [r.top, r.bottom, r.left, r.right] })()"
+    box = "const r = document.querySelector('iframe').getBoundingClientRect()"
+    place = f"(() => {{ {box}; return [r.top, r.bottom, r.left, r.right] }})()"
     for _ in range(60):
         browser.run("new Promise(done => setTimeout(done, 300))", wait=True)
         top, bottom, left, right = (max(0, round(value)) for value in browser.run(place))

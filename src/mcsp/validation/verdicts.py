@@ -90,8 +90,8 @@ DECOY_COLUMNS = {
     "decoy_mass": "Relevance mass on the decoy's places, over chance",
     "decoy_low": "Lower end of its interval",
     "decoy_high": "Upper end of its interval",
-    "used": "Whether the classifiers' answers are better with the decoy (decoys_used.tsv); of what they do not use, the reading "
-    "says nothing; n/a of series, where it was not asked",
+    "used": "Whether the classifiers' answers are better with the decoy (decoys_used.tsv); of one that they do not use, the "
+    "reading says nothing; n/a of series, where it was not asked",
     "reading": "What the map does with the decoy: shows it (interval above 1), or not",
 }
 
