@@ -46,7 +46,7 @@ def place_of(key: Key, masks: dict[str, np.ndarray], meta: dict) -> np.ndarray:
 
 
 def logits_without(forward: Forward, subjects: Subjects, reference: Reference, key: Key, place: np.ndarray) -> pd.DataFrame:
-    """What the model says from one domain alone, the entries `place` of its input at the training subjects' mean: uid, logit."""
+    """What the model says from one domain alone, entries `place` of its input at the training subjects' mean: uid, logit."""
     rows, gone = [], torch.from_numpy(place)
     with torch.no_grad():
         for uids, batch in subjects.everyone(16):
