@@ -22,6 +22,7 @@ N_EDGES = 40
 N_NAMED = 8  # regions whose names stand in the brain
 LEAST_REGIONS = 3
 SIDES = ("left", "right")
+GAP = 2.0  # mm from the midline to an inflated hemisphere
 GREYS = (0.35, 0.6)  # of gyri and sulci where no region is; nilearn draws them light
 COLOURS = "viridis_r"
 
@@ -45,10 +46,12 @@ def shared_parts() -> list[str]:
 
 @cache
 def inflated() -> InMemoryMesh:
-    """The inflated surface of fsaverage5, both hemispheres in one mesh, side by side."""
+    """The inflated surface of fsaverage5, both hemispheres in one mesh, moved apart: as they come, they cut into each other."""
     left, right = (load_fsaverage("fsaverage5")["inflated"].parts[side] for side in SIDES)
     faces = np.vstack([left.faces, right.faces + len(left.coordinates)])
-    return InMemoryMesh(np.vstack([left.coordinates, right.coordinates]), faces)
+    apart = [left.coordinates - [left.coordinates[:, 0].max() + GAP, 0, 0],
+             right.coordinates - [right.coordinates[:, 0].min() - GAP, 0, 0]]  # fmt: skip
+    return InMemoryMesh(np.vstack(apart), faces)
 
 
 def vertices_of(atlas: Atlas) -> np.ndarray:
