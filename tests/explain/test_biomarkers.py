@@ -8,7 +8,7 @@ import pytest
 
 from mcsp.errors import McspError
 from mcsp.explain.agreement import network_row, networks_under, order_p, prediction_rows, within_correlation
-from mcsp.explain.biomarkers import differences, kind_rows, sentence
+from mcsp.explain.biomarkers import STABLE, differences, kind_rows, sentence
 from mcsp.explain.raw import raw_features
 from mcsp.explain.trust import trust_table
 from mcsp.options.results import ExplainOptions
@@ -69,7 +69,7 @@ def test_rows_have_the_direction_of_the_raw_feature():
     shares = np.full(12, 0.06)
     shares[[2, 5]] = 0.3, 0.1
     maps = pd.DataFrame({"name": names, "mean": shares, "low": shares, "high": shares})
-    maps = maps.assign(top_share=1.0, stability=0.9, p_maxt=0.01, q_fdr=0.01)
+    maps = maps.assign(**dict.fromkeys(STABLE, 0.9), p_maxt=0.01, q_fdr=0.01)
     found = kind_rows(maps, differences(raw, y, np.zeros(80), ExplainOptions(n_permutations=200)), names, top=10)
     assert list(found["name"])[:2] == ["n2", "n5"]
     assert len(found) == 3  # at most a quarter

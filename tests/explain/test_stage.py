@@ -14,7 +14,17 @@ from mcsp.cohort import task_labels
 from mcsp.errors import McspError
 from mcsp.evaluation.splits import load_splits, part
 from mcsp.evaluation.splits import run as write_splits
-from mcsp.explain.stage import Part, by_subject, explain_model, map_rows, run, training_reference, truth_row, verdict_rows
+from mcsp.explain.stage import (
+    Part,
+    by_subject,
+    explain_model,
+    map_rows,
+    run,
+    stabilities,
+    training_reference,
+    truth_row,
+    verdict_rows,
+)
 from mcsp.options.results import ExplainOptions
 from mcsp.options.tasks import Task
 from mcsp.options.training import FinetuneOptions, ModelOptions, PretrainOptions, SplitOptions
@@ -187,6 +197,21 @@ def test_relevance_that_reset_weights_have_too_does_not_pass():
     assert few["verdict"] == "fail"
 
 
+def test_stability_tells_folds_from_seeds():
+    """Two folds that agree on nothing, whose seeds agree: a new seed changes little, new people everything."""
+    up, down = np.arange(8) / 28, np.arange(8)[::-1] / 28
+    found = stabilities({(fold, seed): (up, down)[fold] for fold in range(2) for seed in range(3)}, 2)
+    assert found["stability_seeds"] == pytest.approx(1)
+    assert found["stability_folds"] == pytest.approx(-1)
+    assert found["stability"] == pytest.approx((6 - 9) / 15)
+    assert found["top_folds"].tolist() == [0.5, 0.5, 0, 0, 0, 0, 0.5, 0.5]
+    np.testing.assert_array_equal(found["top_share"], found["top_folds"])
+    by_seed = stabilities({(fold, seed): (up, down)[seed] for fold in range(2) for seed in range(2)}, 2)
+    assert by_seed["stability_seeds"] == pytest.approx(-1)
+    assert by_seed["stability_folds"] == pytest.approx(1)
+    assert by_seed["top_seeds"].tolist() == [0.5, 0.5, 0, 0, 0, 0, 0.5, 0.5]
+
+
 def test_seeds_of_one_subject_are_not_more_subjects():
     shares = np.random.default_rng(0).dirichlet(np.ones(4), size=8)
     once, thrice = made_up(shares), [p for seed in range(3) for p in made_up(shares, seed)]
@@ -194,9 +219,11 @@ def test_seeds_of_one_subject_are_not_more_subjects():
     even = made_up(np.full((8, 4), 0.25))
     mine = [map_rows(parts, even, meta, OPTIONS) for parts in (once, thrice)]
     assert (mine[1]["n"] == 8).all()
-    pd.testing.assert_frame_equal(mine[0].drop(columns="stability"), mine[1].drop(columns="stability"))
-    assert mine[0]["stability"].isna().all()
-    np.testing.assert_allclose(mine[1]["stability"], 1)
+    apart = ["stability", "stability_seeds", "top_seeds"]
+    pd.testing.assert_frame_equal(mine[0].drop(columns=apart), mine[1].drop(columns=apart))
+    assert mine[0][apart].isna().all(axis=None)
+    np.testing.assert_allclose(mine[1][["stability", "stability_seeds"]], 1)
+    assert mine[1]["stability_folds"].isna().all()
     assert by_subject(thrice, lambda p: p.summary["roi"]).keys() == {p.uid for p in once}
 
 

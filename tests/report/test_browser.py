@@ -142,27 +142,40 @@ def test_tables_are_filtered_by_all_words(browser, address):
     assert shown(browser, table, "subject") == ["d-1/sub-x7"]
 
 
-def test_brains_open_on_demand_and_are_drawn(browser, address, tmp_path):
-    browser.open(address, *DESK)
+def drawn(browser, picture):
+    """Waits until the brain in the open frame is seen; False where none is drawn."""
+    box = "const r = document.querySelector('iframe').getBoundingClientRect()"
+    place = f"(() => {{ {box}; return [r.top, r.bottom, r.left, r.right] }})()"
+    for _ in range(60):
+        browser.run("new Promise(done => setTimeout(done, 300))", wait=True)
+        top, bottom, left, right = (max(0, round(value)) for value in browser.run(place))
+        browser.picture(picture)
+        inner = matplotlib.image.imread(picture)[top:bottom, left:right, :3]
+        if inner.size and (abs(inner - 1).max(axis=2) > 0.05).mean() > 0.05:  # the cortex; an empty frame is white
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("number", "plot", "size"), [(0, "#connectome-plot", DESK), (1, "#surface-plot", DESK), (1, "#surface-plot", PHONE)]
+)
+def test_brains_open_on_demand_and_are_drawn(browser, address, tmp_path, number, plot, size):
+    browser.open(address, *size)
+    browser.run("document.documentElement.style.scrollBehavior = 'auto'")
     assert browser.run("document.querySelectorAll('iframe').length") == 0
-    assert browser.run("document.querySelectorAll('.load').length") == 2  # regions, connections
-    browser.run("document.querySelector('.load').click()")
+    assert browser.run("document.querySelectorAll('.load').length") == 3  # regions, cortex, connections
+    load = f"document.querySelectorAll('.load')[{number}]"
+    browser.run(f"{load}.click()")
     assert browser.run("document.querySelector('iframe').sandbox.value") == "allow-scripts"
-    browser.run("document.querySelector('.frame').scrollIntoView()")
+    browser.run("document.querySelector('.frame:not([hidden])').scrollIntoView()")
     assert "@@shared" not in browser.run("document.querySelector('iframe').srcdoc")
-    for _ in range(100):
-        browser.run("new Promise(done => setTimeout(done, 200))", wait=True)
-        browser.picture(tmp_path / "view.png")
-        picture = matplotlib.image.imread(tmp_path / "view.png")[100:500, 400:1200, :3]
-        if (abs(picture - 1).max(axis=2) > 0.05).mean() > 0.05:  # the cortex; an empty frame is white
-            break
-    else:
-        pytest.fail("nothing is drawn")
+    assert drawn(browser, tmp_path / "view.png"), "nothing is drawn"
     assert len(browser.frames) == 1
-    assert browser.run("document.querySelectorAll('#connectome-plot canvas').length", frame=browser.frames[0]) > 0
+    assert browser.run(f"document.querySelectorAll('{plot} canvas').length", frame=browser.frames[0]) > 0
+    assert browser.run(OVERFLOW) <= 0
     assert browser.requests == []
     assert [line for line in browser.console if "Canvas2D" not in line and "GPU stall" not in line] == []
-    browser.run("document.querySelector('.load').click()")
+    browser.run(f"{load}.click()")
     assert browser.run("document.querySelectorAll('iframe').length") == 0
 
 

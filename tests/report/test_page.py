@@ -273,12 +273,28 @@ def test_references_are_whole_and_chosen_by_what_was_done():
     assert "gramfort2013mne" not in fmri
     assert "gramfort2013mne" in eeg
     assert "combat" not in fmri
+    study["evaluate"]["rivals"] = ["tangent"]
+    assert "varoquaux2010tangent" in citations.bibtex(study, {"fmri"})
     study["datasets"]["d-1"]["cite"] = ["dimartino2014abide", "@misc{own,\n  title = {Ours}\n}"]
     text = citations.bibtex(study, {"fmri"})
     assert "Molecular Psychiatry" in text
     assert text.endswith("title = {Ours}\n}")
     study["datasets"]["d-1"]["cite"] = ["nobody1999"]
     assert citations.bibtex(study, {"fmri"}).endswith("% no entry is known for nobody1999")
+
+
+def test_every_package_has_a_version_a_licence_and_an_entry_to_copy():
+    study = made_up.study() | {"preprocess": "embedded"}
+    both = citations.packages(study, {"fmri", "eeg"})
+    assert set(citations.packages(study, {"eeg"})) - set(citations.packages(study, {"fmri"})) == {"mne", "mne-bids"}
+    table = provenance.versions(both).set_index("software")
+    assert set(both) <= set(table.index)
+    there = table[table["version"] != "in another environment"]
+    assert len(there) > 10
+    assert not there["licence"].isin(["", "not stated", "OSI Approved"]).any()
+    assert table.loc["numpy", "licence"].startswith("BSD-3-Clause")
+    text = citations.bibtex(study, {"fmri", "eeg"})
+    assert all(f"{{{key}," in text for key in table["cite"].dropna())
 
 
 def test_hashes_do_not_depend_on_where_the_data_lie(tmp_path):

@@ -99,7 +99,10 @@ def test_seeds_that_disagree_widen_the_interval():
 
 def test_a_decoy_that_the_map_shows_is_said_so():
     truth = rows("own", "relevance mass", 0.3, task="site")
+    used = pd.DataFrame([{"decoy": "site", "modality": "fmri", "domain": "spatial", "used": "yes"}])
     shown = pd.DataFrame(truth + rows("own", "relevance mass", 0.6, task="site", truth="decoy"))
-    assert decoy_table(shown, 200)["reading"].tolist() == ["shows the decoy"]
+    (row,) = decoy_table(shown, used, 200).to_dict("records")
+    assert (row["reading"], row["used"]) == ("shows the decoy", "yes")
     hidden = pd.DataFrame(truth + rows("own", "relevance mass", 0.1, task="site", truth="decoy"))
-    assert decoy_table(hidden, 200)["reading"].tolist() == ["does not show the decoy"]
+    (row,) = decoy_table(hidden, used[:0], 200).to_dict("records")
+    assert (row["reading"], row["used"]) == ("does not show the decoy", None)

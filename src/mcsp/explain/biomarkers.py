@@ -37,7 +37,11 @@ COLUMNS = {
     "relevance_low": "Lower end of the 95 % bootstrap interval over subjects",
     "relevance_high": "Upper end of the 95 % bootstrap interval over subjects",
     "top_share": "Share of the models (folds and seeds) that have it among their highest entries",
+    "top_folds": "Share of the folds that have it among the highest, their maps averaged over seeds",
+    "top_seeds": "Share of the seeds that have it among the highest, their maps averaged over folds; n/a with one seed",
     "stability": "Mean rank correlation of the whole map between models",
+    "stability_folds": "The same between models of one seed and other folds",
+    "stability_seeds": "The same between models of one fold and other seeds; n/a with one seed",
     "p_map": "One-sided max-T p that relevance is higher than with reset weights, over all entries of the kind (see maps.tsv)",
     "q_map": "The same as false discovery rate",
     "feature": "Raw feature that stands behind the entry; no model is used for it",
@@ -53,6 +57,9 @@ COLUMNS = {
     "n_control": "Controls, likewise: subjects whose recordings don't hold all entries are left out kind by kind",
     "source": "Whose verdict made this map trusted",
 }
+
+
+STABLE = ("top_share", "top_folds", "top_seeds", "stability", "stability_folds", "stability_seeds")
 
 
 def task_features(
@@ -97,7 +104,7 @@ def kind_rows(maps: pd.DataFrame, raw: pd.DataFrame, names: list[str], top: int)
             "relevance": best["mean"].to_numpy() / even,
             "relevance_low": best["low"].to_numpy() / even,
             "relevance_high": best["high"].to_numpy() / even,
-            **{column: best[column].to_numpy() for column in ("top_share", "stability")},
+            **{column: best[column].to_numpy() for column in STABLE},
             "p_map": best["p_maxt"].to_numpy(),
             "q_map": best["q_fdr"].to_numpy(),
             **raw.iloc[[names.index(name) for name in best["name"]]].to_dict("list"),

@@ -39,8 +39,12 @@ MAP_COLUMNS = {
     "low": "Lower end of the 95 % bootstrap interval over subjects; n/a below 5",
     "high": "Upper end of the 95 % bootstrap interval over subjects; n/a below 5",
     "stability": "Mean rank correlation of the whole map between models (folds and seeds); n/a with one model",
+    "stability_folds": "The same between models of one seed and other folds: other people learnt from, and explained",
+    "stability_seeds": "The same between models of one fold and other seeds: the same people; n/a with one seed",
     "top_share": "Share of the models (folds and seeds) in whose own mean map the entry is among the highest (as many as the "
     "biomarker table names: `top`, at most a quarter)",
+    "top_folds": "Share of the folds in whose map, averaged over seeds, the entry is among the highest",
+    "top_seeds": "Share of the seeds in whose map, averaged over folds, the entry is among the highest; n/a with one seed",
     "n": "Subjects",
     "reset": "Mean share of the same subjects' maps with reset weights (up to 16 subjects per model)",
     "p_maxt": "One-sided p that the share is higher than with reset weights, over all entries of the kind (max-T, sign flips "
@@ -131,6 +135,28 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else np.nan
 
 
+def stabilities(models: dict[tuple[int, int], np.ndarray], top: int) -> dict:
+    """How alike the mean maps (K) of models are, by (fold, seed): over all, over folds and over seeds."""
+    pairs = [(a, b, rank_correlation(models[a], models[b])) for a, b in itertools.combinations(sorted(models), 2)]
+    folds, seeds = ({key[i] for key in models} for i in (0, 1))
+
+    def top_share(groups: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+        means = [np.mean(group, axis=0) for group in groups]
+        return np.mean([np.argsort(np.argsort(-m, kind="stable")) < top_of(len(m), top) for m in means], axis=0)
+
+    def of(i: int, values: set[int]) -> list[list[np.ndarray]]:
+        return [[own for key, own in models.items() if key[i] == value] for value in sorted(values)]
+
+    return {
+        "stability": _mean([value for *_, value in pairs]),
+        "stability_folds": _mean([value for a, b, value in pairs if a[1] == b[1]]),
+        "stability_seeds": _mean([value for a, b, value in pairs if a[0] == b[0]]),
+        "top_share": top_share([[own] for own in models.values()]),
+        "top_folds": top_share(of(0, folds)),
+        "top_seeds": top_share(of(1, seeds)) if len(seeds) > 1 else np.nan,
+    }
+
+
 def beyond_reset(values: dict[str, np.ndarray], resets: Sequence[Part], kind: str, options: ExplainOptions) -> dict:
     """Columns of the test against reset weights: `values`: uid -> shares (K)."""
     reset = by_subject(resets, lambda p: p.summary[kind])
@@ -148,13 +174,11 @@ def map_rows(parts: Sequence[Part], resets: Sequence[Part], meta: dict, options:
     for kind in first.summary:
         people = by_subject(parts, lambda p, kind=kind: p.summary[kind])
         values = np.array(list(people.values()))
-        models = [np.mean(list(own.values()), axis=0) for own in by_model(parts, kind).values()]
+        models = {key: np.mean(list(own.values()), axis=0) for key, own in by_model(parts, kind).items()}
         low, high = interval(values, options.seed, 500)
         own = {"method": first.method, "modality": first.key[0], "domain": first.key[1], "kind": kind, "name": names[kind]}
         own |= {"mean": values.mean(axis=0), "low": low, "high": high}
-        own |= {"stability": _mean([rank_correlation(a, b) for a, b in itertools.combinations(models, 2)]), "n": len(values)}
-        places = [np.argsort(np.argsort(-model, kind="stable")) for model in models]
-        own |= {"top_share": np.mean([place < top_of(len(place), options.top) for place in places], axis=0)}
+        own |= {"n": len(values), **stabilities(models, options.top)}
         own |= beyond_reset(people, resets, kind, options)
         frames.append(pd.DataFrame(own))
     return pd.concat(frames, ignore_index=True)[list(MAP_COLUMNS)]

@@ -23,7 +23,7 @@ TITLES = {
     "cd": "L_CD\ndomains",
     "im": "L_IM\nlikeness",
     "cm": "L_CM\nmodalities",
-    "cf": "L_CF\nthe same, fused",
+    "cf": "L_CF\nfused",
     "kd": "L_KD\nteacher",
     "total": "weighted\ntotal",
 }
@@ -54,7 +54,7 @@ def run(*, histories: Sequence[Path], out: Path, options: FigureOptions) -> None
         panel.set_title(TITLES[family], loc="left", fontsize=8)
         panel.set_xlabel("epoch")
     axes[0][0].set_ylabel("loss, nats")
-    axes[0][0].legend()
+    axes[0][0].legend(loc="upper right", handlelength=1, borderaxespad=0)
     caption = (
         f"Pre-training losses of {len(histories)} folds, summed over modalities and domains: training and validation "
         "subjects; thin "

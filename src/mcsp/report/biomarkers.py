@@ -37,7 +37,7 @@ def verdict_grid(trust: pd.DataFrame) -> pd.DataFrame:
 
 
 def views(r: Results, task: str, title: str, parts: list[str]) -> list[View]:
-    """Interactive brains of the fMRI maps that passed, one of each kind for a domain: the first method that passed."""
+    """Interactive brains of the fMRI maps that passed, of each kind and domain: by the first method that passed."""
     maps, table_ = r.tsv(f"explain/{task}/maps.tsv"), r.path("atlas/atlas.tsv")
     if maps.empty or table_ is None:
         return []
@@ -50,12 +50,20 @@ def views(r: Results, task: str, title: str, parts: list[str]) -> list[View]:
         source = f"{heading(row.method)}, {row.domain} domain, n = {n} test subjects; passed."
         if row.kind == "roi":
             text = f"{source} Size and colour: share of relevance; beside the largest, the share times the number of regions."
-            view = brain.regions_view(shares, atlas, f"{title}: regions, {row.domain} domain", text, parts)
+            found += shown(brain.regions_view(shares, atlas, f"{title}: regions, {row.domain} domain", text, parts))
+            text = (
+                f"{source} Colour: the share of relevance times the number of regions (1: even). Grey: no region is seen there."
+            )
+            found += shown(brain.surface_view(shares, atlas, f"{title}: cortex, {row.domain} domain", text, parts))
         else:
             text = f"{source} The {brain.N_EDGES} strongest connections; colour: share of relevance in per mille."
-            view = brain.edges_view(shares, atlas, f"{title}: connections", text, parts)
-        found += [view] if view else []
+            found += shown(brain.edges_view(shares, atlas, f"{title}: connections", text, parts))
     return found
+
+
+def shown(view: View | None) -> list[View]:
+    """A view that could be made, in a list."""
+    return [view] if view else []
 
 
 def own_findings(r: Results, task: str) -> list[Block]:

@@ -10,8 +10,20 @@ from typing import Any
 
 from mcsp import __version__
 
-ALWAYS = ("wei2025mcsp", "molder2021snakemake", "paszke2019pytorch", "pedregosa2011sklearn", "delong1988", "nadeau2003",
-          "holm1979", "guo2017calibration", "gal2016dropout", "kokhlikyan2020captum")  # fmt: skip
+ALWAYS = ("wei2025mcsp", "delong1988", "nadeau2003", "holm1979", "guo2017calibration", "gal2016dropout",
+          "nichols2002permutation", "benjamini1995fdr", "strumbelj2014shapley")  # fmt: skip
+# Package -> what its authors ask to cite; None: nothing. The first ones are used by every study.
+PACKAGES = {
+    "snakemake": "molder2021snakemake", "torch": "paszke2019pytorch", "lightning": "falcon2019lightning",
+    "captum": "kokhlikyan2020captum", "scikit-learn": "pedregosa2011sklearn", "numpy": "harris2020numpy",
+    "scipy": "virtanen2020scipy", "pandas": "mckinney2010pandas", "pyarrow": None, "matplotlib": "hunter2007matplotlib",
+}  # fmt: skip
+FMRI_PACKAGES = {"nilearn": "abraham2014nilearn"}
+EEG_PACKAGES = {"mne": "gramfort2013mne", "mne-bids": "appelhoff2019mnebids"}
+RIVALS = {
+    "tangent": "varoquaux2010tangent", "tangent_svm": "varoquaux2010tangent", "random_forest": "breiman2001forests",
+    "eegnet": "lawhern2018eegnet", "shallow_fbcspnet": "schirrmeister2017", "eeg_conformer": "song2023conformer",
+}  # fmt: skip
 ATLASES = {"schaefer": "schaefer2018", "dosenbach": "dosenbach2010"}
 METHODS = {"integrated_gradients": "sundararajan2017ig", "smoothgrad": "smilkov2017smoothgrad",
            "input_x_gradient": "shrikumar2016gradient"}  # fmt: skip
@@ -28,19 +40,32 @@ def references() -> dict[str, str]:
     return {re.match(r"@\w+\{([^,]+),", entry)[1]: entry for entry in entries}
 
 
+def packages(study: Mapping[str, Any], modalities: set[str]) -> dict[str, str | None]:
+    """Package -> key of its citation, of those that a study with these modalities uses."""
+    found = dict(PACKAGES)
+    found |= FMRI_PACKAGES if "fmri" in modalities else {}
+    found |= {"antspyx": "avants2011ants"} if study["preprocess"] == "embedded" else {}
+    return found | (EEG_PACKAGES if "eeg" in modalities else {})
+
+
 def keys(study: Mapping[str, Any], modalities: set[str]) -> list[str]:
     """Keys of the works behind what a study with these modalities did."""
     found, datasets = list(ALWAYS), study["datasets"].values()
     if any(d["kind"] != "roi" for d in datasets):
         found.append("gorgolewski2016bids")
+    found += [key for key in packages(study, modalities).values() if key]
+    if study["pretrain"]["epochs"]:
+        found.append("chen2020simclr")
     if "fmri" in modalities:
-        found.append("abraham2014nilearn")
+        found.append("power2012motion")
         found += [key for name, key in ATLASES.items() if name in str(study["atlas"]["name"]).lower()]
-        found += {"embedded": ["avants2011ants"], "fmriprep": ["esteban2019fmriprep"]}.get(study["preprocess"], [])
+        found += ["esteban2019fmriprep"] if study["preprocess"] == "fmriprep" else []
     if "eeg" in modalities:
-        found += ["gramfort2013mne", "hipp2012envelopes"]
+        found += ["perrin1989splines", "hipp2012envelopes"]
     if study["evaluate"]["harmonise"] == "combat":
         found += ["johnson2007combat", "fortin2018combat"]
+    rivals = study["evaluate"]["rivals"]
+    found += [key for name, key in RIVALS.items() if rivals == "all" or name in rivals]
     return found + [METHODS[name] for name in study["explain"]["methods"]]
 
 

@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,27 @@ import pandas as pd
 
 from mcsp import __version__
 
-PACKAGES = ("snakemake", "torch", "lightning", "captum", "mne", "mne-bids", "nilearn", "antspyx", "scikit-learn", "numpy",
-            "scipy", "pandas", "pyarrow", "matplotlib")  # fmt: skip
 KEPT = ("cohort/subjects.parquet", "cohort/exclusions.tsv", "splits/splits.tsv", "evaluate/*/predictions.parquet",
         "evaluate/*/metrics.tsv", "evaluate/*/comparisons.tsv", "explain/*/maps.tsv", "explain/*/verdicts.tsv")  # fmt: skip
 
 
-def versions() -> pd.DataFrame:
-    """Software and version, of what this page's environment holds."""
-    rows = [("mcsp", __version__), ("Python", platform.python_version())]
-    for name in PACKAGES:
+def licence(name: str) -> str:
+    """Licence of an installed package, as its metadata state it: an expression, else classifiers, else its first line."""
+    told = metadata(name)
+    classes = [text.rsplit(" :: ", 1)[1] for text in told.get_all("Classifier", []) if text.startswith("License :: ")]
+    words = (told.get("License") or "not stated").strip().splitlines()[0]
+    return told.get("License-Expression") or ", ".join(name for name in classes if name != "OSI Approved") or words
+
+
+def versions(packages: Mapping[str, str | None]) -> pd.DataFrame:
+    """Software, version and licence, of what this page's environment holds. `packages`: name -> key of its citation."""
+    rows = [("mcsp", __version__, "BSD-3-Clause", "mcsp"), ("Python", platform.python_version(), "PSF-2.0", None)]
+    for name, key in packages.items():
         try:
-            rows.append((name, version(name)))
+            rows.append((name, version(name), licence(name), key))
         except PackageNotFoundError:
-            rows.append((name, "in another environment"))
-    return pd.DataFrame(rows, columns=["software", "version"])
+            rows.append((name, "in another environment", "see there", key))
+    return pd.DataFrame(rows, columns=["software", "version", "licence", "cite"])
 
 
 def commit(folder: Path) -> str:

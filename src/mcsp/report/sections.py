@@ -309,15 +309,27 @@ def methods(r: Results) -> list[Block]:
 def data(r: Results) -> list[Block]:
     kinds = {"simulate": "simulated", "bids": "BIDS recordings", "roi": "ready ROI series"}
     counts = r.people["dataset"].value_counts()
-    rows = [(n, kinds[d["kind"]], int(counts.get(n, 0)), d["licence"]) for n, d in r.study["datasets"].items()]
+    known = citations.references()
+    rows = [
+        (n, kinds[d["kind"]], int(counts.get(n, 0)), d["licence"], ", ".join(key for key in d.get("cite", []) if key in known))
+        for n, d in r.study["datasets"].items()
+    ]
     licences = table(
         "Datasets and terms of use",
-        pd.DataFrame(rows, columns=["dataset", "kind", "n", "licence"]),
-        {"n": "Subjects in the study", "licence": "As the study file states it"},
+        pd.DataFrame(rows, columns=["dataset", "kind", "n", "licence", "cite"]),
+        {"n": "Subjects in the study", "licence": "As the study file states it", "cite": "Keys in the BibTeX below"},
     )
     texts = citations.bibtex(r.study, set(r.modalities))
-    lead = "Works behind this study's methods and data, as BibTeX. First authors only: complete them before you submit."
-    return [licences, Text(lead), Pre("BibTeX", texts, folded=False)]
+    told = {
+        "version": "In the environment that wrote this page", "licence": "As the package states it", "cite": "Key in the BibTeX"
+    }  # fmt: skip
+    packages = provenance.versions(citations.packages(r.study, set(r.modalities)))
+    software = table("Software that the study uses, and its licences", packages, told)
+    lead = (
+        "Works behind this study's methods, software and data, as BibTeX. Where an entry says 'and others', its DOI has all "
+        "authors."
+    )
+    return [licences, software, Text(lead), Pre("BibTeX", texts, folded=False)]
 
 
 def costs(r: Results) -> list[Block]:
@@ -351,6 +363,6 @@ def origin(r: Results) -> list[Block]:
         "report/workflow.html beside this page."
     )
     found: list[Block] = [lead, table("Where this comes from", pd.DataFrame(facts, columns=["what", "value"]))]
-    found += [table("Software", provenance.versions()), *costs(r)]
+    found += costs(r)
     found.append(table("Hashes", provenance.hashes(r.study, r.root), folded=True))
     return [*found, Pre("The whole study file, with its defaults", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))]

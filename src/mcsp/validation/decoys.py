@@ -33,7 +33,7 @@ USE_COLUMNS = {
 
 
 def place_of(key: Key, masks: dict[str, np.ndarray], meta: dict) -> np.ndarray:
-    """Entries of a domain's input that an effect's masks (unit -> (K,) bool) name: (R, R) of FC, (R, F) or (C, F) of spectra."""
+    """Entries of a domain's input that an effect's masks (unit -> (K,) bool) name: (R, R) of FC, (R, F), (C, F) of spectra."""
     if key[1] == "spatial":
         n = len(meta["names"])
         place = np.zeros((n, n), bool)
@@ -46,7 +46,7 @@ def place_of(key: Key, masks: dict[str, np.ndarray], meta: dict) -> np.ndarray:
 
 
 def logits_without(forward: Forward, subjects: Subjects, reference: Reference, key: Key, place: np.ndarray) -> pd.DataFrame:
-    """What the model says from one domain alone when the entries `place` of its input are the training subjects' mean: uid, logit."""
+    """What the model says from one domain alone, entries `place` of its input at the training subjects' mean: uid, logit."""
     rows, gone = [], torch.from_numpy(place)
     with torch.no_grad():
         for uids, batch in subjects.everyone(16):
@@ -58,8 +58,8 @@ def logits_without(forward: Forward, subjects: Subjects, reference: Reference, k
 
 
 def _gain(runs: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], n: int, seed: int = 0) -> tuple[float, float]:
-    """Ends of the 95 % bootstrap interval of the mean difference in AUROC over runs of (labels, logits, other logits), over runs
-    and subjects within classes.
+    """Ends of the 95 % bootstrap interval of the mean difference in AUROC over runs of (labels, logits, other logits): over
+    runs, and subjects within classes.
     """
     rng, draws = np.random.default_rng(seed), np.zeros(n)
     for i in range(n):

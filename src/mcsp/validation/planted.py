@@ -100,8 +100,8 @@ def draw_sites(y: np.ndarray, seed: int) -> np.ndarray:
 def draw_sizes(plan: Plan, labels: dict[str, np.ndarray], sites: np.ndarray, snr: float, seed: int) -> np.ndarray:
     """Planted size (n, effects) in each subject.
 
-    The signal's size is (u + label) times the effect's size, the suppressor's u times, with u uniform from 0 to WITHIN: an eighth
-    of the pairs of a case and a control stand the wrong way round by the signal alone, none by the difference of the two.
+    The signal's size is (u + label) times the effect's size, the suppressor's u times, with u uniform from 0 to WITHIN: an
+    eighth of the pairs of a case and a control stand the wrong way round by the signal alone, none by the difference.
     """
     n, rng = len(sites), np.random.default_rng([seed, 13])
     base = snr * np.array([effect.size for effect in plan.effects])

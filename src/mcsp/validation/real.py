@@ -113,7 +113,7 @@ def run_network(
 
 
 def units_of(path: Path, options: EegOptions) -> list[np.ndarray]:
-    """Units (GROUP, C, samples) of one recording, in time's order, by the EEG stage's steps; scaled by the whole recording."""
+    """Units (GROUP, C, samples) of one recording, in time's order, by the EEG stage's steps; not scaled."""
     data, _ = preprocess(read_eeg(path, None, options.montage, 600.0), options, LINE_FREQ)
     n = data.shape[1] // options.segment_samples
     kept = 0
@@ -126,8 +126,15 @@ def units_of(path: Path, options: EegOptions) -> list[np.ndarray]:
         break
     if kept < 4 * GROUP:
         raise McspError(f"{path}: {kept} clean segments: {4 * GROUP} are needed")
-    scaled = segments / scale_of(segments)
-    return [scaled[i : i + GROUP] for i in range(0, kept - GROUP + 1, GROUP)]
+    return [segments[i : i + GROUP] for i in range(0, kept - GROUP + 1, GROUP)]
+
+
+def scaled_units(units: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
+    """Units of a person's recordings, all divided by one scale, as the person stands for one recording here. A scale for each
+    would turn more alpha in the one into less of every other band, which then told the recordings apart as well.
+    """
+    scale = scale_of(np.concatenate([unit for own in units.values() for unit in own]))
+    return {name: [unit / scale for unit in own] for name, own in units.items()}
 
 
 def segments_cohort(counts: dict[str, int]) -> pd.DataFrame:
@@ -147,7 +154,7 @@ def segments_cohort(counts: dict[str, int]) -> pd.DataFrame:
 
 
 def eyes_targets(metas: dict[Key, dict]) -> Targets:
-    """Occipital channels, and the alpha band."""
+    """Occipital channels, the alpha band, and the two together."""
     found: Targets = {}
     for key, meta in metas.items():
         if key[1] == "spatial":
@@ -156,6 +163,8 @@ def eyes_targets(metas: dict[Key, dict]) -> Targets:
         found[key] = {"channel": np.array([name in OCCIPITAL for name in names["channel"]])}
         if "band" in names:
             found[key]["band"] = np.array([name == RHYTHM for name in names["band"]])
+            both = {f"{RHYTHM}/{channel}" for channel in OCCIPITAL}
+            found[key]["channel_band"] = np.array([name in both for name in names["channel_band"]])
     return found
 
 
@@ -186,9 +195,9 @@ def run_segments(recordings: dict[str, Path], label: Callable[[Path, pd.DataFram
         pretrain=PretrainOptions(epochs=0, model=ModelOptions(width=32, depth=1, dim=32, modalities=["eeg"])),
         finetune=FinetuneOptions(epochs=15, patience=5), explain=ExplainOptions(n_steps=16, n_samples=8),
     )  # fmt: skip
-    units = {name: units_of(path, eeg) for name, path in recordings.items()}
+    units = scaled_units({name: units_of(path, eeg) for name, path in recordings.items()})
     meta = {
-        "units": "V divided by the recording's own scale", "axes": ["segment", "channel", "sample"], "sfreq": eeg.sfreq,
+        "units": "V divided by the scale of all recordings", "axes": ["segment", "channel", "sample"], "sfreq": eeg.sfreq,
         "montage": eeg.montage, "ch_names": eeg.ch_names, "options": {"eeg": eeg.model_dump(mode="json")}, "code": "validation",
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="mcsp-validation-") as place:

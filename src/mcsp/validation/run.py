@@ -199,8 +199,8 @@ def answer_rows(run: Run, task: str, model: Classifier) -> pd.DataFrame:
 
 
 def decoy_answers(run: Run, task: str, model: Classifier, truth: Path) -> pd.DataFrame:
-    """Logits of test subjects from each domain alone in which a decoy and a true effect lie, without the one or the other; series
-    are left out, as their mean would be silence.
+    """Logits of test subjects from each domain alone in which a decoy and a true effect lie, without the one or the other;
+    series are left out, as their mean would be silence.
     """
     y, parts = task_labels(run.table, task_of(task)), []
     found = {"decoy": truth_masks(truth, task + DECOY, run.metas), "truth": truth_masks(truth, task, run.metas)}

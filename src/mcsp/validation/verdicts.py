@@ -53,7 +53,7 @@ LEARNED_COLUMNS = {
 SCORE_COLUMNS = {
     **MAP_COLUMNS,
     "effect": "What was planted",
-    "unit": "What is scored: edge, roi, channel, band or frequency",
+    "unit": "What is scored: edge, roi, channel, band, frequency, or channel_band (a channel in a band)",
     "score": "relevance mass, relevance rank or AUPRC, on the places that were planted; deletion area (change of the logit "
     "beyond that of random deletion); similarity (rank correlation of a run's mean map with that of the reset model; both of "
     "regions or channels)",
@@ -69,7 +69,7 @@ SCORE_COLUMNS = {
 }
 VERDICT_COLUMNS = {
     **MAP_COLUMNS,
-    "unit": "edge, roi, channel, band or frequency; all: the domain as a whole",
+    "unit": "edge, roi, channel, band, frequency or channel_band; all: the domain as a whole",
     "verdict": "pass: every effect that was learnt here passes every rule; fail; not learned: no planted effect was learnt in "
     "this domain, so that nothing can be said",
     "reason": "Rules that failed, by effect, and rules that were not tried. "
@@ -90,8 +90,8 @@ DECOY_COLUMNS = {
     "decoy_mass": "Relevance mass on the decoy's places, over chance",
     "decoy_low": "Lower end of its interval",
     "decoy_high": "Upper end of its interval",
-    "used": "Whether the classifiers' answers are better with the decoy (decoys_used.tsv); of what they do not use, the reading "
-    "says nothing; n/a of series, where it was not asked",
+    "used": "Whether the classifiers' answers are better with the decoy (decoys_used.tsv); of one that they do not use, the "
+    "reading says nothing; n/a of series, where it was not asked",
     "reading": "What the map does with the decoy: shows it (interval above 1), or not",
 }
 
