@@ -106,7 +106,9 @@ def test_all_problems_at_once(tmp_path):
     write_bold(root, "noconf", confounds=False)
     write_bold(root, "poor")
     write_bold(root, "nine")
-    write_participants(root, participant_id=["tr", "noconf", "poor", "nine"], group=["asd", "asd", "asd", "9"])
+    (root / "sub-empty").mkdir()
+    people = ["tr", "noconf", "poor", "nine", "empty", "elsewhere"]
+    write_participants(root, participant_id=people, group=["asd", "asd", "asd", "9", "asd", "asd"])
     datasets = {
         "x": BidsDataset(
             kind="bids", path=str(root), derivatives=str(root), phenotype=Phenotype(labels={"group": {"asd": ["ASD"]}})
@@ -119,6 +121,8 @@ def test_all_problems_at_once(tmp_path):
     assert "no confounds table beside the run" in by["x/sub-noconf"]
     assert "confounds lack trans_y" in by["x/sub-poor"]
     assert "label group=9" in by["x/sub-nine"]
+    assert by["x/sub-empty"] == "no recording of fmri or eeg found"
+    assert lines(problems, "note") == ["no recording of fmri or eeg found: in the phenotype table only"]
     assert "no such directory" in by[by.index.isna()].item()
     assert forecast["subjects"].tolist() == [0, 0]
 

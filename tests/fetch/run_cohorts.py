@@ -25,10 +25,12 @@ from tests.fetch.bucket_server import Bucket, serve
 from tests.workflow.conftest import Checkout, copy_checkout
 
 PARTS = {
-    "abide": ("abide",), "adhd200": ("adhd200",), "hbn": ("hbn",), "embarc": ("embarc",),
+    "abide": ("abide",), "adhd200": ("adhd200",), "hbn": ("hbn",), "embarc": ("embarc",), "hbn-eeg": ("hbn-eeg",),
     "paper": ("abide", "adhd200", "hbn", "embarc"),
 }  # fmt: skip
-MIRRORS = {"abide": simulated.abide, "adhd200": simulated.adhd200, "hbn": simulated.hbn}  # EMBARC comes as a package
+MIRRORS = {  # EMBARC comes as a package
+    "abide": simulated.abide, "adhd200": simulated.adhd200, "hbn": simulated.hbn, "hbn-eeg": simulated.hbn_100hz,
+}  # fmt: skip
 SMALL = {
     "embedded": {"registration": "quick", "voxel_size": 6},
     "fmri": {"n_frames": 40, "min_frames": 20, "confounds": "6motion"},  # 28 regressors of 40 frames leave nothing
@@ -55,7 +57,8 @@ def at_mirror(checkout: Checkout, name: str, url: str, changes: dict) -> str:
     """
     path = f"config/studies/{name}.yaml"
     text = (Path(__file__).parents[2] / path).read_text(encoding="utf-8")
-    values = yaml.safe_load(text.replace("https://s3.amazonaws.com", url).replace("accept_terms: false", "accept_terms: true"))
+    text = text.replace("https://nmdatasets.s3.amazonaws.com", f"{url}/nmdatasets").replace("https://s3.amazonaws.com", url)
+    values = yaml.safe_load(text.replace("accept_terms: false", "accept_terms: true"))
     for dataset in values["datasets"].values():
         dataset["n_shards"] = 1
     values = overlay(values, changes) | ({"tasks": changes["tasks"]} if "tasks" in changes else {})
@@ -66,7 +69,7 @@ def at_mirror(checkout: Checkout, name: str, url: str, changes: dict) -> str:
 def by_hand(checkout: Checkout, part: str, scan: simulated.Scanner) -> None:
     """What only a user can obtain."""
     data = checkout.root / "data"
-    if part == "hbn":
+    if part in ("hbn", "hbn-eeg"):
         simulated.hbn_tables(data / "hbn/phenotype")
     if part == "embarc" and not (data / "embarc-package").is_dir():
         simulated.embarc_package(data / "embarc-package", scan)

@@ -285,6 +285,25 @@ def hbn(scan: Scanner, n: int = 24, n_mri: int = 16, *, sfreq: float = 500.0) ->
     return found
 
 
+def hbn_100hz(scan: Scanner | None = None, n: int = 24) -> dict[str, bytes]:
+    """The same children's EEG as BDF at 100 Hz: two releases, the other nine empty. There is nothing to scan."""
+    found, people = {}, hbn_people(n)
+    for number in range(1, 12):
+        own = people[number - 1 :: 2] if number < 3 else []
+        root = f"nmdatasets/NeurIPS25/R{number}_L100_bdf"
+        labels = [label for label, _ in own] or [f"X{number}"]
+        found[f"{root}/participants.tsv"] = table(
+            "\t", participant_id=[f"sub-{label}" for label in labels], sex=["M"] * len(labels), ehq_total=["55.6"] * len(labels)
+        )
+        for label, diagnosis in own:
+            stem = f"{root}/sub-{label}/eeg/sub-{label}_task-RestingState_"
+            found[f"{stem}eeg.bdf"] = exported(eeg(label, diagnosis != "none", 100.0), ".bdf")
+            found[f"{stem}eeg.json"] = json.dumps({"SamplingFrequency": 100, "PowerLineFrequency": 60}).encode()
+            found[f"{stem}channels.tsv"] = table("\t", name=NET_128, type=["EEG"] * 129)
+            found[f"{stem}eeg_channels.tsv"] = found[f"{stem}channels.tsv"]  # seen beside the BDF files
+    return found
+
+
 def hbn_tables(place: Path, n: int = 24) -> None:
     """The instruments that a user downloads from LORIS under an agreement, in `place`."""
     place.mkdir(parents=True, exist_ok=True)

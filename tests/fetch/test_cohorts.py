@@ -1,5 +1,6 @@
 """The ready study files, from the buckets to the table of subjects: on small mirrors with the real names and layouts."""
 
+import io
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
+from nilearn.datasets import fetch_abide_pcp
 
 from mcsp.atlas import load_atlas
 from mcsp.domains.spectra import run as spectra
@@ -92,6 +94,24 @@ def test_ready_series_from_the_bucket_to_the_table(tmp_path):
     assert by_label(found)["51456"]["labels"] == "ASD"
 
 
+def test_what_nilearn_fetched_is_read_as_it_lies(tmp_path):
+    """nilearn's own client on the same mirror: abide-roi reads its directory without a change."""
+    objects = mirrors.abide_series()
+    (key,) = (name for name in objects if name.endswith(".csv"))
+    told = pd.read_csv(io.BytesIO(objects[key]), dtype=str)
+    told = told.assign(FILE_ID=["NYU_0050952", "Caltech_0051456", "NYU_0050999"])
+    objects[key] = told.to_csv().encode()  # the real one begins with a column without a name, too
+    with serve(Bucket(objects)) as bucket:
+        fetch_abide_pcp(
+            data_dir=tmp_path, pipeline="cpac", band_pass_filtering=True, global_signal_regression=False,
+            derivatives=["rois_ho"], quality_checked=False, url=f"{bucket.url}/{mirrors.INDI}/ABIDE_Initiative", verbose=0,
+        )  # fmt: skip
+    (tmp_path / "ABIDE_pcp").rename(tmp_path / "abide_pcp")
+    found = ingested(study_at("abide-roi", tmp_path), tmp_path)["abide"]
+    assert len(found.recordings) == 3
+    assert by_label(found)["50999"]["labels"] == "ASD"
+
+
 def test_adhd200_from_the_bucket_to_the_table(tmp_path):
     with serve(Bucket(mirrors.adhd200(), page=5)) as bucket:
         study = study_at("adhd200", tmp_path, bucket.url)
@@ -171,7 +191,7 @@ def test_hbn_eeg_from_the_bucket_to_the_store(tmp_path):
 
 
 def write_set_with_fdt(path: Path, raw: mne.io.BaseRaw) -> None:
-    """An EEGLAB dataset in two files: the header names that of the samples, float32, one sample of all channels after another."""
+    """An EEGLAB dataset in two files: the header names that of the samples: float32, channels within a sample."""
     data = (raw.get_data() * 1e6).astype("<f4")
     data.T.tofile(path.with_suffix(".fdt"))
     places = np.zeros(len(raw.ch_names), [("labels", "O"), ("X", "O"), ("Y", "O"), ("Z", "O")])

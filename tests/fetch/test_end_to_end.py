@@ -92,15 +92,3 @@ def test_hbn_from_the_buckets_to_the_tables(checkout):  # noqa: F811
     assert metrics["n"].eq(8).all()
     assert {"mcsp", "phenotype"} <= set(metrics["method"])
     assert list((results / "tables").glob("*.tex"))
-
-
-def test_embarc_from_the_package_to_the_cohort(checkout):  # noqa: F811
-    container = simulated.Container(checkout.root / "container")
-    changes = {**run_cohorts.SMALL, "preprocess": "fmriprep", "fmriprep": container.options}
-    simulated.embarc_package(checkout.root / "data/embarc-package", container, n=8, n_mri=4)
-    checked = run_cohorts.run(checkout, "embarc", "results/embarc/cohort/subjects.tsv", {}, changes)
-    assert "\n0 errors" in checked
-    people = pd.read_csv(checkout.root / "results/embarc/cohort/subjects.tsv", sep="\t", na_values="n/a")
-    assert people[["has_eeg", "has_fmri"]].sum().tolist() == [8, 4]
-    assert people["site"].value_counts().to_dict() == {"CU": 4, "TX": 4}
-    assert people["labels"].value_counts().to_dict() == {"MDD": 4, "control": 4}
