@@ -111,6 +111,16 @@ def _note(figure: Figure, note: str) -> None:
     figure.text(1 - 0.1 * strip, 0.55, note, rotation=90, ha="right", va="center", fontsize=6, color=GREY)
 
 
+def _number_clips(svg: Path, name: str) -> None:
+    """Name the clip paths of an SVG by their order. Matplotlib's names are hashes of coordinates to the last bit, and there
+    the layout's solver differs, if rarely, from one process to the next.
+    """
+    text = svg.read_text(encoding="utf-8")
+    numbers = {old: f"{name}-clip{i}" for i, old in enumerate(re.findall(r'<clipPath id="(p[0-9a-f]{10})"', text))}
+    text = re.sub(r"(?<=url\(#| id=\")p[0-9a-f]{10}\b", lambda found: numbers.get(found[0], found[0]), text)
+    svg.write_text(text, encoding="utf-8")
+
+
 def save(
     figure: Figure, stem: Path, source: pd.DataFrame, descriptions: Mapping[str, str], caption: str, options: FigureOptions
 ) -> None:
@@ -124,6 +134,8 @@ def save(
     for suffix, metadata in FORMATS.items():
         with atomic_path(stem.with_name(stem.name + suffix)) as temporary:
             figure.savefig(temporary, dpi=options.dpi, metadata=metadata)
+            if suffix == ".svg":
+                _number_clips(temporary, stem.name)
     plt.close(figure)
     write_tsv(source, stem.with_name(stem.name + ".tsv"), descriptions)
     with atomic_path(stem.with_name(stem.name + ".caption.txt")) as temporary:
