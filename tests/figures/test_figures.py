@@ -24,6 +24,7 @@ from mcsp.figures import (
     characteristics,
     chord,
     cohort,
+    cortex,
     curves,
     eeg_spectra,
     eeg_topography,
@@ -291,7 +292,7 @@ def test_regions_lie_on_the_surface_where_the_atlas_has_them(atlas_table):
         assert np.quantile(distance, 0.95) < 20  # mm: cells reach 15, MNI305 is some mm off
         assert (sign * atlas.coordinates[np.unique(region[seen]), 0] > -REACH_MM).all()
     white = surface.load_fsaverage("fsaverage5")["white_matter"].parts["left"].coordinates
-    alone = surface.vertex_regions(mesh["left"].coordinates, white, made_up.without_image(atlas))
+    alone = cortex.vertex_regions(mesh["left"].coordinates, white, made_up.without_image(atlas))
     both = (alone >= 0) & (brain.regions["left"] >= 0)
     assert (alone == brain.regions["left"])[both].mean() > 0.8
 

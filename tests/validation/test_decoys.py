@@ -23,6 +23,7 @@ def people(n=40, seed=0):
     rng = np.random.default_rng(seed)
     y, x = np.arange(n) % 2, rng.normal(size=(n, 3, 3))
     shared = 2 * rng.normal(size=n)
+    x[:, SIGNAL[0]] = x[:, SUPPRESSOR[0]] = 0  # nothing else is in these regions
     x[:, *SIGNAL] = y + shared + 0.1 * rng.normal(size=n)
     x[:, *SUPPRESSOR] = shared
     return y, torch.from_numpy(x)
@@ -70,6 +71,8 @@ def test_a_classifier_that_takes_the_suppressor_away_is_worse_without_it(weight,
 
 
 def test_places_name_the_entries_of_an_input():
+    spectral = place_of(KEY, {"roi": np.array([False, True, False]), "frequency": np.array([True, False, False])}, META)
+    np.testing.assert_array_equal(spectral, np.outer([False, True, False], [True] * 3))
     edge = np.array([False, True, False])  # a-c
     fc = place_of(("fmri", "spatial"), {"edge": edge}, META)
     assert fc.sum() == 2

@@ -116,8 +116,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, region: str, top: float) -> None:
         if row.relevance == row.relevance:
             axes.axvspan(start, end, ymin=0.9, color="black", alpha=0.08 + 0.72 * min(1, row.relevance / top), linewidth=0)
         star = "*" if row.p_holm < 0.05 else ""
-        told = f"{round(row.value, 1) + 0.0:+.1f}{star}"
-        axes.text(np.sqrt(start * end), 0.885, told, transform=axes.get_xaxis_transform(), fontsize=5.5,
+        size = f"{round(row.value, 1) + 0.0:+.1f}{star}"  # no sign of -0.0
+        axes.text(np.sqrt(start * end), 0.885, size, transform=axes.get_xaxis_transform(), fontsize=5.5,
                   ha="center", va="top", fontweight="bold" if star else "normal")  # fmt: skip
     for edge in {edge for band in BANDS.values() for edge in band}:
         axes.axvline(edge, color=GREY, linewidth=0.3, alpha=0.6)

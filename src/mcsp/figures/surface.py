@@ -6,17 +6,16 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from nilearn.datasets import load_fsaverage, load_fsaverage_data
 
-from mcsp.atlas import REACH_MM, Atlas, load_atlas
+from mcsp.atlas import Atlas, load_atlas
+from mcsp.figures.cortex import vertex_regions
 from mcsp.figures.style import MM, new_figure, nothing, save
 from mcsp.figures.verdict import best_method, standing
-from mcsp.options.atlas import VOLUME
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_tsv
 
@@ -30,7 +29,6 @@ COLUMNS = {
     "vertices": "Vertices of fsaverage5 that show the region; 0: it lies below the cortex, or nowhere that is known",
 }
 DOMAINS = ("spatial", "temporal", "spectral")
-DEPTHS = (0.5, 0.2, 0.8)  # of the way from pial to white surface, where the atlas is read
 # name, hemisphere, from which side one looks (1: from the right)
 VIEWS = (
     ("left, outside", "left", -1),
@@ -40,28 +38,6 @@ VIEWS = (
 )
 ROW = 40.0  # mm
 COLOURS = "viridis_r"  # as on the glass brain: dark is much, in grey too
-
-
-def vertex_regions(pial: np.ndarray, white: np.ndarray, atlas: Atlas) -> np.ndarray:
-    """Row in the atlas of the region at each vertex (V,), -1 where there is none, from surfaces (V, 3) in mm.
-
-    Volumes are read between the surfaces, regions of which only centres are known reach 15 mm. fsaverage lies in MNI305 space,
-    some mm off MNI152: good for a picture.
-    """
-    if atlas.image and atlas.image.name == VOLUME:
-        image = nib.load(atlas.image)
-        labels, found = np.asarray(image.dataobj), np.zeros(len(pial), int)
-        for depth in DEPTHS:
-            places = nib.affines.apply_affine(np.linalg.inv(image.affine), pial + depth * (white - pial))
-            i, j, k = np.clip(np.rint(places).astype(int), 0, np.array(labels.shape[:3]) - 1).T
-            found = np.where(found == 0, labels[i, j, k], found)
-        rows = {int(index): row for row, index in enumerate(atlas.index)}
-        return np.array([rows.get(int(label), -1) for label in found])
-    known = np.flatnonzero(~np.isnan(atlas.coordinates).any(axis=1))
-    if not len(known):
-        return np.full(len(pial), -1)
-    distance = np.linalg.norm((pial + white)[:, None] / 2 - atlas.coordinates[known], axis=2)
-    return np.where(distance.min(axis=1) <= REACH_MM, known[distance.argmin(axis=1)], -1)
 
 
 def _seen(points: np.ndarray, faces: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

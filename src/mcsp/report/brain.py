@@ -15,7 +15,7 @@ from nilearn.plotting.js_plotting_utils import mesh_to_plotly
 from nilearn.surface import InMemoryMesh
 
 from mcsp.atlas import Atlas
-from mcsp.figures.surface import vertex_regions
+from mcsp.figures.cortex import vertex_regions
 from mcsp.report.blocks import View
 
 N_EDGES = 40

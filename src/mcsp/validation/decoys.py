@@ -33,14 +33,17 @@ USE_COLUMNS = {
 
 
 def place_of(key: Key, masks: dict[str, np.ndarray], meta: dict) -> np.ndarray:
-    """Entries of a domain's input that an effect's masks (unit -> (K,) bool) name: (R, R) of FC, (R, F), (C, F) of spectra."""
+    """Entries of a domain's input that an effect's masks (unit -> (K,) bool) name: (R, R) of FC, (R, F), (C, F) of spectra.
+
+    Of BOLD spectra, regions at all frequencies: series are z-scored, so that more in one band is less in the others.
+    """
     if key[1] == "spatial":
         n = len(meta["names"])
         place = np.zeros((n, n), bool)
         place[np.triu_indices(n, 1)] = masks["edge"]
         return place | place.T
     if key[0] == "fmri":
-        return np.outer(masks["roi"], masks.get("frequency", np.ones(len(meta["freqs"]), bool)))
+        return np.outer(masks["roi"], np.ones(len(meta["freqs"]), bool))
     bands = in_bands(meta)
     return np.outer(masks["channel"], bands[masks.get("band", np.ones(len(bands), bool))].any(axis=0))
 
