@@ -1,6 +1,6 @@
 """The four cohorts as their buckets and packages have them, filled with simulated recordings that the workflow can use.
 
-Small on purpose: heads of 2 mm with BOLD of 8 mm and 80 s, 20 s of EEG. Cases have a raised coupling of the
+Small on purpose: heads of 2 mm with BOLD of 8 mm and 90 s, 20 s of EEG. Cases have a raised coupling of the
 first third of regions and a raised rhythm of 10 Hz, so that something is there to be found.
 """
 
@@ -27,7 +27,7 @@ from mcsp.simulate.raw import bold_run, draw_head, slice_times, t1w_volume
 from mcsp.simulate.signals import motion_parameters
 from tests.fetch.mirrors import INDI, image, table
 
-DT, SECONDS, VOXEL_MM = 0.5, 80.0, 8.0
+DT, SECONDS, VOXEL_MM = 0.5, 90.0, 8.0
 EEG_SECONDS = 20.0
 NET_128 = [*(f"E{i}" for i in range(1, 129)), "Cz"]
 Person = tuple[str, str, bool]  # site, label, case

@@ -106,6 +106,17 @@ def test_a_run_without_confounds_is_excluded_unless_none_are_wanted():
     assert denoise(series, 2.0, FmriOptions(confounds="none"), None)[0].shape == (100, 3)
 
 
+@pytest.mark.parametrize(
+    ("changes", "needed"), [({}, 34), ({"high_pass": None}, 19), ({"low_pass": None}, 19), ({"low_pass": None, "t_r": 3.0}, 34)]
+)
+def test_a_run_too_short_to_filter_is_excluded(changes, needed):
+    """One frame more is enough; with a slower common rate there is an edge that the study does not name."""
+    options, series = FmriOptions(confounds="none", **changes), np.random.default_rng(0).normal(size=(needed, 3))
+    assert denoise(series, 2.0, options, None)[0].shape == (needed, 3)
+    with pytest.raises(Exclusion, match=rf"too short: {needed - 1} frames of 2 s, the filter needs {needed}$"):
+        denoise(series[1:], 2.0, options, None)
+
+
 def test_scrubbing_keeps_frames_below_the_threshold():
     table = confounds_table(100).assign(framewise_displacement=np.where(np.arange(100) % 10 == 5, 0.9, 0.1))
     kept = keep_frames(table, FmriOptions())

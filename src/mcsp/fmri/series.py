@@ -15,6 +15,7 @@ from mcsp.confounds import displacement, read_confounds, select
 from mcsp.errors import Exclusion
 from mcsp.options.fmri import FmriOptions
 
+FILTER_PAD = (0, 18, 33)  # frames that nilearn's Butterworth filter mirrors at the ends, with no, one and two edges
 MAX_LOST = 0.1  # share of regions that may be missing; their series are zero
 
 
@@ -36,7 +37,7 @@ def denoise(series: np.ndarray, t_r: float, options: FmriOptions, confounds: Pat
     """(cleaned series (K, R), indices (K) of the frames kept) of raw `series` (T, R).
 
     Detrending, confound regression and Butterworth filter by `nilearn.signal.clean`, in its order, scrubbed frames
-    interpolated for the filter only. Raises Exclusion when confounds are needed and missing.
+    interpolated for the filter only. Raises Exclusion when confounds are needed and missing, or a run is too short to filter.
     """
     matrix, kept = None, np.arange(len(series))
     if confounds is None and options.confounds != "none":
@@ -55,6 +56,9 @@ def denoise(series: np.ndarray, t_r: float, options: FmriOptions, confounds: Pat
         low_pass = 0.45 / options.t_r  # nothing may lie above the Nyquist frequency of the common rate
     if low_pass is not None and low_pass >= 0.5 / t_r:
         low_pass = None
+    edges = sum(limit is not None for limit in (low_pass, options.high_pass))
+    if len(series) <= FILTER_PAD[edges]:
+        raise Exclusion(f"too short: {len(series)} frames of {t_r:g} s, the filter needs {FILTER_PAD[edges] + 1}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nilearn warns of scrubbed frames and of constant series; both are handled here
         cleaned = clean(
