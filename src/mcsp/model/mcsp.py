@@ -183,8 +183,8 @@ class Classifier(_Saved):
     """Encoders and a task's head: the mean of what the available modalities and domains say, linearly and through an MLP.
 
     The two are added; the MLP begins at zero, so that a head can start as a linear model (`training.probe`). A missing
-    modality is left out of the mean, not imputed. `config['head']`: hidden, dropout, reads (`heard`); of several classes kind (multiclass) and
-    outputs; of a number kind (regression), and mean and sd of the training subjects' values.
+    modality is left out of the mean, not imputed. `config['head']`: hidden, dropout, reads (see `heard`; features); of several
+    classes kind (multiclass) and outputs; of a number kind (regression), and mean and sd of the training subjects' values.
     """
 
     def __init__(self, config: dict[str, Any]):
@@ -218,8 +218,8 @@ class Classifier(_Saved):
         return {key: torch.cat([normalised(v, v.shape[1:]) for v in (h[key], z[key])], dim=1) for key in h}
 
     def evidence(self, h: dict[Key, Tensor], present: dict[str, Tensor]) -> Tensor:
-        """What the linear part reads (B, modalities and domains * width): what is `heard`, normalised, zero where a subject lacks the
-        modality, divided by the number of those that it has.
+        """What the linear part reads (B, modalities and domains * width): what is `heard`, normalised, zero where a subject
+        lacks the modality, divided by the number of those that it has.
         """
         seen = [present[key[0]].to(features.dtype)[:, None] for key, features in h.items()]
         parts = [s * nn.functional.layer_norm(f, f.shape[1:]) for s, f in zip(seen, h.values())]
