@@ -51,7 +51,7 @@ def test_each_rival_is_a_job_of_its_own(checkout):
 def test_sweeps_declare_all_that_they_read_of_models(checkout):
     """What is no input is absent where results live in a storage of Snakemake's."""
     text = checkout.snakemake("-n", "sweep")
-    inputs = re.search(r"Embeddings of test subjects, \S+\n(Reason: .*)", text)[1]
+    inputs = re.search(r"Who is found across modalities, \S+\n(Reason: .*)", text)[1]
     for fold in (0, 1):
         for name in ("config.json", "model.safetensors"):
             assert re.search(rf"sweep/[^/]+/pretrain/fold-{fold}/{name}", inputs)
