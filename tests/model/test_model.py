@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from mcsp.errors import McspError
 from mcsp.model.augment import Augmentation, augmented
 from mcsp.model.batch import Batch
-from mcsp.model.encoders import Projector, Scaler, start_at_components, transformer
+from mcsp.model.encoders import GraphEncoder, Projector, Scaler, start_at_components, transformer
 from mcsp.model.mcsp import MCSP, Classifier
 
 SHAPES = {
@@ -42,10 +42,16 @@ def make_batch(n=5, seed=0):
     return Batch(x, present, {"fmri": torch.tensor([20, 13, 0, 8, 20][:n]), "eeg": torch.full((n,), 7)})
 
 
-@pytest.fixture
-def classifier():
+@pytest.fixture(params=[("features", False), ("projections", False), ("both", True)], ids=lambda p: p[0])
+def classifier(request):
     torch.manual_seed(0)
-    return Classifier(copy.deepcopy(CONFIG)).eval()
+    config = copy.deepcopy(CONFIG)
+    config["head"]["reads"], config["architecture"]["linear_start"] = request.param
+    model = Classifier(config).eval()
+    with torch.no_grad():  # away from the start, at which parts are zero
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape)
+    return model
 
 
 def test_a_subject_does_not_depend_on_its_batch(classifier):
@@ -206,6 +212,43 @@ def test_the_projector_begins_with_the_mean_over_segments_and_can_tell_them_apar
     with torch.no_grad():
         projector.segments.weight -= projector.segments.weight.grad
     assert not torch.allclose(projector(h, segments), projector(h, segments.flip(1)))
+
+
+def test_a_linear_start_is_linear_and_can_be_left():
+    torch.manual_seed(0)
+    projector = Projector(8, 5, segments=6, segment_features=2, linear_start=True)
+    a, b, segments = torch.randn(3, 8), torch.randn(3, 8), torch.randn(3, 6, 8)
+    torch.testing.assert_close(projector(a - 2 * b, segments), projector(a, segments) - 2 * projector(b, segments.flip(1)))
+    projector(a, segments).square().sum().backward()
+    assert projector.leave.weight.grad.abs().min() > 0
+    assert projector.direct.weight.grad.abs().min() > 0
+    encoder = GraphEncoder((2, 4, 4), 3, 0.5, 0.0, linear_start=True)
+    x = torch.randn(5, 2, 4, 4)
+    h, edges = encoder(x, torch.ones(5))[0], encoder.edges(encoder.wide_inputs(x))
+    share = torch.diff(h) / torch.diff(edges)  # a subject's h is its map of edges, normalised with the rest
+    torch.testing.assert_close(share, share[:, :1].expand_as(share), rtol=1e-3, atol=1e-5)
+    h.square().sum().backward()
+    assert (encoder.leave[1].weight.grad[:, :-3] != 0).any()  # the convolution's share can grow
+
+
+def test_the_head_hears_what_it_is_told_to():
+    torch.manual_seed(0)
+    batch = make_batch()
+    for reads, width in {"features": 8, "projections": 4, "both": 12}.items():
+        model = Classifier({**CONFIG, "head": {**CONFIG["head"], "reads": reads}}).eval()
+        heard, (h, z) = model.heard(batch), model.backbone.encode(batch)
+        assert {value.shape for value in heard.values()} == {(5, width)}
+        model.evidence(heard, batch.present).square().sum().backward()
+        grad = model.backbone.projectors["fmri_spatial"].leave.weight.grad
+        assert (grad is None) == (reads == "features")
+        for key, value in heard.items():
+            parts = {"features": [h[key]], "projections": [z[key]], "both": [h[key], z[key]]}[reads]
+            for part, own in zip(value.split([p.shape[1] for p in parts], dim=1), parts):
+                wanted = own - own.mean(dim=1, keepdim=True)
+                found = part - part.mean(dim=1, keepdim=True)
+                there = batch.present[key[0]]
+                cosine = torch.nn.functional.cosine_similarity(wanted[there], found[there])
+                torch.testing.assert_close(cosine, torch.ones(len(cosine)))
 
 
 def test_standardisation_in_one_buffer_is_the_formula_and_leaves_its_input():

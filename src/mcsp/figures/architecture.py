@@ -125,8 +125,10 @@ def run(*, model: Path, classifier: Sequence[Path], out: Path, options: FigureOp
     bottom = ys[-1] - ROW / 2
     if classifier:
         head = read_json(classifier[0])["head"]
+        read = {"features": "LayerNorm(h)", "projections": "LayerNorm(z)", "both": "LayerNorm(h), LayerNorm(z)"}
+        heard = read[head.get("reads", "features")]
         y = bottom - ROW / 2 - 2
-        lines = ["classifier of a task", f"LayerNorm(h) of what a subject has → linear + MLP of {head['hidden']} → 1 logit"]
+        lines = ["classifier of a task", f"{heard} of what a subject has → linear + MLP of {head['hidden']} → 1 logit"]
         _box(axes, 51 * unit, y, 102 * unit, lines, "black")
         _arrow(axes, (103 * unit, bottom + GAP / 2), (103 * unit, y + ROW / 2 - GAP / 2))
         bottom = y - ROW / 2
@@ -138,7 +140,7 @@ def run(*, model: Path, classifier: Sequence[Path], out: Path, options: FigureOp
     caption = (
         f"The model of this study (fold {config['fold']}), shapes of one subject's tensors. Views of each input are drawn "
         f"anew at every step. Pre-trained on {config['n_subjects']} training subjects of the fold; the losses on the right, "
-        f"with their weights, compare projections z.{untrained} The classifier reads features h and leaves out what a subject "
-        "lacks. A drawing: no test."
+        f"with their weights, compare projections z.{untrained} The classifier reads what its box says, and leaves out what a "
+        "subject lacks. A drawing: no test."
     )
     save(figure, out, rows, COLUMNS, caption, options)

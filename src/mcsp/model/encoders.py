@@ -24,6 +24,7 @@ class Architecture:
     density: float
     dropout: float
     shapes: dict[str, tuple[int, ...]]
+    linear_start: bool = False
 
     def json(self) -> dict:
         """As plain values."""
@@ -105,7 +106,7 @@ class GraphEncoder(nn.Module):
     that the encoder can do what linear models of connectivity do.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int, density: float, dropout: float):
+    def __init__(self, shape: tuple[int, ...], width: int, density: float, dropout: float, *, linear_start: bool = False):
         super().__init__()
         self.graphs, self.nodes = (shape[0] if len(shape) == 3 else 1), shape[-1]
         self.density = density
@@ -118,6 +119,10 @@ class GraphEncoder(nn.Module):
         self.edges = nn.Linear(self.graphs * upper.shape[1], width)
         self.dropout = nn.Dropout(dropout)
         self.leave = nn.Sequential(nn.LayerNorm((self.graphs + 1) * width), nn.Linear((self.graphs + 1) * width, width))
+        if linear_start:  # at the map of all edges, to which training adds the convolution
+            nn.init.zeros_(self.leave[1].bias)
+            nn.init.zeros_(self.leave[1].weight)
+            nn.init.eye_(self.leave[1].weight[:, -width:])
 
     def wide(self) -> nn.Linear:
         """The map that reads most features at once."""
@@ -261,7 +266,7 @@ def make_encoder(modality: str, domain: str, sizes: Architecture) -> nn.Module:
     """The encoder of one modality and domain."""
     shape = tuple(sizes.shapes[f"{modality}/{domain}"])
     if domain == "spatial":
-        return GraphEncoder(shape, sizes.width, sizes.density, sizes.dropout)
+        return GraphEncoder(shape, sizes.width, sizes.density, sizes.dropout, linear_start=sizes.linear_start)
     common = (shape, sizes.width, sizes.depth, sizes.heads, sizes.dropout)
     if modality == "fmri":
         return PatchEncoder(*common, sizes.patch, spectral=domain == "spectral")
@@ -272,9 +277,12 @@ class Projector(nn.Module):
     """h -> z of dimension `dim`. With `segments`, each segment's features are reduced, put side by side (figure 2 of the
     paper) and read beside h; their weights start at zero. Side by side alone, drawn at random, 125 segments are 125 times
     one segment's noise, where their mean, h, has a 125th of its variance.
+
+    With `linear_start` a linear map of h is added, and all else begins at zero: a few hundred pairs are learnt by heart by
+    what is not linear.
     """
 
-    def __init__(self, width: int, dim: int, segments: int = 0, segment_features: int = 0):
+    def __init__(self, width: int, dim: int, segments: int = 0, segment_features: int = 0, *, linear_start: bool = False):
         super().__init__()
         self.enter = nn.Linear(width, width)
         self.leave = nn.Linear(width, dim)
@@ -282,9 +290,14 @@ class Projector(nn.Module):
         if segments:
             self.segments = nn.Linear(segments * segment_features, width, bias=False)
             nn.init.zeros_(self.segments.weight)
+        self.direct = nn.Linear(width, dim, bias=False) if linear_start else None
+        if linear_start:
+            nn.init.zeros_(self.leave.weight)
+            nn.init.zeros_(self.leave.bias)
 
     def forward(self, h: Tensor, segments: Tensor | None) -> Tensor:
         hidden = self.enter(h)
         if self.reduce is not None:
             hidden = hidden + self.segments(self.reduce(segments).flatten(1))
-        return self.leave(nn.functional.gelu(hidden))
+        out = self.leave(nn.functional.gelu(hidden))
+        return out if self.direct is None else self.direct(h) + out

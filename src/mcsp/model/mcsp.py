@@ -103,7 +103,7 @@ class MCSP(_Saved):
         sizes = self.sizes
         by_segment = key[0] == "eeg" and key[1] != "spatial"
         segments = sizes.shapes["/".join(key)][0] if by_segment else 0
-        return Projector(sizes.width, sizes.dim, segments, sizes.segment_features)
+        return Projector(sizes.width, sizes.dim, segments, sizes.segment_features, linear_start=sizes.linear_start)
 
     def encode(self, batch: Batch) -> tuple[dict[Key, Tensor], dict[Key, Tensor]]:
         """(h (B, width), z (B, dim)) by modality and domain; rows of subjects without the modality are zero, and no
@@ -183,15 +183,18 @@ class Classifier(_Saved):
     """Encoders and a task's head: the mean of what the available modalities and domains say, linearly and through an MLP.
 
     The two are added; the MLP begins at zero, so that a head can start as a linear model (`training.probe`). A missing
-    modality is left out of the mean, not imputed. `config['head']`: hidden, dropout; of several classes kind (multiclass) and
-    outputs; of a number kind (regression), and mean and sd of the training subjects' values.
+    modality is left out of the mean, not imputed. `config['head']`: hidden, dropout, reads (see `heard`; features); of several
+    classes kind (multiclass) and outputs; of a number kind (regression), and mean and sd of the training subjects' values.
     """
 
     def __init__(self, config: dict[str, Any]):
         super().__init__()
         self.config = config
         self.backbone = MCSP(config)
-        width, hidden, dropout = self.backbone.sizes.width, config["head"]["hidden"], config["head"]["dropout"]
+        hidden, dropout = config["head"]["hidden"], config["head"]["dropout"]
+        self.reads: str = config["head"].get("reads", "features")
+        sizes = {"features": self.backbone.sizes.width, "projections": self.backbone.sizes.dim}
+        width = sizes.get(self.reads, sum(sizes.values()))
         self.readers = nn.ModuleDict(
             {
                 _name(key): nn.Sequential(nn.LayerNorm(width), nn.Dropout(dropout), nn.Linear(width, hidden))
@@ -204,16 +207,26 @@ class Classifier(_Saved):
         nn.init.zeros_(self.head[-1].weight)
         self.direct = nn.Linear(len(self.backbone.keys) * width, outputs)
 
+    def heard(self, batch: Batch) -> dict[Key, Tensor]:
+        """What the head reads of a batch, by modality and domain: features h (B, width), projections z (B, dim), or both of
+        them side by side, each normalised (B, width + dim).
+        """
+        h, z = self.backbone.encode(batch)
+        if self.reads != "both":
+            return h if self.reads == "features" else z
+        normalised = nn.functional.layer_norm
+        return {key: torch.cat([normalised(v, v.shape[1:]) for v in (h[key], z[key])], dim=1) for key in h}
+
     def evidence(self, h: dict[Key, Tensor], present: dict[str, Tensor]) -> Tensor:
-        """What the linear part reads (B, modalities and domains * width): normalised features, zero where a subject lacks the
-        modality, divided by the number of those that it has.
+        """What the linear part reads (B, modalities and domains * width): what is `heard`, normalised, zero where a subject
+        lacks the modality, divided by the number of those that it has.
         """
         seen = [present[key[0]].to(features.dtype)[:, None] for key, features in h.items()]
         parts = [s * nn.functional.layer_norm(f, f.shape[1:]) for s, f in zip(seen, h.values())]
         return torch.cat(parts, dim=1) / sum(seen).clamp_min(1)
 
     def read(self, h: dict[Key, Tensor], present: dict[str, Tensor]) -> Tensor:
-        """Logits (B,) from features; (B, classes) of several classes; the standardised value (B,) in regression."""
+        """Logits (B,) from what is `heard`; (B, classes) of several classes; the standardised value (B,) in regression."""
         total, count = 0.0, 0.0
         for key, features in h.items():
             seen = present[key[0]].to(features.dtype)[:, None]
@@ -224,7 +237,7 @@ class Classifier(_Saved):
 
     def forward(self, batch: Batch) -> Tensor:
         """What `read` makes of a batch."""
-        return self.read(self.backbone.encode(batch)[0], batch.present)
+        return self.read(self.heard(batch), batch.present)
 
     def _outputs(self, batch: Batch | None, batch_size: int, **given: Given | Array | None) -> Tensor:
         """What `read` makes of all subjects, in eval mode, on the CPU."""

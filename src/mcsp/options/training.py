@@ -59,6 +59,11 @@ class ModelOptions(Options):
     segment_features: PositiveInt = Field(8, description="Features of each EEG segment that the projector concatenates")
     density: float = Field(0.3, gt=0, le=1, description="Share of the strongest edges kept in the graphs")
     dropout: float = Field(0.1, ge=0, lt=1)
+    linear_start: bool = Field(
+        False,
+        description="Encoders of matrices and projectors begin as linear maps, and what is not linear is added from zero: "
+        "for a few hundred pairs (ours)",
+    )
     modalities: list[Literal["fmri", "eeg"]] = Field(["fmri", "eeg"], min_length=1)
     domains: list[Literal["spatial", "temporal", "spectral"]] = Field(["spatial", "temporal", "spectral"], min_length=1)
 
@@ -153,6 +158,11 @@ class FinetuneOptions(Options):
     )
     weight_decay: float = Field(1e-2, ge=0)
     hidden: PositiveInt = 64
+    reads: Literal["features", "projections", "both"] = Field(
+        "features",
+        description="What the head reads of each modality and domain: the encoder's h, the projection z, in which pre-training "
+        "compares modalities, or both (z: ours)",
+    )
     dropout: float = Field(0.3, ge=0, lt=1)
     modality_dropout: float = Field(0.2, ge=0, lt=1)
     seeds: list[int] = Field([0], min_length=1)

@@ -132,12 +132,13 @@ def training_text(study: Mapping[str, Any]) -> str:
     )
     validation = f"; {s['val_share']:.0%} of each training part chose models" if s["protocol"] != "file" else ""
     seeds = len(f["seeds"])
+    read = {"features": "features", "projections": "projections", "both": "features and projections"}[f["reads"]]
     return (
         f"Subjects were split into {s['n_folds']} folds ({s['protocol']}, seed {s['seed']}), {FOLDS[s['protocol']]}{again}"
         f"relatives together{validation}. MCSP (width {m['width']}, embeddings of {m['dim']} dimensions; "
         f"{listed([{'fmri': 'fMRI', 'eeg': 'EEG'}[name] for name in m['modalities']])}; {listed(m['domains'])} domain"
         f"{'s' * (len(m['domains']) != 1)}) {before}, then fine-tuned per task (class-balanced cross entropy, at most "
-        f"{f['epochs']} epochs), starting from a linear model of the frozen features; the epoch with the lowest "
+        f"{f['epochs']} epochs), starting from a linear model of the frozen {read}; the epoch with the lowest "
         "validation loss "
         f"was kept ({seeds} seed{'s' * (seeds != 1)} per fold; probabilities averaged over seeds)."
     )

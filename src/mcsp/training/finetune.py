@@ -112,13 +112,13 @@ class Finetuning(L.LightningModule):
         self.history.close(epoch, self.optimizers().param_groups[-1]["lr"])
 
     def configure_optimizers(self):
-        """AdamW; the encoders learn at a share of the head's rate."""
+        """AdamW; the encoders, and projectors that the head reads, learn at a share of the head's rate."""
         scale = self.options.encoder_lr_scale
         head = [p for name, p in self.model.named_parameters() if not name.startswith("backbone.")]
         groups = [{"params": head, "lr": self.options.lr}]
         if scale:
-            encoders = list(self.model.backbone.encoders.parameters())
-            groups.insert(0, {"params": encoders, "lr": self.options.lr * scale})
+            heard = self.model.backbone.encoders if self.model.reads == "features" else self.model.backbone
+            groups.insert(0, {"params": list(heard.parameters()), "lr": self.options.lr * scale})
         optimizer = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: cosine_with_warmup(step, self.steps, self.steps // 10 + 1)
@@ -210,7 +210,7 @@ def run(
         guard(folds, fold, own.uids, name)
     config = {
         **base.config,
-        "head": {"hidden": options.hidden, "dropout": options.dropout, **objective.head},
+        "head": {"hidden": options.hidden, "dropout": options.dropout, "reads": options.reads, **objective.head},
         "task": task.model_dump(mode="json"),
         "seed": seed,
         "finetune": options.model_dump(mode="json", exclude={"seeds"}),

@@ -1,4 +1,4 @@
-"""Where fine-tuning starts: a linear model of what the encoders make of the training subjects.
+"""Where fine-tuning starts: a linear model of what the encoders (or the projectors) make of the training subjects.
 
 With some dozens of subjects a head drawn at random disturbs the encoders before it has learnt anything; one that begins at the
 best linear answer keeps what they hold. Source: Kumar et al. 2022 (linear probing, then fine-tuning).
@@ -36,7 +36,7 @@ def evidence_of(model: Classifier, subjects: Answered) -> tuple[np.ndarray, np.n
     x, y = [], []
     for _, (batch, own) in subjects.everyone():
         batch = batch.to(device)
-        x.append(model.evidence(model.backbone.encode(batch)[0], batch.present).double().cpu().numpy())
+        x.append(model.evidence(model.heard(batch), batch.present).double().cpu().numpy())
         y.append(own.numpy())
     model.cpu().train()
     return np.concatenate(x), np.concatenate(y)
