@@ -131,7 +131,7 @@ def test_killed_by_the_system_and_stopped_by_slurm(stored_study, frozen, options
     for number in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
         run, changed = start(stored_study, frozen, options, out), path.stat().st_mtime_ns if path else 0
         while path is None and run.poll() is None:
-            path = next(out.glob("checkpoints/*.ckpt"), None)
+            path = next(out.glob("checkpoints/[!.]*.ckpt"), None)
             time.sleep(0.02)
         for _ in range(3):
             changed = wait_for_change(path, changed, run)

@@ -54,14 +54,14 @@ def test_a_dead_job_leaves_its_checkpoint_and_the_next_goes_on(checkout):
     folds.run(cohort=results / "cohort/subjects.parquet", options=SplitOptions(n_folds=3), out=results / "splits/splits.tsv")
     (checkout.root / "config/studies/stop.yaml").write_text(json.dumps(study()))
     run, place = start(checkout), results / "pretrain/fold-0/checkpoints"
-    while not list(place.glob("*.ckpt")):
+    while not list(place.glob("[!.]*.ckpt")):
         assert run.poll() is None, run.communicate()[0]
         time.sleep(0.05)
     jobs = [p for p in psutil.Process(run.pid).children(recursive=True) if {"pretrain", "--fold"} <= set(p.cmdline())]
     jobs[-1].kill()
     text, _ = run.communicate()
     assert run.returncode == 1, text
-    assert list(place.glob("*.ckpt"))
+    assert list(place.glob("[!.]*.ckpt"))
     again = start(checkout)
     text, _ = again.communicate()
     assert again.returncode == 0, text
