@@ -163,6 +163,7 @@ def prepare(path: Path, options: EmbeddedOptions, stem: str) -> Anatomy:
     if not (likeness >= MIN_LIKENESS and BRAIN_ML[0] <= volume <= BRAIN_ML[1]):
         raise Exclusion(
             f"{path.name}: does not fit the template (correlation {likeness:.2f}, at least {MIN_LIKENESS:g} is needed; "
-            f"brain of {volume:.0f} ml, {BRAIN_ML[0]:g} to {BRAIN_ML[1]:g} can be): look at the image, or use preprocess: fmriprep"
+            f"brain of {volume:.0f} ml, {BRAIN_ML[0]:g} to {BRAIN_ML[1]:g} can be): look at the image, or use "
+            "preprocess: fmriprep"
         )
     return Anatomy(t1w, brain, segment(t1w, brain), forward, inverse, t1w_mni, likeness)
