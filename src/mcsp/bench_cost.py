@@ -232,7 +232,7 @@ def show(costs: dict) -> None:
         table.add_column(name, justify="right")
     for row in outlook.itertuples(index=False):
         hours, on_gpu = (
-            "not measured" if np.isnan(value) else f"{value:.{digits}f}"
+            "n/a" if np.isnan(value) else f"{value:.{digits}f}"
             for value, digits in ((row.training_hours, 0), (row.gpu_hours, 2))
         )
         sizes = f"{row.input_tb:.3f}", f"{row.store_tb:.3f}"

@@ -332,7 +332,7 @@ def test_ready_series_in_abides_layout(tmp_path):
         "d/sub-50001": 1.5, "d/sub-50002": 2.0, "d/sub-50003": 2.0, "d/sub-50004": 1.5,
     }  # fmt: skip
     assert "no repetition time for site MARS" in found.reason("d/sub-50005")
-    assert "no file fits cpac/filt_noglobal/rois_ho/*_50006_rois_ho.1D" in found.reason("d/sub-50006")
+    assert "no file fits cpac/filt_noglobal/**/*_50006_rois_ho.1D" in found.reason("d/sub-50006")
     assert "not in the phenotype table (column SUB_ID)" in found.reason("d/sub-0050099")
     people = found.subjects.set_index("uid").loc["d/sub-50001"]
     assert np.isnan(people["age"])
