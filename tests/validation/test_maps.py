@@ -21,9 +21,10 @@ def changed(model, other):
     return {name for name in own if not torch.equal(own[name], theirs[name])}
 
 
-def test_the_cascade_resets_from_the_head_downwards():
+@pytest.mark.parametrize("reads", ["features", "projections"])
+def test_the_cascade_resets_from_the_head_downwards(reads):
     torch.manual_seed(0)
-    model = Classifier({"architecture": {**SIZES, "shapes": SHAPES}, "head": {"hidden": 8, "dropout": 0.0}})
+    model = Classifier({"architecture": {**SIZES, "shapes": SHAPES}, "head": {"hidden": 8, "dropout": 0.0, "reads": reads}})
     with torch.no_grad():
         for weight in model.parameters():  # trained, so that nothing is as it begins
             weight += 0.1
@@ -31,7 +32,10 @@ def test_the_cascade_resets_from_the_head_downwards():
     assert levels[0]
     assert not any(name.startswith("backbone.") for name in levels[0])
     assert levels[0] < levels[1] < levels[2]
-    assert not any(".enter." in name or ".edges." in name for name in levels[1])
+    projectors = {name for name in levels[2] if ".projectors." in name}
+    assert projectors
+    assert projectors < levels[1]
+    assert not any(".enter." in name or ".edges." in name for name in levels[1] - projectors)
     assert not changed(cascade(model, len(LEVELS) - 1, seed=3), reset_weights(model, 3))
 
 

@@ -132,7 +132,8 @@ def run(
             stages = {"untrained": first, **stages}
         for stage, own in stages.items():
             z, has = embed_subjects(own, subjects)
-            rows += _rows(fold, stage, subjects.uids, z, has)
+            if not ranks_only:
+                rows += _rows(fold, stage, subjects.uids, z, has)
             found.append(searches(subjects.uids, z, has).assign(fold=fold, stage=stage, scope=model.config["scope"]))
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=RANKS)
     write_table(table[RANKS], out)

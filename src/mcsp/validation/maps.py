@@ -44,7 +44,8 @@ def _level_of(name: str) -> int:
     """From which level on a weight is reset: 0 the head, 1 the encoders' upper layers, 2 what reads the input."""
     if not name.startswith("backbone."):
         return 0
-    return 2 if name.split(".")[3] in ENTRIES else 1
+    _, part, _, layer, *_ = name.split(".")
+    return 2 if part == "encoders" and layer in ENTRIES else 1  # projectors have entries too, behind the encoders
 
 
 def cascade(model: Classifier, level: int, seed: int) -> Classifier:

@@ -53,8 +53,8 @@ def test_kernels_have_the_papers_lengths_in_seconds(braindecode):
         assert 25 in convolutions
         assert any(75 in pool for pool in pools)
         assert 10 in kernels(name, 100.0, 200)[0]
-    stft = next(m for m in build((19, 400), name="biot", sfreq=200.0).modules() if hasattr(m, "hop_length"))
-    assert (stft.n_fft, stft.hop_length) == (200, 100)  # Yang et al.: tokens of a second, overlapping by half
+    stft = next(m for m in build((19, 400), name="biot", sfreq=100.0).modules() if hasattr(m, "hop_length"))
+    assert (stft.n_fft, stft.hop_length) == (100, 50)  # Yang et al.: tokens of a second, overlapping by half
     assert 64 in kernels("eegnet", 128.0, 256)[0]
     assert 125 in kernels("eegnet", 250.0, 500)[0]
 
