@@ -25,14 +25,18 @@ class Killed(BaseException):
     pass
 
 
-def kill_at(monkeypatch, stage, hook, call):
-    """Raise when Lightning calls a hook for the `call`-th time."""
+def die():
+    raise Killed
+
+
+def kill_at(monkeypatch, stage, hook, call, kill=die):
+    """Do `kill` when Lightning calls a hook for the `call`-th time."""
     seen = []
 
     def hit(*_):
         seen.append(1)
         if len(seen) == call:
-            raise Killed
+            kill()
 
     callback, fit = type("Kill", (L.Callback,), {hook: hit})(), engine.fit
     monkeypatch.setattr(stage, "fit", lambda *a, callbacks, **k: fit(*a, callbacks=[*callbacks, callback], **k))
@@ -77,6 +81,31 @@ def test_stopped_anywhere_it_goes_on(stored_study, frozen, often, whole, tmp_pat
     assert train(stored_study, frozen, often, out) == whole
     assert (out / "history.tsv").read_bytes() == (tmp_path / "whole/history.tsv").read_bytes()
     assert not (out / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("hook", "call", "steps"),
+    [
+        ("on_train_batch_start", 2, 2),
+        ("on_train_batch_start", 4, 4),  # an epoch's last batch
+        ("on_train_batch_end", 4, 4),
+        ("on_validation_start", 1, 4),
+        ("on_validation_batch_end", 1, 4),  # not the last of its batches
+        ("on_validation_end", 2, 8),
+    ],
+)
+def test_sigterm_saves_the_step_it_came_in(stored_study, frozen, often, whole, tmp_path, monkeypatch, hook, call, steps):
+    """Whenever it comes, also while an epoch is validated: the epoch is not lost."""
+    out, rarely = tmp_path / "stopped", often.model_copy(update={"engine": EngineOptions(checkpoint_minutes=60)})
+    before = signal.getsignal(signal.SIGTERM)
+    kill_at(monkeypatch, pretrain, hook, call, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(McspError, match="stopped by SIGTERM in epoch"):
+        train(stored_study, frozen, rarely, out)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert torch.load(next((out / "checkpoints").iterdir()), weights_only=True)["global_step"] == steps
+    monkeypatch.undo()
+    assert train(stored_study, frozen, rarely, out) == whole
+    assert (out / "history.tsv").read_bytes() == (tmp_path / "whole/history.tsv").read_bytes()
 
 
 def test_finetuning_goes_on_too(stored_study, frozen, options, tmp_path, monkeypatch):

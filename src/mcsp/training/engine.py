@@ -8,7 +8,9 @@ import logging
 import math
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -100,14 +102,28 @@ class Resume(Checkpoint):
 
     def __init__(self, path: Path, minutes: float):
         self.path, self.seconds, self.saved = path, 60 * minutes, time.monotonic()
+        self.told = False
+
+    def _tell(self, *_: object) -> None:
+        self.told = True
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """SIGTERM waits until a checkpoint can be: Lightning's handler ends validation at once, and the epoch would be lost.
+        Lightning puts back what was before when training ends.
+        """
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._tell)
 
     def _save_if_due(self, trainer: L.Trainer) -> None:
-        due = trainer.received_sigterm or time.monotonic() - self.saved >= self.seconds
+        told = self.told or trainer.received_sigterm
+        due = told or time.monotonic() - self.saved >= self.seconds
         if trainer.world_size > 1:  # saving is done together, and clocks differ
-            due = trainer.strategy.broadcast(due)
+            told, due = trainer.strategy.broadcast((told, due))
         if due:
             trainer.save_checkpoint(self.path)
             self.saved = time.monotonic()
+        if told:
+            raise SIGTERMException
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
         """Within an epoch."""
