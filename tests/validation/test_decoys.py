@@ -10,8 +10,9 @@ import torch
 from mcsp.evaluation.metrics import auroc
 from mcsp.explain.attribution import Reference
 from mcsp.model.batch import Batch
-from mcsp.validation.decoys import logits_without, place_of, use_table
+from mcsp.validation.decoys import logits_without, place_of
 from mcsp.validation.run import linear_features, linear_place
+from mcsp.validation.verdicts import use_table
 
 KEY = ("fmri", "spectral")
 META = {"names": list("abc"), "freqs": [0.01, 0.02, 0.03]}

@@ -49,7 +49,7 @@ rule validation:
     benchmark:
         R / "benchmarks/validation/table.tsv"
     conda:
-        ENVS / "torch.yaml"
+        ENVS / "core.yaml"
     threads: 1
     resources:
         mem_mb=grow(3000),
