@@ -10,6 +10,7 @@ from mcsp.explain.attribution import Forward, Reference
 from mcsp.explain.summaries import in_bands
 from mcsp.model.batch import Key
 from mcsp.training.data import Subjects
+from mcsp.validation.maps import logits_of
 
 SIDES = ("decoy", "truth")  # what is taken away: the decoy's places, or those of the label's own effect
 
@@ -32,11 +33,7 @@ def place_of(key: Key, masks: dict[str, np.ndarray], meta: dict) -> np.ndarray:
 
 def logits_without(forward: Forward, subjects: Subjects, reference: Reference, key: Key, place: np.ndarray) -> pd.DataFrame:
     """What the model says from one domain alone, entries `place` of its input at the training subjects' mean: uid, logit."""
-    rows, gone = [], torch.from_numpy(place)
-    with torch.no_grad():
-        for uids, batch in subjects.everyone(16):
-            x = {k: reference.mean[k][None].expand_as(own) for k, own in batch.x.items()}
-            x[key] = torch.where(gone, x[key], batch.x[key])
-            logits = forward(type(batch)(x, batch.present, batch.n_valid))
-            rows += [{"uid": uid, "logit": float(value)} for uid, value in zip(uids, logits)]
-    return pd.DataFrame(rows)
+    gone = torch.from_numpy(place)
+    return logits_of(
+        forward, subjects, reference, lambda own, mean: [({}, mean | {key: torch.where(gone, mean[key], own[key])})]
+    )
