@@ -1094,7 +1094,7 @@ def show(
         from mcsp.report.page import run
 
         out = plan.root / "report" / "unfinished.html"
-        run(study=json.loads(plan.page_options(study.name)), results=plan.root, figures=plan.report_figures(), out=out)
+        run(study=json.loads(plan.page_options(str(study))), results=plan.root, figures=plan.report_figures(), out=out)
         return
     table = plan.root / "evaluate" / "summary.tsv"
     if not table.is_file():

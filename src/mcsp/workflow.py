@@ -74,13 +74,13 @@ def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def study_of(config: Mapping[str, Any], fallback: Path, configfiles: Iterable[str | Path]) -> tuple[Study, str]:
-    """The study that Snakemake's `config` describes, and the name of its file. Without any dataset in it, the study
-    in `fallback`. Raises McspError.
+    """The study that Snakemake's `config` describes, and its file as seen from the working directory. Without any dataset in
+    it, the study in `fallback`. Raises McspError.
     """
-    given = [Path(path).name for path in configfiles]
-    source = next((name for name in given if name != "config.yaml"), "config.yaml")  # the defaults are always there
+    given = [os.path.relpath(path) for path in configfiles]  # of the command line Snakemake makes them absolute
+    source = next((path for path in given if Path(path).name != "config.yaml"), "config.yaml")  # the defaults are always there
     if not config.get("datasets"):
-        config, source = overlay(config, read_yaml(fallback)), fallback.name
+        config, source = overlay(config, read_yaml(fallback)), os.path.relpath(fallback)
     study = parse_study(adopted(config, source), source)
     check_paths(study, source)
     return study, source
@@ -265,7 +265,7 @@ class Plan:
         )
 
     def page_options(self, source: str) -> str:
-        """The whole study as JSON, for the summary page, and the name of its file."""
+        """The whole study as JSON, for the summary page, and its file as `study_of` names it."""
         unused = {"embedded", "fmriprep", "container"} - {self.study.preprocess}
         return json.dumps({"source": source, **self.study.model_dump(mode="json", exclude=unused)})
 

@@ -123,6 +123,21 @@ def test_few_known_subjects_tell_nothing(cases):
     assert found["n_control"].eq(15).all()
 
 
+def test_an_entry_that_nobody_recorded_takes_nothing_from_the_others():
+    rng = np.random.default_rng(0)
+    raw, y = rng.normal(size=(30, 3)), (np.arange(30) < 15).astype(int)
+    alone = differences(raw[:, [0, 2]], y, np.zeros(30), ExplainOptions(n_permutations=50))
+    raw[:, 1] = np.nan
+    with np.errstate(all="raise"):
+        found = differences(raw, y, np.zeros(30), ExplainOptions(n_permutations=50))
+        nothing = differences(np.full((30, 2), np.nan), y, np.zeros(30), ExplainOptions(n_permutations=50))
+    pd.testing.assert_frame_equal(found.iloc[[0, 2]].reset_index(drop=True), alone)
+    assert found.loc[1, ["g", "g_low", "g_high", "p_raw", "q_raw"]].isna().all()
+    assert (found.loc[1, "direction"], found.loc[1, "n_case"]) == ("unclear", 15)
+    assert nothing["g"].isna().all()
+    assert nothing[["n_case", "n_control"]].eq(0).all(axis=None)
+
+
 def test_agreement_beyond_the_diagnosis():
     """Both modalities tell the diagnosis, and nothing else: they go together over all, not within the classes."""
     rng = np.random.default_rng(0)

@@ -220,10 +220,10 @@ def test_seeds_of_one_subject_are_not_more_subjects():
     mine = [map_rows(parts, even, meta, OPTIONS) for parts in (once, thrice)]
     assert (mine[1]["n"] == 8).all()
     apart = ["stability", "stability_seeds", "top_seeds"]
+    assert mine[1][["stability_folds", "top_folds"]].isna().all(axis=None)  # one fold
     pd.testing.assert_frame_equal(mine[0].drop(columns=apart), mine[1].drop(columns=apart))
     assert mine[0][apart].isna().all(axis=None)
     np.testing.assert_allclose(mine[1][["stability", "stability_seeds"]], 1)
-    assert mine[1]["stability_folds"].isna().all()
     assert by_subject(thrice, lambda p: p.summary["roi"]).keys() == {p.uid for p in once}
 
 

@@ -35,15 +35,17 @@ def test_packed_colours_are_those_that_nilearn_wrote():
 def test_the_cortex_shows_each_region_where_it_lies_and_its_meshes_once():
     parts = brain.shared_parts()
     regions = atlas(PLACES)
-    view = brain.surface_view(pd.Series([0.7, 0.2, 0.1, 0.0], regions.names), regions, "t", "c", parts)
+    at = brain.vertices_of(regions)
+    view = brain.surface_view(pd.Series([0.7, 0.3, 0.0, 0.0], regions.names), regions, at, "t", "c", parts)
     assert view.page.count("@@shared-") == 4  # three scripts, one mesh
     assert len(view.page) < 120_000
-    colours, at = np.array(unpacked(view.page)), brain.vertices_of(regions)
+    colours = np.array(unpacked(view.page))
     assert len(colours) == len(at) == len(brain.inflated().coordinates)
     own = [set(colours[at == row]) for row in range(3)]
     assert all(len(found) == 1 for found in own)
     assert len(set.union(*own)) == 3
-    assert set(colours[at < 0]).isdisjoint(set.union(*own))
+    assert set(colours[at < 0]).isdisjoint(set.union(*own))  # though the third has no relevance at all
+    assert {len({colour[1:3], colour[3:5], colour[5:]}) for colour in set(colours[at < 0])} == {1}  # greys
     assert (brain.inflated().coordinates[at == 0, 0] < 0).all()  # the left one on the left
     assert (brain.inflated().coordinates[at == 1, 0] > 0).all()
 
@@ -51,4 +53,5 @@ def test_the_cortex_shows_each_region_where_it_lies_and_its_meshes_once():
 @pytest.mark.parametrize("places", [np.full((3, 3), np.nan), np.array([[0.0, 0, -200]] * 3)])
 def test_regions_that_lie_nowhere_on_the_cortex_give_no_view(places):
     regions = atlas(places)
-    assert brain.surface_view(pd.Series([0.5, 0.3, 0.2], regions.names), regions, "t", "c", brain.shared_parts()) is None
+    shares, at = pd.Series([0.5, 0.3, 0.2], regions.names), brain.vertices_of(regions)
+    assert brain.surface_view(shares, regions, at, "t", "c", brain.shared_parts()) is None

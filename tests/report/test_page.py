@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import shlex
 from base64 import b64decode
 from pathlib import Path
 from typing import get_args
@@ -12,14 +13,15 @@ import pytest
 
 from mcsp.figures.catalogue import ALL
 from mcsp.figures.people import short_reason, sites
-from mcsp.options.results import ExplainOptions
+from mcsp.options.results import EEG_NETWORKS, ExplainOptions
 from mcsp.report import blocks, citations, page, provenance
 from mcsp.report.answer import answer, caveats, conclusion, missing
 from mcsp.report.blocks import Section
 from mcsp.report.methods import methods_text
 from mcsp.report.results import Results
-from mcsp.report.sections import by_site, controls, controls_text, reasons, sweep_text
-from mcsp.study import parse_study
+from mcsp.report.sections import by_site, controls, controls_text, origin, reasons, sweep_text
+from mcsp.study import parse_study, read_yaml
+from mcsp.workflow import study_of
 from tests.report import made_up
 
 METRICS = pd.DataFrame(
@@ -90,11 +92,12 @@ def test_caveats_follow_the_results():
     assert any("1 of 3 checks" in line for line in failed)
     assert any("taken as a failure" in line for line in failed)
     assert not any("same sites" in line for line in failed)
-    assert not any("Look for a leak" in line for line in unproven)
+    assert not any("look for a leak" in line for line in unproven)
     high = answer("c", "C", METRICS.assign(value=[0.84, 0.8, 0.6]), comparisons("better", "better"))
-    assert any("C: 0.84" in line and "Look for a leak" in line for line in caveats(study, untold, [good, high]))
+    (leak,) = (line for line in caveats(study, untold, [good, high]) if "C: 0.84" in line)
+    assert "is rare where whole people are left out and nothing leaks: look for a leak" in leak
     simulated = {**study, "datasets": {"a": {"kind": "simulate"}}}
-    assert not any("Look for a leak" in line for line in caveats(simulated, untold, [high]))
+    assert not any("look for a leak" in line for line in caveats(simulated, untold, [high]))
     none = caveats(study, judged.assign(verdict="fail"), [good])
     assert any("there are no biomarkers to report" in line for line in none)
     seen = caveats({**study, "pretrain": {"scope": "transductive"}}, judged, [good])
@@ -273,12 +276,23 @@ def test_references_are_whole_and_chosen_by_what_was_done():
     assert "gramfort2013mne" not in fmri
     assert "gramfort2013mne" in eeg
     assert "combat" not in fmri
-    study["evaluate"]["rivals"] = ["tangent"]
+    study["evaluate"]["rivals"] = ["phenotype", "tangent"]
     assert "varoquaux2010tangent" in citations.bibtex(study, {"fmri"})
+    assert "varoquaux2010tangent" not in citations.bibtex(study, {"eeg"})
     study["datasets"]["d-1"]["cite"] = ["dimartino2014abide", "@misc{own,\n  title = {Ours}\n}"]
     text = citations.bibtex(study, {"fmri"})
     assert "Molecular Psychiatry" in text
     assert text.endswith("title = {Ours}\n}")
+    study["evaluate"]["rivals"] = "all"
+    of_networks = {citations.RIVALS[name] for name in EEG_NETWORKS if name in citations.RIVALS}
+    assert of_networks.isdisjoint(citations.keys(study, {"fmri"}))
+    study["preprocess"] = "embedded"
+    told = citations.keys(study, {"eeg"})
+    assert of_networks < set(told)
+    assert {"avants2011ants", "varoquaux2010tangent"}.isdisjoint(told)
+    told = citations.keys(study, {"fmri", "eeg"})
+    assert {"avants2011ants", "varoquaux2010tangent"} | of_networks <= set(told)
+    assert len(told) == len(set(told))
     study["datasets"]["d-1"]["cite"] = ["nobody1999"]
     assert citations.bibtex(study, {"fmri"}).endswith("% no entry is known for nobody1999")
 
@@ -305,6 +319,27 @@ def test_hashes_do_not_depend_on_where_the_data_lie(tmp_path):
     pd.testing.assert_frame_equal(first, provenance.hashes(there, tmp_path))
     there["splits"]["seed"] = 5
     assert not first.equals(provenance.hashes(there, tmp_path))
+
+
+def test_the_command_names_the_study_file_where_it_is(tmp_path, monkeypatch):
+    """Snakemake makes the paths of the command line absolute, and adds that of the defaults."""
+    studies = Path(citations.__file__).resolve().parents[3] / "config/studies"
+    monkeypatch.chdir(studies.parent.parent)
+    r = made_up.results(tmp_path)
+
+    def command(config, files):
+        _, source = study_of(config, studies / "demo.yaml", files)
+        told = Results({**r.study, "source": source}, r.root, r.stems)
+        where = next(block for block in origin(told) if getattr(block, "title", "") == "Where this comes from")
+        return next(value.text for what, value in where.rows if what.text == "command")
+
+    file, defaults = studies / "validation.yaml", "config/config.yaml"
+    study = read_yaml(file)
+    for files in ([file, defaults], [defaults, "config/studies/validation.yaml"]):
+        assert command(study, files) == "snakemake --configfile config/studies/validation.yaml"
+    assert command({}, [defaults]) == "snakemake --configfile config/studies/demo.yaml"
+    monkeypatch.chdir(tmp_path)
+    assert Path(shlex.split(command(study, [file]))[-1]).samefile(file)
 
 
 def test_every_citation_of_the_shipped_studies_is_known():

@@ -10,8 +10,10 @@ import torch
 from mcsp.evaluation.metrics import auroc
 from mcsp.explain.attribution import Reference
 from mcsp.model.batch import Batch
-from mcsp.validation.decoys import logits_without, place_of, use_table
+from mcsp.validation.decoys import logits_without, place_of
 from mcsp.validation.run import linear_features, linear_place
+from mcsp.validation.verdicts import use_table
+from tests.validation.people import People
 
 KEY = ("fmri", "spectral")
 META = {"names": list("abc"), "freqs": [0.01, 0.02, 0.03]}
@@ -29,15 +31,9 @@ def people(n=40, seed=0):
     return y, torch.from_numpy(x)
 
 
-class Everyone:
-    """Subjects that are there at once."""
-
-    def __init__(self, x):
-        self.uids = [f"s{i}" for i in range(len(x))]
-        self.batch = Batch({KEY: x}, {"fmri": torch.ones(len(x), dtype=bool)}, {"fmri": torch.full((len(x),), 3)})
-
-    def everyone(self, size):
-        yield self.uids, self.batch
+def batch_of(x):
+    """Spectra as a batch."""
+    return Batch({KEY: x}, {"fmri": torch.ones(len(x), dtype=bool)}, {"fmri": torch.full((len(x),), 3)})
 
 
 def answers(weight, seed):
@@ -48,13 +44,13 @@ def answers(weight, seed):
              (("decoy", SUPPRESSOR), ("truth", SIGNAL))}  # fmt: skip
     reference = Reference({KEY: x.mean(dim=0)}, {KEY: x.std(dim=0)})
     base = {"task": "suppressor", "modality": "fmri", "domain": "spectral", "snr": 1.0, "seed": seed}
-    own = forward(Everyone(x).batch).numpy()
-    parts = [pd.DataFrame({"uid": Everyone(x).uids, "logit": own, "source": "model"})]
+    batch, uids = batch_of(x), [f"s{i}" for i in range(len(x))]
+    parts = [pd.DataFrame({"uid": uids, "logit": forward(batch).numpy(), "source": "model"})]
     for side, mask in masks.items():
-        told = logits_without(forward, Everyone(x), reference, KEY, place_of(KEY, mask, META))
+        told = logits_without(forward, People(batch), reference, KEY, place_of(KEY, mask, META))
         parts.append(told.assign(source=f"model, no {side}"))
     parts += [parts[0].assign(source=name) for name in ("linear", "linear, no decoy")]
-    return pd.concat(parts).assign(**base).assign(y=lambda t: t["uid"].map(dict(zip(Everyone(x).uids, y)))), y, x
+    return pd.concat(parts).assign(**base).assign(y=lambda t: t["uid"].map(dict(zip(uids, y)))), y, x
 
 
 @pytest.mark.parametrize(("weight", "used"), [(1.0, "yes"), (0.0, "no")])

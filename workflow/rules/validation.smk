@@ -21,7 +21,7 @@ rule validation_run:
     resources:
         mem_mb=grow(4000),
         runtime=grow(240),
-        gpu=1,
+        gpu=1,  # for its trainings; maps are made on the CPU
     params:
         code=PLAN.code("validation_run"),
         stages=PLAN.validation_stages(),
@@ -49,7 +49,7 @@ rule validation:
     benchmark:
         R / "benchmarks/validation/table.tsv"
     conda:
-        ENVS / "torch.yaml"
+        ENVS / "core.yaml"
     threads: 1
     resources:
         mem_mb=grow(3000),

@@ -37,24 +37,25 @@ COLUMNS = {
     "relevance_low": "Lower end of the 95 % bootstrap interval over subjects",
     "relevance_high": "Upper end of the 95 % bootstrap interval over subjects",
     "top_share": "Share of the models (folds and seeds) that have it among their highest entries",
-    "top_folds": "Share of the folds that have it among the highest, their maps averaged over seeds",
+    "top_folds": "Share of the folds that have it among the highest, their maps averaged over seeds; n/a with one fold",
     "top_seeds": "Share of the seeds that have it among the highest, their maps averaged over folds; n/a with one seed",
     "stability": "Mean rank correlation of the whole map between models",
-    "stability_folds": "The same between models of one seed and other folds",
+    "stability_folds": "The same between models of one seed and other folds; n/a with one fold",
     "stability_seeds": "The same between models of one fold and other seeds; n/a with one seed",
     "p_map": "One-sided max-T p that relevance is higher than with reset weights, over all entries of the kind (see maps.tsv)",
     "q_map": "The same as false discovery rate",
     "feature": "Raw feature that stands behind the entry; no model is used for it",
     "g": "Hedges' g of the raw feature, cases against controls: all subjects of the task with this modality whose recordings "
-    f"hold all entries of the kind; n/a, as the interval and p, with fewer than {MIN_SUBJECTS} cases or controls",
+    f"hold all entries of the kind; n/a, as the interval and p, with fewer than {MIN_SUBJECTS} cases or controls, and of an "
+    "entry that nobody's recording holds",
     "g_low": "Lower end of its 95 % interval",
     "g_high": "Upper end of its 95 % interval",
     "direction": "higher or lower in cases; unclear: the interval of g holds 0, or there are too few subjects",
     "p_raw": "Two-sided max-T p of the raw feature over all entries of the kind; labels shuffled within dataset and site. "
     "Null: labels say nothing within a site",
     "q_raw": "The same as false discovery rate",
-    "n_case": "Cases whose recordings hold all entries of the kind",
-    "n_control": "Controls, likewise: subjects whose recordings don't hold all entries are left out kind by kind",
+    "n_case": "Cases whose recordings hold all entries of the kind (but those that nobody's does)",
+    "n_control": "Controls, likewise: subjects whose recordings don't hold all these are left out kind by kind",
     "source": "Whose verdict made this map trusted",
 }
 
@@ -76,9 +77,11 @@ def task_features(
 
 def differences(raw: np.ndarray, y: np.ndarray, strata: np.ndarray, options: ExplainOptions) -> pd.DataFrame:
     """How each of the raw features (N, K) differs between cases and controls `y` (N): a row per feature. Subjects of whom an
-    entry is unknown are left out; with fewer than MIN_SUBJECTS of a class, nothing is told.
+    entry is unknown are left out; with fewer than MIN_SUBJECTS of a class, nothing is told. Nor is of an entry that is
+    unknown of all, which takes nothing from the others.
     """
-    known = ~np.isnan(raw).any(axis=1)  # a rate can be too low for a band
+    seen = ~np.isnan(raw).all(axis=0)
+    known = seen.any() & ~np.isnan(raw[:, seen]).any(axis=1)  # a rate can be too low for a band
     raw, y, strata = raw[known], y[known], strata[known]
     counts = {"n_case": int((y == 1).sum()), "n_control": int((y == 0).sum())}
     g, low, high, p, q = np.full((5, raw.shape[1]), np.nan)

@@ -39,11 +39,12 @@ MAP_COLUMNS = {
     "low": "Lower end of the 95 % bootstrap interval over subjects; n/a below 5",
     "high": "Upper end of the 95 % bootstrap interval over subjects; n/a below 5",
     "stability": "Mean rank correlation of the whole map between models (folds and seeds); n/a with one model",
-    "stability_folds": "The same between models of one seed and other folds: other people learnt from, and explained",
+    "stability_folds": "The same between models of one seed and other folds: other people learnt from, and explained; "
+    "n/a with one fold",
     "stability_seeds": "The same between models of one fold and other seeds: the same people; n/a with one seed",
     "top_share": "Share of the models (folds and seeds) in whose own mean map the entry is among the highest (as many as the "
     "biomarker table names: `top`, at most a quarter)",
-    "top_folds": "Share of the folds in whose map, averaged over seeds, the entry is among the highest",
+    "top_folds": "Share of the folds in whose map, averaged over seeds, the entry is among the highest; n/a with one fold",
     "top_seeds": "Share of the seeds in whose map, averaged over folds, the entry is among the highest; n/a with one seed",
     "n": "Subjects",
     "reset": "Mean share of the same subjects' maps with reset weights (up to 16 subjects per model)",
@@ -152,7 +153,7 @@ def stabilities(models: dict[tuple[int, int], np.ndarray], top: int) -> dict:
         "stability_folds": _mean([value for a, b, value in pairs if a[1] == b[1]]),
         "stability_seeds": _mean([value for a, b, value in pairs if a[0] == b[0]]),
         "top_share": top_share([[own] for own in models.values()]),
-        "top_folds": top_share(of(0, folds)),
+        "top_folds": top_share(of(0, folds)) if len(folds) > 1 else np.nan,
         "top_seeds": top_share(of(1, seeds)) if len(seeds) > 1 else np.nan,
     }
 

@@ -167,15 +167,15 @@ def proven_text(trust: pd.DataFrame) -> str:
 
 
 def leak_text(study: Mapping[str, Any], answers: Sequence[Answer]) -> str:
-    """A result on recordings that is better than this field's replicated ones; '' where there is none, or all is simulated."""
+    """A result on recordings that is rarely that good without a leak; '' where there is none, or all is simulated."""
     if all(dataset["kind"] == "simulate" for dataset in study["datasets"].values()):
         return ""
     high = [f"{a.title}: {a.value:.2f}" for a in answers if a.value is not None and a.value > TOO_GOOD]
     if not high:
         return ""
     return (
-        f"AUROC above {TOO_GOOD:.2f} ({'; '.join(high)}) is more than what replicated studies of these disorders find. "
-        "Look for a leak before you believe it: duplicates, relatives, sites of one class, labels that became inputs; run "
+        f"AUROC above {TOO_GOOD:.2f} ({'; '.join(high)}) is rare where whole people are left out and nothing leaks: "
+        "look for a leak before you believe it: duplicates, relatives, sites of one class, labels that became inputs; run "
         "`snakemake controls`, and splits.protocol: leave-one-site-out."
     )
 
@@ -196,7 +196,8 @@ def caveats(study: Mapping[str, Any], trust: pd.DataFrame, answers: Sequence[Ans
         )
     if any(a.high - a.low > 0.2 for a in told):
         lines.append("Some intervals are wide: with so few test subjects, a new sample can give a quite different number.")
-    lines += [text for text in (leak_text(study, answers),) if text]
+    if leak := leak_text(study, answers):
+        lines.append(leak)
     lines.append(proven_text(trust))
     if study["splits"]["protocol"] == "kfold":
         lines.append(

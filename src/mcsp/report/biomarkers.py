@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mcsp.atlas import load_atlas
@@ -36,6 +38,12 @@ def verdict_grid(trust: pd.DataFrame) -> pd.DataFrame:
     return trust.groupby([trust["method"].map(heading).rename("method"), where])["verdict"].agg(word).unstack().reset_index()
 
 
+@cache
+def vertices_of(table: Path) -> np.ndarray:
+    """`brain.vertices_of` a study's atlas: the same for each task and domain."""
+    return brain.vertices_of(load_atlas(table))
+
+
 def views(r: Results, task: str, title: str, parts: list[str]) -> list[View]:
     """Interactive brains of the fMRI maps that passed, of each kind and domain: by the first method that passed."""
     maps, table_ = r.tsv(f"explain/{task}/maps.tsv"), r.path("atlas/atlas.tsv")
@@ -54,7 +62,9 @@ def views(r: Results, task: str, title: str, parts: list[str]) -> list[View]:
             text = (
                 f"{source} Colour: the share of relevance times the number of regions (1: even). Grey: no region is seen there."
             )
-            found += shown(brain.surface_view(shares, atlas, f"{title}: cortex, {row.domain} domain", text, parts))
+            found += shown(
+                brain.surface_view(shares, atlas, vertices_of(table_), f"{title}: cortex, {row.domain} domain", text, parts)
+            )
         else:
             text = f"{source} The {brain.N_EDGES} strongest connections; colour: share of relevance in per mille."
             found += shown(brain.edges_view(shares, atlas, f"{title}: connections", text, parts))

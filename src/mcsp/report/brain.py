@@ -21,6 +21,7 @@ from mcsp.report.blocks import View
 N_EDGES = 40
 N_NAMED = 8  # regions whose names stand in the brain
 LEAST_REGIONS = 3
+LEAST_SHARE = 1e-6  # times the number of regions: a region without any relevance is shown as a region
 SIDES = ("left", "right")
 GAP = 2.0  # mm from the midline to an inflated hemisphere
 GREYS = (0.35, 0.6)  # of gyri and sulci where no region is; nilearn draws them light
@@ -133,17 +134,20 @@ def edges_view(shares: pd.Series, atlas: Atlas, title: str, caption: str, parts:
     return View(title, caption, slim(view.html, parts))
 
 
-def surface_view(shares: pd.Series, atlas: Atlas, title: str, caption: str, parts: list[str]) -> View | None:
-    """Regions (index: names) on the inflated cortex, coloured by their share of relevance; None where none is seen there."""
+def surface_view(
+    shares: pd.Series, atlas: Atlas, vertices: np.ndarray, title: str, caption: str, parts: list[str]
+) -> View | None:
+    """Regions (index: names) on the inflated cortex, coloured by their share of relevance; None where none is seen there.
+    `vertices`: `vertices_of` the atlas.
+    """
     own = (shares * len(shares)).reindex(atlas.names).to_numpy()
-    vertices = vertices_of(atlas)
-    values = np.where(vertices >= 0, own[vertices], np.nan)
+    values = np.where(vertices >= 0, np.maximum(own[vertices], LEAST_SHARE), np.nan)
     if np.isnan(values).all():
         return None
     sulci = np.concatenate([load_fsaverage_data("fsaverage5", data_type="sulcal").data.parts[side] > 0 for side in SIDES])
     view = plotting.view_surf(
         inflated(),
-        np.nan_to_num(values),
+        np.nan_to_num(values),  # 0, and so below the threshold, where no region is
         bg_map=np.where(sulci, *GREYS[::-1]),
         threshold=float(np.nanmin(values)) / 2,
         cmap=COLOURS,

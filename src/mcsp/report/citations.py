@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcsp import __version__
+from mcsp.options.results import EvaluateOptions
 
 ALWAYS = ("wei2025mcsp", "delong1988", "nadeau2003", "holm1979", "guo2017calibration", "gal2016dropout",
           "nichols2002permutation", "benjamini1995fdr", "strumbelj2014shapley")  # fmt: skip
@@ -19,6 +20,7 @@ PACKAGES = {
     "scipy": "virtanen2020scipy", "pandas": "mckinney2010pandas", "pyarrow": None, "matplotlib": "hunter2007matplotlib",
 }  # fmt: skip
 FMRI_PACKAGES = {"nilearn": "abraham2014nilearn"}
+EMBEDDED_PACKAGES = {"antspyx": "avants2011ants"}  # of the preprocessing that the package does itself
 EEG_PACKAGES = {"mne": "gramfort2013mne", "mne-bids": "appelhoff2019mnebids"}
 RIVALS = {
     "tangent": "varoquaux2010tangent", "tangent_svm": "varoquaux2010tangent", "random_forest": "breiman2001forests",
@@ -43,13 +45,13 @@ def references() -> dict[str, str]:
 def packages(study: Mapping[str, Any], modalities: set[str]) -> dict[str, str | None]:
     """Package -> key of its citation, of those that a study with these modalities uses."""
     found = dict(PACKAGES)
-    found |= FMRI_PACKAGES if "fmri" in modalities else {}
-    found |= {"antspyx": "avants2011ants"} if study["preprocess"] == "embedded" else {}
+    if "fmri" in modalities:
+        found |= FMRI_PACKAGES | (EMBEDDED_PACKAGES if study["preprocess"] == "embedded" else {})
     return found | (EEG_PACKAGES if "eeg" in modalities else {})
 
 
 def keys(study: Mapping[str, Any], modalities: set[str]) -> list[str]:
-    """Keys of the works behind what a study with these modalities did."""
+    """Keys of the works behind what a study with these modalities did, each once."""
     found, datasets = list(ALWAYS), study["datasets"].values()
     if any(d["kind"] != "roi" for d in datasets):
         found.append("gorgolewski2016bids")
@@ -64,9 +66,10 @@ def keys(study: Mapping[str, Any], modalities: set[str]) -> list[str]:
         found += ["perrin1989splines", "hipp2012envelopes"]
     if study["evaluate"]["harmonise"] == "combat":
         found += ["johnson2007combat", "fortin2018combat"]
-    rivals = study["evaluate"]["rivals"]
-    found += [key for name, key in RIVALS.items() if rivals == "all" or name in rivals]
-    return found + [METHODS[name] for name in study["explain"]["methods"]]
+    rivals = EvaluateOptions.model_validate(study["evaluate"]).rivals_of(modalities)
+    able = EvaluateOptions(rivals="all").rivals_of(modalities)  # one that is named for what nobody has gives nothing
+    found += [RIVALS[name] for name in rivals if name in RIVALS and name in able]
+    return list(dict.fromkeys([*found, *(METHODS[name] for name in study["explain"]["methods"])]))
 
 
 def bibtex(study: Mapping[str, Any], modalities: set[str]) -> str:

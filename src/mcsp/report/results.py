@@ -29,7 +29,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Results:
-    """`study`: the whole study as plain values, with `source`, the name of its file; `root`: its results; `stems`: figures
+    """`study`: the whole study as plain values, with `source`, its file; `root`: its results; `stems`: figures
     without suffix, in the page's order.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -354,7 +355,7 @@ def origin(r: Results) -> list[Block]:
     source, config = r.study["source"], {k: v for k, v in r.study.items() if k != "source"}
     facts = [
         ("study file", source),
-        ("command", f"snakemake --configfile {source}"),
+        ("command", f"snakemake --configfile {shlex.quote(source)}"),
         ("commit", provenance.commit(Path(__file__).parent)),
         ("seeds", json.dumps({k: v["seed"] for k, v in config.items() if isinstance(v, dict) and "seed" in v})),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,8 @@ ENTRIES = ("enter", "edges", "filters", "place")  # parts of an encoder that tou
 LEVELS = ("head", "head and upper layers", "everything")
 
 Maps = dict[tuple[str, Key], dict[str, Summary]]  # (method, domain) -> uid -> summary
+Inputs = dict[Key, torch.Tensor]  # of a batch's subjects
+Questions = Callable[[Inputs, Inputs], Iterable[tuple[dict, Inputs]]]  # own inputs, training subjects' mean -> (names, inputs)
 
 
 def maps_of(
@@ -81,16 +83,26 @@ def score_rows(maps: Maps, key: Key, masks: dict[str, np.ndarray], **labels) -> 
     return rows
 
 
+def logits_of(forward: Forward, subjects: Subjects, reference: Reference, questions: Questions) -> pd.DataFrame:
+    """What the model says of each subject from other inputs than its own: uid, what `questions` calls each of them, logit."""
+    rows = []
+    with torch.no_grad():
+        for uids, batch in subjects.everyone(16):
+            mean = {key: reference.mean[key][None].expand_as(x) for key, x in batch.x.items()}
+            for labels, x in questions(batch.x, mean):
+                logits = forward(type(batch)(x, batch.present, batch.n_valid))
+                rows += [{"uid": uid, **labels, "logit": float(value)} for uid, value in zip(uids, logits)]
+    return pd.DataFrame(rows)
+
+
 def logits_alone(forward: Forward, subjects: Subjects, reference: Reference) -> pd.DataFrame:
     """What the model says of each subject from one domain alone, all others at the training subjects' mean, and from all
     domains: uid, modality, domain ('all' both), logit. It tells whether the model holds anything in a domain.
     """
-    rows = []
-    with torch.no_grad():
-        for uids, batch in subjects.everyone(16):
-            for key in (("all", "all"), *batch.x):
-                mean = {k: reference.mean[k][None].expand_as(x) for k, x in batch.x.items()}
-                x = batch.x if key == ("all", "all") else mean | {key: batch.x[key]}
-                logits = forward(type(batch)(x, batch.present, batch.n_valid))
-                rows += [{"uid": uid, "modality": key[0], "domain": key[1], "logit": float(v)} for uid, v in zip(uids, logits)]
-    return pd.DataFrame(rows)
+
+    def questions(own: Inputs, mean: Inputs) -> Iterator[tuple[dict, Inputs]]:
+        yield {"modality": "all", "domain": "all"}, own
+        for key in own:
+            yield {"modality": key[0], "domain": key[1]}, mean | {key: own[key]}
+
+    return logits_of(forward, subjects, reference, questions)

@@ -7,7 +7,7 @@ no map could show it, and nothing is concluded. Intervals: bootstrap over runs (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ from mcsp.evaluation.metrics import auroc
 from mcsp.explain.truth import LEARNED_SHARE, RESET_LIMIT
 from mcsp.options.validation import ValidationOptions
 from mcsp.store import read_table, write_tsv
-from mcsp.validation.decoys import USE_COLUMNS, use_table
 
 RULES = {
     "chance": "relevance mass, relevance rank and AUPRC: their intervals lie above chance",
@@ -78,6 +77,21 @@ VERDICT_COLUMNS = {
     "not_learned": "Planted effects that reach this domain, but that the classifiers did not learn in it",
     "excess": "Relevance mass over chance, mean over effects that were learnt (1: no more than chance)",
 }
+USE_COLUMNS = {
+    "decoy": "suppressor or site",
+    "modality": "fmri or eeg",
+    "domain": "Domain that the answer is from, all others at the training subjects' mean",
+    "auroc": "AUROC of the classifiers on test subjects; all effect sizes at which the task was learnt in this domain",
+    "without_decoy": "The same with the decoy's places at the training subjects' mean",
+    "gain": "auroc less without_decoy: what the decoy gives",
+    "gain_low": "Lower end of the 95 % bootstrap interval over runs and subjects",
+    "gain_high": "Upper end of the 95 % bootstrap interval over runs and subjects",
+    "without_truth": "AUROC with the places of the label's own effect at the training subjects' mean",
+    "linear": "AUROC of a ridge logistic regression on this domain, same subjects",
+    "linear_without_decoy": "The same, fitted without the decoy's places: what there was to gain",
+    "used": "yes: the interval of the gain lies above 0; no: not shown",
+    "n_runs": "Runs",
+}
 DECOY_COLUMNS = {
     **MAP_COLUMNS,
     "decoy": "suppressor: places that carry the noise of the signal and nothing of the label; site: an artefact of the site "
@@ -121,16 +135,25 @@ def by_run(rows: pd.DataFrame) -> list[np.ndarray]:
     return [own.to_numpy() for _, own in means.groupby(level=[0, 1])]
 
 
-def auroc_interval(runs: Sequence[tuple[np.ndarray, np.ndarray]], n: int, seed: int = 0) -> tuple[float, float, float]:
-    """(mean AUROC over runs, ends of its 95 % interval) from (labels, logits) of each run; subjects drawn within classes."""
+def resampled(
+    runs: Sequence[tuple[np.ndarray, ...]], statistic: Callable[..., float], n: int, seed: int = 0
+) -> tuple[float, float, float]:
+    """(mean of `statistic` over runs, ends of its 95 % bootstrap interval over runs, and subjects within classes). Each run:
+    its labels (N), and what else `statistic` takes of the subjects.
+    """
     rng, draws = np.random.default_rng(seed), np.zeros(n)
     for i in range(n):
         for run in rng.integers(len(runs), size=len(runs)):
-            y, logits = runs[run]
+            y = runs[run][0]
             picked = np.concatenate([rng.choice(own, len(own)) for own in (np.flatnonzero(y == 1), np.flatnonzero(y == 0))])
-            draws[i] += auroc(y[picked], logits[picked]) / len(runs)
+            draws[i] += statistic(*(values[picked] for values in runs[run])) / len(runs)
     low, high = np.quantile(draws, [0.025, 0.975])
-    return float(np.mean([auroc(*run) for run in runs])), float(low), float(high)
+    return float(np.mean([statistic(*run) for run in runs])), float(low), float(high)
+
+
+def auroc_gain(y: np.ndarray, logits: np.ndarray, other: np.ndarray) -> float:
+    """By how much the AUROC of the first answers is above that of the other."""
+    return auroc(y, logits) - auroc(y, other)
 
 
 def learned_table(answers: pd.DataFrame, n: int) -> pd.DataFrame:
@@ -141,7 +164,7 @@ def learned_table(answers: pd.DataFrame, n: int) -> pd.DataFrame:
             [(g["y"].to_numpy(), g["logit"].to_numpy()) for _, g in side.groupby("seed")]
             for side in (own[own["source"] == "model"], own[own["source"] == "linear"])
         )
-        value, low, high = auroc_interval(runs, min(n, 500))
+        value, low, high = resampled(runs, auroc, min(n, 500))
         row = {"effect": task, "modality": modality, "domain": domain, "snr": snr, "auroc": value, "low": low, "high": high}
         row |= {"linear": np.mean([auroc(*run) for run in linear]) if linear else np.nan}
         rows.append(row | {"learned": "yes" if low > 0.5 else "no", "n_runs": len(runs)})
@@ -249,6 +272,29 @@ def _whole(place: tuple, judged: list[dict]) -> dict:
     excess = float(np.mean(known)) if known else np.nan
     row = dict(zip(PLACE, place)) | {"unit": "all", "verdict": verdict, "reason": " | ".join(reasons) or None}
     return row | join | {"excess": excess}
+
+
+def use_table(answers: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Whether the decoys are used, by decoy and domain. `answers`: those of the effects, domains and sizes that were learnt."""
+    rows = []
+    index = ["snr", "seed", "uid"]
+    asked = answers[answers["source"] == "model, no decoy"]
+    for (decoy, modality, domain), _ in asked.groupby(["task", "modality", "domain"]):
+        own = answers[(answers["task"] == decoy) & (answers["modality"] == modality) & (answers["domain"] == domain)]
+        wide = own.pivot(index=[*index, "y"], columns="source", values="logit").reset_index("y")
+        runs = [part for _, part in wide.groupby(level=[0, 1])]
+
+        def mean(source: str, runs: list[pd.DataFrame] = runs) -> float:
+            return float(np.mean([auroc(part["y"].to_numpy(), part[source].to_numpy()) for part in runs]))
+
+        both = [tuple(part[source].to_numpy() for source in ("y", "model", "model, no decoy")) for part in runs]
+        gain, low, high = resampled(both, auroc_gain, min(n, 500))
+        row = {"decoy": decoy, "modality": modality, "domain": domain, "auroc": mean("model")}
+        row |= {"without_decoy": mean("model, no decoy"), "without_truth": mean("model, no truth")}
+        row |= {"gain": gain, "gain_low": low, "gain_high": high}
+        row |= {"linear": mean("linear"), "linear_without_decoy": mean("linear, no decoy")}
+        rows.append(row | {"used": "yes" if low > 0 else "no", "n_runs": len(runs)})
+    return pd.DataFrame(rows, columns=list(USE_COLUMNS))
 
 
 def decoy_table(known: pd.DataFrame, used: pd.DataFrame, n: int) -> pd.DataFrame:
