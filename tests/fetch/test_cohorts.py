@@ -22,7 +22,7 @@ from mcsp.options.eeg import EegOptions
 from mcsp.store import Store
 from mcsp.study import Study, parse_study, read_yaml
 from mcsp.workflow import overlay
-from tests.bids.small_datasets import ingest_all, make_cohort
+from tests.bids.small_datasets import Ingested, ingest_all, make_cohort
 from tests.conftest import PROJECT
 from tests.eeg.test_segments import HYDROCEL, NET_128, field_raw
 from tests.fetch import mirrors
@@ -59,6 +59,17 @@ def ingested(study: Study, root: Path) -> dict:
         name: ingest_all(dataset, Path(dataset.path), root / "out", name, raw_too=True)
         for name, dataset in study.datasets.items()
     }
+
+
+def of_archives(name: str, root: Path, files: dict[str, bytes]) -> Ingested:
+    """ADHD-200 as a ready study file ingests it, after `files` were put into its directory and fetched."""
+    study = study_at(name, root)
+    place = Path(study.datasets["adhd200"].path)
+    place.mkdir(exist_ok=True)
+    for path, content in files.items():
+        (place / path).write_bytes(content)
+    fetched(study, root)
+    return ingested(study, root)["adhd200"]
 
 
 def by_label(found) -> dict[str, dict]:
@@ -272,11 +283,7 @@ def test_athena_s_archive_to_the_table(tmp_path):
         McspError, match=r"adhd200: can't be fetched by a program\. Register with NITRC, download ADHD200_CC200"
     ):
         fetched(study, tmp_path)
-    place = tmp_path / "adhd200_athena"
-    place.mkdir()
-    (place / "ADHD200_CC200_TCs_filtfix.tar.gz").write_bytes(mirrors.athena())
-    fetched(study, tmp_path)
-    found = ingested(study, tmp_path)["adhd200"]
+    found = of_archives("adhd200-roi", tmp_path, {"ADHD200_CC200_TCs_filtfix.tar.gz": mirrors.athena()})
     people = by_label(found)
     assert {label: (own["site"], own["labels"]) for label, own in people.items()} == {
         "10001": ("NYU", "ADHD"), "21009": ("NYU", ""), "1018959": ("KKI", "control"),
@@ -289,17 +296,20 @@ def test_athena_s_archive_to_the_table(tmp_path):
 
 
 def test_athena_s_test_release_gets_its_diagnoses(tmp_path):
-    """Of the Neuro Bureau's table, which counts before the sites' own; without it, they are kept without a label."""
-    study = study_at("adhd200-roi", tmp_path)
-    place = tmp_path / "adhd200_athena"
-    place.mkdir()
-    (place / "ADHD200_CC200_TCs_filtfix.tar.gz").write_bytes(mirrors.athena())
-    (place / "ADHD200_CC200_TCs_TestRelease.tar").write_bytes(mirrors.athena_test_release())
-    fetched(study, tmp_path)
-    people = by_label(ingested(study, tmp_path)["adhd200"])
+    """Of the Neuro Bureau's table, which counts before the sites' own, else of the competition's; without both, they are kept
+    without a label.
+    """
+    archives = {"filtfix.tar.gz": mirrors.athena(), "TestRelease.tar": mirrors.athena_test_release()}
+    found = of_archives("adhd200-roi", tmp_path, {f"ADHD200_CC200_TCs_{name}": content for name, content in archives.items()})
+    people = by_label(found)
     assert (people["2054438"]["labels"], people["2054438"]["site"]) == ("", "OHSU")
-    (place / "adhd200_preprocessed_phenotypics.tsv").write_bytes(mirrors.neurobureau_phenotypes())
-    found = ingested(study, tmp_path)["adhd200"]
+    found = of_archives("adhd200-roi", tmp_path, {"allSubs_testSet_phenotypic_dx.csv": mirrors.competition_diagnoses()})
+    people = by_label(found)
+    assert [(people[label]["labels"], people[label]["site"]) for label in ("2054438", "26001")] == [
+        ("ADHD", "OHSU"),
+        ("", "Brown"),
+    ]
+    found = of_archives("adhd200-roi", tmp_path, {"adhd200_preprocessed_phenotypics.tsv": mirrors.neurobureau_phenotypes()})
     people = by_label(found)
     assert {label: (own["site"], own["labels"]) for label, own in people.items()} == {
         "10001": ("NYU", "ADHD"), "21009": ("NYU", ""), "1018959": ("KKI", "control"), "2054438": ("OHSU", "control"),
@@ -310,19 +320,16 @@ def test_athena_s_test_release_gets_its_diagnoses(tmp_path):
 
 
 def test_niak_s_volumes_become_bids(tmp_path):
-    study = study_at("adhd200-niak", tmp_path)
-    place = tmp_path / "adhd200_niak"
-    place.mkdir()
-    (place / "NYU.tar").write_bytes(mirrors.niak())
-    (place / "adhd200_preprocessed_phenotypics.tsv").write_bytes(mirrors.neurobureau_phenotypes())
-    fetched(study, tmp_path)
-    found = ingested(study, tmp_path)["adhd200"]
+    files = {"NYU.tar": mirrors.niak(), "adhd200_preprocessed_phenotypics.tsv": mirrors.neurobureau_phenotypes()}
+    found = of_archives("adhd200-niak", tmp_path, files)
     assert {label: own["labels"] for label, own in by_label(found).items()} == {
         "0010001": "ADHD", "2054438": "control", "0026001": "",
     }  # fmt: skip
     assert found.recordings["kind"].tolist() == ["bold"] * 3  # the first runs
     assert found.recordings["t_r"].tolist() == [2.0] * 3
-    assert (place / "NYU_output_nifty/fmri/fmri_X_0010001_session_1_run2.nii.gz").is_file()  # what is not renamed stays
+    assert (
+        tmp_path / "adhd200_niak/NYU_output_nifty/fmri/fmri_X_0010001_session_1_run2.nii.gz"
+    ).is_file()  # what is not renamed stays
 
 
 def test_athena_s_real_series(real_data):
