@@ -12,9 +12,23 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import yaml
+
+from tests.conftest import PROJECT
 
 INDI = "fcp-indi/data/Projects"
 _SEEDS = itertools.count()
+
+
+def at_mirror(study: str, url: str, *, accept: bool = True, n_shards: int | None = None) -> dict:
+    """The values of a ready study file with its buckets at `url` and its terms accepted or not; `n_shards` in place of its own."""
+    text = (PROJECT / f"config/studies/{study}.yaml").read_text(encoding="utf-8")
+    text = text.replace("https://nmdatasets.s3.amazonaws.com", f"{url}/nmdatasets").replace("https://s3.amazonaws.com", url)
+    values = yaml.safe_load(text)
+    for dataset in values["datasets"].values():
+        dataset["n_shards"] = n_shards or dataset["n_shards"]
+        dataset["fetch"]["accept_terms"] = accept
+    return values
 
 
 def image(shape: tuple[int, ...], t_r: float | None = None) -> bytes:

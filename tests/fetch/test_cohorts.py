@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
+import yaml
 from nilearn.datasets import fetch_abide_pcp
 
 from mcsp.atlas import load_atlas
@@ -34,13 +35,11 @@ COHORTS = ("abide", "adhd200", "hbn", "embarc")
 
 def study_at(name: str, root: Path, url: str = "") -> Study:
     """A ready study file with its data below `root`, its buckets at `url`, and its terms accepted."""
-    values = overlay(read_yaml(PROJECT / "config/config.yaml"), read_yaml(PROJECT / f"config/studies/{name}.yaml"))
+    values = overlay(read_yaml(PROJECT / "config/config.yaml"), mirrors.at_mirror(name, url))
     for dataset in values["datasets"].values():
-        fetch_options = json.dumps(dataset.pop("fetch")).replace("https://s3.amazonaws.com", url)
-        fetch_options = fetch_options.replace("https://nmdatasets.s3.amazonaws.com", f"{url}/nmdatasets")
-        fetch_options = fetch_options.replace('"package": "data/', f'"package": "{root}/')
+        fetch_options = json.dumps(dataset.pop("fetch")).replace('"package": "data/', f'"package": "{root}/')
         local = json.dumps(dataset).replace('"data/', f'"{root}/')
-        dataset |= {**json.loads(local), "fetch": {**json.loads(fetch_options), "accept_terms": True}}
+        dataset |= {**json.loads(local), "fetch": json.loads(fetch_options)}
     return parse_study(values, name)
 
 
@@ -393,15 +392,15 @@ def test_dry_runs(name, checkout):  # noqa: F811
 def test_fetch_as_a_target(checkout):  # noqa: F811
     """Refused in one line until the terms are accepted; then fetched and ingested, and done."""
     with serve(Bucket(mirrors.adhd200())) as bucket:
-        path = checkout.root / "config/studies/adhd200.yaml"
-        path.write_text(path.read_text().replace("https://s3.amazonaws.com", bucket.url).replace("n_shards: 16", "n_shards: 2"))
         study = "config/studies/adhd200.yaml"
+        path = checkout.root / study
+        path.write_text(yaml.safe_dump(mirrors.at_mirror("adhd200", bucket.url, accept=False, n_shards=2)))
         text = checkout.snakemake("fetch", study=study, check=False)
         assert (
             "error: adhd200: not fetched: read the terms (http://fcon_1000.projects.nitrc.org/indi/adhd200/), then set" in text
         )
         assert not (checkout.root / "data").exists()
-        path.write_text(path.read_text().replace("accept_terms: false", "accept_terms: true"))
+        path.write_text(yaml.safe_dump(mirrors.at_mirror("adhd200", bucket.url, n_shards=2)))
         text = checkout.snakemake("fetch", study=study)
         assert "adhd200: 23 files of 6 subjects" in text
         assert "Nothing to be done" in checkout.snakemake("fetch", study=study)
