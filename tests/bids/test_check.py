@@ -127,6 +127,31 @@ def test_all_problems_at_once(tmp_path):
     assert forecast["subjects"].tolist() == [0, 0]
 
 
+def test_a_directory_of_derivatives_without_a_recording_is_an_error(tmp_path):
+    root, derivatives = tmp_path / "data", tmp_path / "derivatives"
+    write_bold(derivatives, "a")
+    (derivatives / "sub-b").mkdir()
+    write_participants(root, participant_id=["a", "b", "c"])
+    problems, forecast = check({"x": BidsDataset(kind="bids", path=str(root), derivatives=str(derivatives))})
+    told = problems[problems["severity"] == "error"].set_index("uid")["problem"].to_dict()
+    assert told == {"x/sub-b": "no recording of fmri or eeg found"}
+    assert problems[problems["severity"] == "note"]["uid"].tolist() == ["x/sub-c"]
+    assert forecast["subjects"].tolist() == [1]
+
+
+@pytest.mark.parametrize("folder", [None, "data/sub-a", "derivatives/sub-a"])
+def test_where_nobody_can_be_used_an_error_says_why(folder, tmp_path, capsys):
+    root, derivatives = tmp_path / "data", tmp_path / "derivatives"
+    write_participants(root, participant_id=["a", "b"])
+    if folder:
+        (tmp_path / folder).mkdir(parents=True)
+    problems, _ = check({"x": BidsDataset(kind="bids", path=str(root), derivatives=str(derivatives))})
+    (error,) = lines(problems, "error")
+    assert error == "no recording of fmri or eeg found" if folder else "empty, no directory sub-* is there" in error
+    assert "\n1 error, " in (told := capsys.readouterr().out)
+    assert "nobody can be used in x: mend the errors above" in told
+
+
 def test_people_are_counted_once_however_many_files_they_have(capsys):
     rows = [("x", f"x/sub-{who}", "error", f"/x/{who}/{run}", f"sub-{who}_run-{run}: empty") for who in "ab" for run in (1, 2)]
     rows.append(("x", "x/sub-a", "warning", "/x/a/1", "odd"))

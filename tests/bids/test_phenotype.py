@@ -12,7 +12,7 @@ from mcsp.bids.listing import describe, list_subjects
 from mcsp.bids.phenotype import absent, person, read_phenotype, used_columns
 from mcsp.errors import McspError
 from mcsp.options.datasets import BidsDataset, Phenotype
-from mcsp.shards import plain_label
+from mcsp.shards import plain_label, shard_of
 from mcsp.study import parse_study, read_yaml
 from mcsp.workflow import load_plan
 from tests.conftest import PROJECT
@@ -306,6 +306,20 @@ def test_the_site_s_directory_is_part_of_what_a_shard_holds(tmp_path):
     assert hashes() == plain
     (tmp_path / "sites/B/p.tsv").write_text("participant_id\tDX\tDX \n1\t2\t1\n")  # the first of two columns of a name
     assert [a == b for a, b in zip(plain, hashes())].count(False) == 1
+
+
+@pytest.mark.parametrize("header", ["participant id\tparticipant_id", "participant id\tparticipant_id ", "Participant_ID\tx"])
+def test_shards_are_told_apart_by_the_column_that_is_read(header, tmp_path):
+    """Of columns with one name, the same one says whose row it is when it is read and when it is looked for changes."""
+    phenotype, n_shards = Phenotype(table=str(tmp_path / "p.tsv")), 3
+
+    def hashes(*rows: tuple[str, str]) -> list[str]:
+        (tmp_path / "p.tsv").write_text("".join(f"{line}\n" for line in (header, *map("\t".join, rows))))
+        return shard_hashes(BidsDataset(kind="bids", path=str(tmp_path), n_shards=n_shards, phenotype=phenotype))
+
+    before, after = hashes(("a", "b")), hashes(("a", "b"), ("c", "a"))
+    who = read_phenotype([tmp_path / "p.tsv"], phenotype)["_subject"].iloc[1]
+    assert [n for n in range(n_shards) if before[n] != after[n]] == [shard_of(who, n_shards)]
 
 
 def test_names_of_columns_are_compared_without_case_and_blanks(tmp_path):

@@ -12,9 +12,23 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import yaml
+
+from tests.conftest import PROJECT
 
 INDI = "fcp-indi/data/Projects"
 _SEEDS = itertools.count()
+
+
+def at_mirror(study: str, url: str, *, accept: bool = True, n_shards: int | None = None) -> dict:
+    """The values of a ready study file with its buckets at `url` and its terms accepted or not; `n_shards` in place of its own."""
+    text = (PROJECT / f"config/studies/{study}.yaml").read_text(encoding="utf-8")
+    text = text.replace("https://nmdatasets.s3.amazonaws.com", f"{url}/nmdatasets").replace("https://s3.amazonaws.com", url)
+    values = yaml.safe_load(text)
+    for dataset in values["datasets"].values():
+        dataset["n_shards"] = n_shards or dataset["n_shards"]
+        dataset["fetch"]["accept_terms"] = accept
+    return values
 
 
 def image(shape: tuple[int, ...], t_r: float | None = None) -> bytes:
@@ -107,14 +121,18 @@ def abide_volumes() -> dict[str, bytes]:
     return found
 
 
+def athena_series(label: str, value: float) -> bytes:
+    """Athena's CC200 series of three frames, under AFNI's header."""
+    codes = "\t".join(f"Mean_{number}" for number in range(1, 201))
+    rows = [f"sfnwmrda{label}.nii.gz\t{frame}[?]\t" + "\t".join([str(value)] * 200) for frame in range(3)]
+    return ("\n".join([f"File\tSub-brick\t{codes}", *rows]) + "\n").encode()
+
+
 def athena() -> bytes:
-    """The archive of Athena's CC200 series: sites, subjects of seven digits, series under AFNI's header, the sites' tables."""
-    codes = [f"Mean_{number}" for number in range(1, 201)]
+    """The archive of Athena's CC200 series: sites, subjects of seven digits, series, the sites' tables."""
     content = {}
     for site, label in (("KKI", "1018959"), ("NYU", "0010001"), ("NYU", "0021009")):
-        rows = [f"sfnwmrda{label}.nii.gz\t{frame}[?]\t" + "\t".join(["1.5"] * 200) for frame in range(3)]
-        text = "\n".join(["File\tSub-brick\t" + "\t".join(codes), *rows]) + "\n"
-        content[f"{site}/{label}/sfnwmrda{label}_session_1_rest_1_cc200_TCs.1D"] = text.encode()
+        content[f"{site}/{label}/sfnwmrda{label}_session_1_rest_1_cc200_TCs.1D"] = athena_series(label, 1.5)
         content[f"{site}/{label}/snwmrda{label}_session_1_rest_1_cc200_TCs.1D"] = b"not filtered"
     ids = {"ScanDir ID": ["10001", "21009"], "Site": ["5"] * 2, "Gender": ["1"] * 2, "Age": ["9"] * 2}
     content["NYU/NYU_phenotypic.csv"] = table(",", **ids, DX=["3", "pending"])
@@ -137,15 +155,17 @@ def archive_of(content: dict[str, bytes], mode: str) -> bytes:
 
 def athena_test_release() -> bytes:
     """The archive of the test set: sites at its top, diagnoses withheld, WashU's spelling of the subject's column elsewhere."""
-    codes = "\t".join(f"Mean_{number}" for number in range(1, 201))
-    row = "\t".join(["2.5"] * 200)
     content = {}
     for site, code, label in (("OHSU", "6", "2054438"), ("Brown", "2", "0026001")):
-        series = f"File\tSub-brick\t{codes}\n" + f"sfnwmrda{label}.nii.gz\t0[?]\t{row}\n" * 3
-        content[f"{site}/{label}/sfnwmrda{label}_session_1_rest_1_cc200_TCs.1D"] = series.encode()
+        content[f"{site}/{label}/sfnwmrda{label}_session_1_rest_1_cc200_TCs.1D"] = athena_series(label, 2.5)
         ids = {"ScanDirID": [label.lstrip("0")], "Site": [code], "Gender": ["0"], "Age": ["9"], "DX": ["pending"]}
         content[f"{site}/{site}_TestRelease_phenotypic.csv"] = table(",", **ids)
     return archive_of(content, "w")
+
+
+def competition_diagnoses() -> bytes:
+    """The competition's table of the test set's diagnoses, `allSubs_testSet_phenotypic_dx.csv`: its subjects are `ID`."""
+    return table(",", ID=["2054438", "26001"], Site=["6", "2"], Gender=["0", "0"], Age=["9"] * 2, DX=["1", "pending"])
 
 
 def neurobureau_phenotypes() -> bytes:

@@ -22,6 +22,7 @@ import yaml
 from mcsp.workflow import overlay
 from tests.fetch import simulated
 from tests.fetch.bucket_server import Bucket, serve
+from tests.fetch.mirrors import at_mirror
 from tests.workflow.conftest import Checkout, copy_checkout
 
 PARTS = {
@@ -50,18 +51,10 @@ def cpu_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def at_mirror(checkout: Checkout, name: str, url: str, changes: dict) -> str:
-    """Write the study file with its buckets at `url`, its terms accepted and `changes` (tasks in place of the file's).
-
-    Returns its path.
-    """
+def write_study(checkout: Checkout, name: str, url: str, changes: dict) -> str:
+    """Write the study file with its buckets at `url` and `changes` (tasks in place of the file's). Returns its path."""
+    values = overlay(at_mirror(name, url, n_shards=1), changes) | ({"tasks": changes["tasks"]} if "tasks" in changes else {})
     path = f"config/studies/{name}.yaml"
-    text = (Path(__file__).parents[2] / path).read_text(encoding="utf-8")
-    text = text.replace("https://nmdatasets.s3.amazonaws.com", f"{url}/nmdatasets").replace("https://s3.amazonaws.com", url)
-    values = yaml.safe_load(text.replace("accept_terms: false", "accept_terms: true"))
-    for dataset in values["datasets"].values():
-        dataset["n_shards"] = 1
-    values = overlay(values, changes) | ({"tasks": changes["tasks"]} if "tasks" in changes else {})
     (checkout.root / path).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return path
 
@@ -91,7 +84,7 @@ def told(checkout: Checkout, name: str) -> None:
 def run(checkout: Checkout, name: str, target: str, objects: dict[str, bytes], changes: dict, cores: str = "1") -> str:
     """One study, from the mirror that holds `objects` to `target`, with `changes` to its file; returns what `check` printed."""
     with serve(Bucket(objects, page=1000)) as bucket:
-        study = at_mirror(checkout, name, bucket.url, changes)
+        study = write_study(checkout, name, bucket.url, changes)
         checkout.snakemake("fetch", study=study)
         check = [sys.executable, "-m", "mcsp", "check", study]
         done = subprocess.run(check, cwd=checkout.root, capture_output=True, text=True, check=False)

@@ -60,6 +60,13 @@ def test_links_and_devices_are_refused(kind, tmp_path):
     assert not (tmp_path / "out/link").exists()
 
 
+def test_of_new_names_one_fits(tmp_path):
+    """The error speaks of the option that the study file has."""
+    archive = tar(tmp_path / "a.tar", ("xy", b""))
+    with pytest.raises(McspError, match=r"a\.tar: of archive_names, \.\*y and x\.\* fit 'xy': let one fit"):
+        unpack(archive, tmp_path / "out", {"x.*": "a", ".*y": "b"})
+
+
 def test_damaged_archives_leave_nothing_half(tmp_path):
     content = bytes(i * 7 % 251 for i in range(200_000))
     for whole in (tar(tmp_path / "t.tar.gz", ("a", b"small"), ("big", content)), zipped(tmp_path / "z.zip", ("big", content))):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
+import yaml
 from nilearn.datasets import fetch_abide_pcp
 
 from mcsp.atlas import load_atlas
@@ -22,7 +23,7 @@ from mcsp.options.eeg import EegOptions
 from mcsp.store import Store
 from mcsp.study import Study, parse_study, read_yaml
 from mcsp.workflow import overlay
-from tests.bids.small_datasets import ingest_all, make_cohort
+from tests.bids.small_datasets import Ingested, ingest_all, make_cohort
 from tests.conftest import PROJECT
 from tests.eeg.test_segments import HYDROCEL, NET_128, field_raw
 from tests.fetch import mirrors
@@ -34,13 +35,11 @@ COHORTS = ("abide", "adhd200", "hbn", "embarc")
 
 def study_at(name: str, root: Path, url: str = "") -> Study:
     """A ready study file with its data below `root`, its buckets at `url`, and its terms accepted."""
-    values = overlay(read_yaml(PROJECT / "config/config.yaml"), read_yaml(PROJECT / f"config/studies/{name}.yaml"))
+    values = overlay(read_yaml(PROJECT / "config/config.yaml"), mirrors.at_mirror(name, url))
     for dataset in values["datasets"].values():
-        fetch_options = json.dumps(dataset.pop("fetch")).replace("https://s3.amazonaws.com", url)
-        fetch_options = fetch_options.replace("https://nmdatasets.s3.amazonaws.com", f"{url}/nmdatasets")
-        fetch_options = fetch_options.replace('"package": "data/', f'"package": "{root}/')
+        fetch_options = json.dumps(dataset.pop("fetch")).replace('"package": "data/', f'"package": "{root}/')
         local = json.dumps(dataset).replace('"data/', f'"{root}/')
-        dataset |= {**json.loads(local), "fetch": {**json.loads(fetch_options), "accept_terms": True}}
+        dataset |= {**json.loads(local), "fetch": json.loads(fetch_options)}
     return parse_study(values, name)
 
 
@@ -59,6 +58,17 @@ def ingested(study: Study, root: Path) -> dict:
         name: ingest_all(dataset, Path(dataset.path), root / "out", name, raw_too=True)
         for name, dataset in study.datasets.items()
     }
+
+
+def of_archives(name: str, root: Path, files: dict[str, bytes]) -> Ingested:
+    """ADHD-200 as a ready study file ingests it, after `files` were put into its directory and fetched."""
+    study = study_at(name, root)
+    place = Path(study.datasets["adhd200"].path)
+    place.mkdir(exist_ok=True)
+    for path, content in files.items():
+        (place / path).write_bytes(content)
+    fetched(study, root)
+    return ingested(study, root)["adhd200"]
 
 
 def by_label(found) -> dict[str, dict]:
@@ -272,11 +282,7 @@ def test_athena_s_archive_to_the_table(tmp_path):
         McspError, match=r"adhd200: can't be fetched by a program\. Register with NITRC, download ADHD200_CC200"
     ):
         fetched(study, tmp_path)
-    place = tmp_path / "adhd200_athena"
-    place.mkdir()
-    (place / "ADHD200_CC200_TCs_filtfix.tar.gz").write_bytes(mirrors.athena())
-    fetched(study, tmp_path)
-    found = ingested(study, tmp_path)["adhd200"]
+    found = of_archives("adhd200-roi", tmp_path, {"ADHD200_CC200_TCs_filtfix.tar.gz": mirrors.athena()})
     people = by_label(found)
     assert {label: (own["site"], own["labels"]) for label, own in people.items()} == {
         "10001": ("NYU", "ADHD"), "21009": ("NYU", ""), "1018959": ("KKI", "control"),
@@ -289,17 +295,20 @@ def test_athena_s_archive_to_the_table(tmp_path):
 
 
 def test_athena_s_test_release_gets_its_diagnoses(tmp_path):
-    """Of the Neuro Bureau's table, which counts before the sites' own; without it, they are kept without a label."""
-    study = study_at("adhd200-roi", tmp_path)
-    place = tmp_path / "adhd200_athena"
-    place.mkdir()
-    (place / "ADHD200_CC200_TCs_filtfix.tar.gz").write_bytes(mirrors.athena())
-    (place / "ADHD200_CC200_TCs_TestRelease.tar").write_bytes(mirrors.athena_test_release())
-    fetched(study, tmp_path)
-    people = by_label(ingested(study, tmp_path)["adhd200"])
+    """Of the Neuro Bureau's table, which counts before the sites' own, else of the competition's; without both, they are kept
+    without a label.
+    """
+    archives = {"filtfix.tar.gz": mirrors.athena(), "TestRelease.tar": mirrors.athena_test_release()}
+    found = of_archives("adhd200-roi", tmp_path, {f"ADHD200_CC200_TCs_{name}": content for name, content in archives.items()})
+    people = by_label(found)
     assert (people["2054438"]["labels"], people["2054438"]["site"]) == ("", "OHSU")
-    (place / "adhd200_preprocessed_phenotypics.tsv").write_bytes(mirrors.neurobureau_phenotypes())
-    found = ingested(study, tmp_path)["adhd200"]
+    found = of_archives("adhd200-roi", tmp_path, {"allSubs_testSet_phenotypic_dx.csv": mirrors.competition_diagnoses()})
+    people = by_label(found)
+    assert [(people[label]["labels"], people[label]["site"]) for label in ("2054438", "26001")] == [
+        ("ADHD", "OHSU"),
+        ("", "Brown"),
+    ]
+    found = of_archives("adhd200-roi", tmp_path, {"adhd200_preprocessed_phenotypics.tsv": mirrors.neurobureau_phenotypes()})
     people = by_label(found)
     assert {label: (own["site"], own["labels"]) for label, own in people.items()} == {
         "10001": ("NYU", "ADHD"), "21009": ("NYU", ""), "1018959": ("KKI", "control"), "2054438": ("OHSU", "control"),
@@ -310,19 +319,16 @@ def test_athena_s_test_release_gets_its_diagnoses(tmp_path):
 
 
 def test_niak_s_volumes_become_bids(tmp_path):
-    study = study_at("adhd200-niak", tmp_path)
-    place = tmp_path / "adhd200_niak"
-    place.mkdir()
-    (place / "NYU.tar").write_bytes(mirrors.niak())
-    (place / "adhd200_preprocessed_phenotypics.tsv").write_bytes(mirrors.neurobureau_phenotypes())
-    fetched(study, tmp_path)
-    found = ingested(study, tmp_path)["adhd200"]
+    files = {"NYU.tar": mirrors.niak(), "adhd200_preprocessed_phenotypics.tsv": mirrors.neurobureau_phenotypes()}
+    found = of_archives("adhd200-niak", tmp_path, files)
     assert {label: own["labels"] for label, own in by_label(found).items()} == {
         "0010001": "ADHD", "2054438": "control", "0026001": "",
     }  # fmt: skip
     assert found.recordings["kind"].tolist() == ["bold"] * 3  # the first runs
     assert found.recordings["t_r"].tolist() == [2.0] * 3
-    assert (place / "NYU_output_nifty/fmri/fmri_X_0010001_session_1_run2.nii.gz").is_file()  # what is not renamed stays
+    assert (
+        tmp_path / "adhd200_niak/NYU_output_nifty/fmri/fmri_X_0010001_session_1_run2.nii.gz"
+    ).is_file()  # what is not renamed stays
 
 
 def test_athena_s_real_series(real_data):
@@ -386,15 +392,15 @@ def test_dry_runs(name, checkout):  # noqa: F811
 def test_fetch_as_a_target(checkout):  # noqa: F811
     """Refused in one line until the terms are accepted; then fetched and ingested, and done."""
     with serve(Bucket(mirrors.adhd200())) as bucket:
-        path = checkout.root / "config/studies/adhd200.yaml"
-        path.write_text(path.read_text().replace("https://s3.amazonaws.com", bucket.url).replace("n_shards: 16", "n_shards: 2"))
         study = "config/studies/adhd200.yaml"
+        path = checkout.root / study
+        path.write_text(yaml.safe_dump(mirrors.at_mirror("adhd200", bucket.url, accept=False, n_shards=2)))
         text = checkout.snakemake("fetch", study=study, check=False)
         assert (
             "error: adhd200: not fetched: read the terms (http://fcon_1000.projects.nitrc.org/indi/adhd200/), then set" in text
         )
         assert not (checkout.root / "data").exists()
-        path.write_text(path.read_text().replace("accept_terms: false", "accept_terms: true"))
+        path.write_text(yaml.safe_dump(mirrors.at_mirror("adhd200", bucket.url, n_shards=2)))
         text = checkout.snakemake("fetch", study=study)
         assert "adhd200: 23 files of 6 subjects" in text
         assert "Nothing to be done" in checkout.snakemake("fetch", study=study)

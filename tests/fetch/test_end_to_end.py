@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from mcsp.workflow import overlay
 from tests.fetch import run_cohorts, simulated
 from tests.fetch.bucket_server import Bucket, serve
-from tests.fetch.mirrors import INDI, table
+from tests.fetch.mirrors import INDI, at_mirror, table
 from tests.workflow.conftest import checkout  # noqa: F401
 
 SMALL = {
@@ -53,14 +54,11 @@ def mirror(codes: list[str], n: int = 24) -> dict[str, bytes]:
 
 
 def test_abide_s_series_from_the_bucket_to_the_tables(checkout):  # noqa: F811
-    path, study = checkout.root / "config/studies/abide-roi.yaml", "config/studies/abide-roi.yaml"
-    values = yaml.safe_load(path.read_text())
-    values["datasets"]["abide"] |= {"n_shards": 1}
-    path.write_text(yaml.safe_dump({**values, **{key: {**values.get(key, {}), **own} for key, own in SMALL.items()}}))
+    study = "config/studies/abide-roi.yaml"
     codes = pd.read_csv(checkout.root / "config/atlases/harvard_oxford_cpac.tsv", sep="\t", dtype=str)["code"].tolist()
     with serve(Bucket(mirror(codes), page=50)) as bucket:
-        text = path.read_text().replace("https://s3.amazonaws.com", bucket.url)
-        path.write_text(text.replace("accept_terms: false", "accept_terms: true"))
+        values = overlay(at_mirror("abide-roi", bucket.url, n_shards=1), SMALL)
+        (checkout.root / study).write_text(yaml.safe_dump(values))
         assert "abide: 25 files of 24 subjects" in checkout.snakemake("fetch", study=study)
     checkout.snakemake("tables", study=study)
     results = checkout.root / "results/abide-roi"

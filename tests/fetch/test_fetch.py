@@ -170,7 +170,7 @@ def test_interrupted_it_stops_at_once_and_the_next_run_goes_on(bucket, tmp_path,
     (part,) = (tmp_path / "data").rglob("*sub-B1_task*.part")
     assert 0 < part.stat().st_size < 4_000_000
     begun = sum(bucket.asked.values())
-    assert begun < 13
+    assert begun < 11  # of 13 files, the two of sub-A1 are never asked for here: some of the others were not begun
     monkeypatch.undo()
     bucket.rate = 0.0
     fetch(bucket, tmp_path)
@@ -332,7 +332,7 @@ def test_names_are_changed_to_those_that_bids_knows(bucket, tmp_path):
     assert place(Source(bucket="b", prefix="p/", rename={"(?P<who>.*)": r"in/\g<who>"}), "p/x") == ("", "in/x")
     two = Source(bucket="b", prefix="p/", rename={"x.*": "a", ".*y": "b"})
     assert place(two, "p/xz") == ("", "a")
-    with pytest.raises(McspError, match=r"b: of rename, \.\*y and x\.\* fit the key 'xy': let one fit"):
+    with pytest.raises(McspError, match=r"b: of rename, \.\*y and x\.\* fit 'xy': let one fit"):
         place(two, "p/xy")
     leads_out = Source(bucket="b", prefix="p/", rename={"(.*)": r"../\1"})
     with pytest.raises(McspError, match="leads out of the dataset"):

@@ -228,6 +228,18 @@ def test_intermediate_files_stay_out_of_the_dataset(dataset):
         fmriprep_command(options, **dataset.places(), program=["p"], licence=dataset.licence, user="5:6")
 
 
+def test_intermediate_files_lie_where_the_job_says(dataset, tmp_path, monkeypatch):
+    """As in the embedded route: variables and ~ are the job's."""
+    monkeypatch.setenv("NODE_DISK", str(tmp_path / "node"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    more = {"program": ["p"], "licence": dataset.licence, "user": "5:6"}
+    for given, place in (("$NODE_DISK/mine", "node/mine"), ("~/mine", "home/mine")):
+        command = fmriprep_command(dataset.options(work_dir=given), **dataset.places(), **more)
+        assert command[command.index("-w") + 1] == str(tmp_path / place / "fmriprep_sub-01")
+    with pytest.raises(McspError, match=r"^fmriprep\.work_dir = \$NO_SUCH_THING/mine: not set in this job"):
+        fmriprep_command(dataset.options(work_dir="$NO_SUCH_THING/mine"), **dataset.places(), **more)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

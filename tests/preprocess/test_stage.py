@@ -99,11 +99,12 @@ def test_intermediate_files_lie_where_the_job_says(tmp_path, subject, monkeypatc
 
     monkeypatch.setattr("mcsp.preprocess.stage.run_anatomy", anatomy)
     monkeypatch.setenv("NODE_DISK", str(tmp_path / "node"))
-    for place in (None, "$NODE_DISK/mine", "$NO_SUCH_THING/mine"):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for place in (None, "$NODE_DISK/mine", "~/mine", "$NO_SUCH_THING/mine"):
         options = OPTIONS.model_copy(update={"work_dir": place})
         with pytest.raises(McspError if "NO_SUCH" in str(place) else Exclusion, match=r"enough|\$NO_SUCH_THING/mine: not set"):
             embedded_subject(subject.rows, derivatives=tmp_path / "derivatives", options=options, note=None)
-    assert seen == [(tmp_path / "derivatives/sub-01", True), (tmp_path / "node/mine", True)]
+    assert seen == [(tmp_path / "derivatives/sub-01", True), (tmp_path / "node/mine", True), (tmp_path / "home/mine", True)]
     assert not list(tmp_path.rglob(".part-*"))
 
 

@@ -1,8 +1,8 @@
 """SIGKILL at random moments: a study that is killed again and again must end as one that nobody disturbed.
 
-By hand: `python -m tests.workflow.kills FOLDER --kills 50 --seed 0 [--study STUDY.yaml]`. Every job is hit. Moments are drawn
-in CPU time, up to what the job took undisturbed, so that a busy machine changes nothing; one in three is when the job has
-written its first file.
+By hand: `python -m tests.workflow.kills FOLDER --kills 50 --seed 0 [--study STUDY.yaml]`. The jobs hit least come first:
+fewer kills than jobs leave some out. Moments are drawn in CPU time, up to what the job took undisturbed, so that a busy machine
+changes nothing; one in three is when the job has written its first file, which on several cores may be that of a job beside it.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def plan(jobs: Iterable[str], hit: Mapping[str, int], kills: int, rng: random.Ra
 
 
 def trial(
-    folder: Path, study: Path, *, kills: int, seed: int, targets: Sequence[str] = (), cores: int = 2
+    folder: Path, study: Path, *, kills: int, seed: int, targets: Sequence[str] = (), cores: int = 1
 ) -> tuple[Counter[tuple[str, str]], list[str]]:
     """(how often which (victim, job) was killed, files that differ from the undisturbed run's) of a study that is killed
     `kills` times; where jobs end before they are hit, it begins anew for the rest.

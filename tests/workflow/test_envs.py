@@ -207,3 +207,14 @@ def test_rules_run_in_the_image_of_the_site(checkout, tmp_path):
     assert (place / "ran").read_text().split() == ["ingest"]
     (call,) = (place / "calls").read_text().splitlines()
     assert re.match(rf"exec --home {checkout.root} --nv .*own.sif bash -c set -euo pipefail", call)
+
+
+def test_snakemake_within_an_image_runs_the_stages_in_its_own_python(checkout, tmp_path):
+    """Somebody's container around everything is not the image of the rules."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").write_text("#!/bin/bash\nexit 99\n")
+    (tmp_path / "bin/python").chmod(0o755)
+    command = [sys.executable, "-m", "snakemake", "atlas", "--cores", "1", "--configfile", "config/studies/tiny.yaml"]
+    env = {**os.environ, "APPTAINER_CONTAINER": "around.sif", "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=checkout.root, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

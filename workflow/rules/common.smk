@@ -4,8 +4,9 @@
 # conda) or an image (--sdm apptainer) around it, the Python that runs Snakemake runs the stages too. Each worker keeps to one core's
 # numerical threads. SIGTERM, as Slurm sends it at the time limit, is for the stage, which may save its work: the shell waits for
 # it. LAUNCHER: words before it.
-CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-WITHIN = "true" if CONDA else '[ -n "${APPTAINER_CONTAINER:-}${SINGULARITY_CONTAINER:-}" ]'
+AROUND = workflow.deployment_settings.deployment_method
+IMAGE = '[ -n "${APPTAINER_CONTAINER:-}${SINGULARITY_CONTAINER:-}" ]' if DeploymentMethod.APPTAINER in AROUND else "false"
+WITHIN = "true" if DeploymentMethod.CONDA in AROUND else IMAGE
 MCSP = f"PYTHON={shlex.quote(sys.executable)}; if {WITHIN}; then PYTHON=python; fi; "
 MCSP += f'mcsp() {{ ${{LAUNCHER:-}} "$PYTHON" {shlex.quote(str(BASE / "src/mcsp"))} "$@"; }}; '
 shell.prefix(

@@ -14,6 +14,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from mcsp.bids.contents import derivatives_of
 from mcsp.bids.listing import AnyDataset, Listing, describe, list_subjects
 from mcsp.bids.phenotype import absent
 from mcsp.bids.recordings import (
@@ -233,9 +234,10 @@ def _recordings(listing: Listing, root: Path, findings: Findings, raw_too: bool)
             check_raw(name, uid, root / uid.split("/")[1], findings)
     for uid in sorted({row["uid"] for row in found if row["kind"] == "raw"}):
         check_raw(name, uid, root / uid.split("/")[1], findings)
+    places = [root] if isinstance(dataset, RoiDataset) else [root, derivatives_of(dataset, root)]
     for uid in sorted(silent):
         text = f"no recording of {' or '.join(dataset.modalities)} found"
-        if (root / uid.split("/")[1]).is_dir():
+        if any((place / uid.split("/")[1]).is_dir() for place in places):
             findings.add("error", name, uid, None, text)
         else:  # tables tell of everybody, also of those of whom nothing was fetched
             findings.add("note", name, uid, None, f"{text}: in the phenotype table only")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
-from mcsp.options.datasets import FOLDER, BidsDataset, RoiDataset, plain_column
+from mcsp.options.datasets import FOLDER, BidsDataset, RoiDataset, alike
 from mcsp.options.simulate import SimulatedDataset
 from mcsp.shards import plain_label, shard_of
 
@@ -63,11 +63,11 @@ def _table_rows(dataset: BidsDataset | RoiDataset, root: Path) -> Iterator[tuple
         folder = table.absolute().parent.name if FOLDER in phenotype.site_columns() else ""
         with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
             rows = csv.reader(file, delimiter="," if table.suffix == ".csv" else "\t")
-            header = [name.strip() for name in next(rows, [])]
-            plain = [plain_column(name) for name in header]
-            subject = next((plain.index(own) for own in map(plain_column, phenotype.subject_columns()) if own in plain), None)
+            header = next(rows, [])
+            found = filter(None, (alike(header, name) for name in phenotype.subject_columns()))
+            subject = next((header.index(name) for name in found), None)
             for row in filter(None, rows):
-                cells = sorted(zip_longest(header, row, fillvalue=""))
+                cells = sorted(zip_longest([name.strip() for name in header], row, fillvalue=""))
                 yield row[subject] if subject is not None and subject < len(row) else "", repr((folder, cells))
 
 

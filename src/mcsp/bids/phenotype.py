@@ -13,7 +13,7 @@ import pandas as pd
 
 from mcsp import text_tables
 from mcsp.errors import McspError
-from mcsp.options.datasets import CONTROL, FOLDER, Phenotype, plain_column
+from mcsp.options.datasets import CONTROL, FOLDER, Phenotype, alike, plain_column
 from mcsp.shards import plain_label
 
 # The columns that the simulator writes. Its labels need no map: 'ADHD+ASD' means both.
@@ -100,12 +100,6 @@ def label_columns(columns: Sequence[str], wanted: str) -> list[str]:
     return [column for column in own if fnmatchcase(plain_column(column), pattern)]
 
 
-def _alike(columns: Sequence[str], wanted: str) -> str | None:
-    """The column of a name, by case, blanks and underscores too if none has just it; None when there is none."""
-    plain = plain_column(wanted)
-    return wanted if wanted in columns else next((name for name in columns if plain_column(name) == plain), None)
-
-
 def _meaning(value: str, mapping: dict[str, list[str]], missing: bool) -> list[str] | None:
     """Labels that a value means, None when the map does not have it. Wildcards never fit what is missing."""
     exact = {_plain_value(key): labels for key, labels in mapping.items()}
@@ -120,7 +114,7 @@ def _column_labels(row: pd.Series, column: str, mapping: dict, phenotype: Phenot
     """(labels that a cell means, or None when it tells nothing; the value where the map does not have it)."""
     value, told = _plain_value(row[column]), cell(row, column, phenotype)
     for other, values in phenotype.ignore.items():
-        if cell(row, _alike(row.index, other.replace("{column}", column)), phenotype) in values:
+        if cell(row, alike(row.index, other.replace("{column}", column)), phenotype) in values:
             return None, ""
     labels = _meaning(value, mapping, told is None)
     return (None, value if told is not None else "") if labels is None else (set(labels), "")
@@ -174,16 +168,13 @@ def _as_named(rows: pd.DataFrame, phenotype: Phenotype) -> pd.DataFrame:
     """The table with columns under the names that the study has for them: 'dx' and 'DX ' are one. Of several that may have a
     name, the one that is written so has it, else the first.
     """
-    names = {plain_column(name): name for name in [*_named(phenotype), *phenotype.subject_columns()]}
+    names = [*_named(phenotype), *phenotype.subject_columns()]
     stripped: list[str] = []
     for column in rows:
         plain = column.strip()
         stripped.append(column if plain in rows or plain in stripped else plain)
-    renamed: list[str] = []
-    for column in stripped:
-        name = names.get(plain_column(column), column)
-        renamed.append(column if name in stripped or name in renamed else name)
-    return rows.set_axis(renamed, axis=1)
+    renamed = {alike(stripped, name): name for name in names}
+    return rows.set_axis([renamed.get(column, column) for column in stripped], axis=1)
 
 
 def read_text(table: Path) -> pd.DataFrame:
@@ -243,7 +234,7 @@ def absent(phenotype: Phenotype, columns: Sequence[str]) -> dict[str, list[str]]
 def used_columns(phenotype: Phenotype, columns: Sequence[str]) -> list[str]:
     """Columns of the tables that decide on a subject."""
     labels = [column for wanted in phenotype.labels for column in label_columns(columns, wanted)]
-    beside = [_alike(columns, other.replace("{column}", column)) for other in phenotype.ignore for column in labels]
+    beside = [alike(columns, other.replace("{column}", column)) for other in phenotype.ignore for column in labels]
     names = [*phenotype.site_columns(), phenotype.age, phenotype.sex, phenotype.family]
     carried = [column for own in phenotype.carried().values() for column in own]
     return [column for column in dict.fromkeys([*names, *carried, *labels, *beside]) if column and column in columns]

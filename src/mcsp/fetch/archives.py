@@ -56,7 +56,7 @@ def unpack(archive: Path, into: Path, rename: Mapping[str, str] | None = None) -
     with opened(archive) as members:
         for name, size, content in members:
             own = inside(archive, name)
-            target = into / inside(archive, new_name(rename or {}, str(own), str(archive)) or name)
+            target = into / inside(archive, new_name(rename or {}, str(own), str(archive), "archive_names") or name)
             if content is None:
                 raise McspError(f"{archive}: its member {name!r} is a link or a device: don't trust this archive")
             if target.is_file() and target.stat().st_size == size:

@@ -102,7 +102,7 @@ def place(source: Source, key: str) -> tuple[str, str] | None:
     if not rel or rel.endswith("/") or not fits or any(fnmatchcase(rel, pattern) for pattern in source.exclude):
         return None
     joined = source.sites or source.name
-    renamed = new_name(source.rename, rel, source.bucket)
+    renamed = new_name(source.rename, rel, source.bucket, "rename")
     inside = renamed or (f"sourcedata/{name}/{rel}" if joined and not rel.startswith("sub-") else rel)
     if ".." in (*PurePosixPath(inside).parts, *PurePosixPath(rel).parts) or inside.startswith("/") or name in (".", ".."):
         raise McspError(f"{source.bucket}: the key {key!r} leads out of the dataset: don't trust this bucket")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from glob import glob
 from pathlib import Path
@@ -22,6 +23,15 @@ FOLDER = "{folder}"  # as the column of the site: the name of the directory that
 def plain_column(name: str) -> str:
     """A column's name for comparison: tables of one cohort write 'Full4 IQ', 'full4_iq' and 'FULL4_IQ '."""
     return re.sub(r"[\s_]+", "", name).lower()
+
+
+def alike(columns: Iterable[str], wanted: str) -> str | None:
+    """The column of a name; if none has just it, the first that has it but for blanks around, else for case, blanks and
+    underscores. None when there is none.
+    """
+    names = list(columns)
+    found = (name for form in (str, str.strip, plain_column) for name in names if form(name) == form(wanted))
+    return next(found, None)
 
 
 class Phenotype(Options):

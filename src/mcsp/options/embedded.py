@@ -18,6 +18,6 @@ class EmbeddedOptions(Options):
     work_dir: str | None = Field(
         None,
         description="Directory of intermediate files, best a disk of the node: some GB per subject, removed when it is done; "
-        "variables like $TMPDIR mean what they are in the job; default: beside the output",
+        "~ and variables like $TMPDIR mean what they are in the job; default: beside the output",
     )
     seed: int = Field(0, ge=0, description="Of the sampling in registrations")

@@ -59,7 +59,8 @@ class FmriprepOptions(Options):
     work_dir: str | None = Field(
         None,
         description="Directory of intermediate files, outside the dataset, on a fast disk: several GB per subject, "
-        "removed when the subject is done; default: beside the output",
+        "removed when the subject is done; ~ and variables like $TMPDIR mean what they are in the job; default: "
+        "beside the output",
     )
     templateflow_home: str | None = Field(
         None, description="apptainer: TemplateFlow directory, for templates that the image lacks; default: the image's own"

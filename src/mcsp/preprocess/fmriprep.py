@@ -21,6 +21,7 @@ from pathlib import Path
 
 from mcsp.errors import Exclusion, McspError
 from mcsp.options.fmriprep import FmriprepOptions, volumes
+from mcsp.preprocess.work_dir import work_dir
 from mcsp.store import read_json, write_json
 
 LICENCE_INSIDE = "/opt/freesurfer/license.txt"
@@ -209,7 +210,7 @@ def _absolute(path: str | Path) -> Path:
 def _work(options: FmriprepOptions, out_dir: Path, label: str) -> Path:
     """Each subject has its own: it can go when the subject is done, and parallel runs share no file."""
     out_dir = _absolute(out_dir)
-    root = _absolute(options.work_dir) if options.work_dir else out_dir.with_name(f"{out_dir.name}-work")
+    root = work_dir("fmriprep", options.work_dir) if options.work_dir else out_dir.with_name(f"{out_dir.name}-work")
     return root / f"fmriprep_sub-{label}"
 
 

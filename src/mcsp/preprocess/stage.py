@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from mcsp.preprocess.embedded import run_anatomy, run_bold
 from mcsp.preprocess.fmriprep import run_fmriprep
 from mcsp.preprocess.qc import write_page
 from mcsp.preprocess.space import SPACE, temporary_files_in
+from mcsp.preprocess.work_dir import work_dir
 from mcsp.shards import STATUS_COLUMNS, Outcome, work_through
 from mcsp.store import read_json, read_table, write_json, write_table, write_tsv
 
@@ -84,11 +84,7 @@ def faults_of_the_run(reasons: list[str], name: str) -> Iterator[None]:
 @contextmanager
 def _scratch(out: Path, options: EmbeddedOptions) -> Iterator[Path]:
     """A directory of one subject's intermediate files, which is removed: in `options.work_dir`, or at its output's place."""
-    place = Path(os.path.expandvars(options.work_dir)) if options.work_dir else out
-    if "$" in str(place):
-        raise McspError(
-            f"embedded.work_dir = {options.work_dir}: not set in this job: name a directory, or a variable that is set"
-        )
+    place = work_dir("embedded", options.work_dir) if options.work_dir else out
     place.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".part-{out.name}-", dir=place) as folder:
         yield Path(folder)
