@@ -21,7 +21,7 @@ _SEEDS = itertools.count()
 
 
 def at_mirror(study: str, url: str, *, accept: bool = True, n_shards: int | None = None) -> dict:
-    """The values of a ready study file with its buckets at `url` and its terms accepted or not; `n_shards` in place of its own."""
+    """Values of a ready study file: its buckets at `url`, its terms accepted or not, `n_shards` in place of its own."""
     text = (PROJECT / f"config/studies/{study}.yaml").read_text(encoding="utf-8")
     text = text.replace("https://nmdatasets.s3.amazonaws.com", f"{url}/nmdatasets").replace("https://s3.amazonaws.com", url)
     values = yaml.safe_load(text)
