@@ -1,7 +1,8 @@
 """Stores (Arrow IPC, memory-mapped) and tables (Parquet, TSV with a JSON sidecar), written atomically.
 
 A store holds one row per subject: `uid`, `n_valid` (frames or segments that are data, the rest is padding), a fixed-shape
-tensor, and `top_hz`, above which the recording holds nothing while others of its store do (infinite where it lacks nothing).
+tensor, `top_hz`, above which the recording holds nothing while others of its store do (infinite where it lacks nothing), and
+`frames`, the numbers of the frames that are data where some between them were left out (null where none was).
 Knows nothing of torch.
 """
 
@@ -141,7 +142,7 @@ class StoreWriter:
         self._context = atomic_path(path)
         self._tensor_type = pa.fixed_shape_tensor(pa.float32(), list(shape))
         fields = [pa.field("uid", pa.string()), pa.field("n_valid", pa.int32()), pa.field("tensor", self._tensor_type)]
-        fields.append(pa.field("top_hz", pa.float64()))
+        fields += [pa.field("top_hz", pa.float64()), pa.field("frames", pa.list_(pa.int32()))]
         self._schema = pa.schema(fields, metadata={_META_KEY: json.dumps(dict(meta)).encode()})
         self._shape = tuple(shape)
 
@@ -155,7 +156,7 @@ class StoreWriter:
     def __exit__(self, *error: Any) -> bool | None:
         return self._stack.__exit__(*error)  # each part, also where the file's end finds no room on the disk
 
-    def add(self, uid: str, tensor: np.ndarray, n_valid: int, top_hz: float = np.inf) -> None:
+    def add(self, uid: str, tensor: np.ndarray, n_valid: int, top_hz: float = np.inf, frames: np.ndarray | None = None) -> None:
         """Append one subject. Raises ValueError on another shape or on values that are not finite; NaN is for what a recording
         with a finite `top_hz` does not hold.
         """
@@ -168,6 +169,7 @@ class StoreWriter:
         storage = pa.FixedSizeListArray.from_arrays(pa.array(tensor.reshape(-1)), tensor.size)
         column = pa.ExtensionArray.from_storage(self._tensor_type, storage)
         arrays = [pa.array([uid]), pa.array([n_valid], pa.int32()), column, pa.array([float(top_hz)])]
+        arrays.append(pa.array([frames], pa.list_(pa.int32())))
         self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
 
 
@@ -187,10 +189,16 @@ class Store:
         self.n_valid: list[int] = [batch.column("n_valid")[0].as_py() for batch in batches]
         told = "top_hz" in self._reader.schema.names  # not in stores of before this column
         self.top_hz: list[float] = [batch.column("top_hz")[0].as_py() if told else np.inf for batch in batches]
+        self._frames = [batch.column("frames") if "frames" in self._reader.schema.names else None for batch in batches]
         self._tensors = [batch.column("tensor") for batch in batches]
 
     def __len__(self) -> int:
         return len(self.uids)
+
+    def frames(self, index: int) -> np.ndarray | None:
+        """Numbers (n_valid,) of the frames that are data in row `index`; None: one after the other."""
+        column = self._frames[index]
+        return None if column is None or not column[0].is_valid else np.array(column[0].as_py())
 
     def row(self, index: int) -> np.ndarray:
         """Row `index` as a read-only float32 view of the file, of `self.shape`."""

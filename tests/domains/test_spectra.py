@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.signal import periodogram
+from scipy.signal import butter, periodogram, sosfiltfilt
 
 from mcsp.domains import connectivity, spectra
-from mcsp.domains.amplitudes import amplitude_spectrum, segment_spectra
+from mcsp.domains.amplitudes import LONGEST_GAP, amplitude_spectrum, region_spectra, segment_spectra, without_gaps
 from mcsp.options.domains import ConnectivityOptions, SpectraOptions
 from mcsp.store import Store, StoreWriter, read_tsv
 
@@ -35,15 +35,77 @@ def test_agrees_with_scipys_periodogram(n):
     np.testing.assert_allclose(amplitude_spectrum(series, n)[:, 1:], expected[:, 1:], rtol=1e-5)
 
 
-def test_padding_keeps_the_grid_and_the_amplitude():
+def test_padding_keeps_the_grid():
     t = np.arange(90)
     series = np.zeros(120)
     series[:90] = 2.0 * np.sin(2 * np.pi * 0.1 * t)
     amplitude = amplitude_spectrum(series, 90)
     assert len(amplitude) == 61
-    assert amplitude[12] == pytest.approx(2.0, rel=0.02)
+    assert amplitude.argmax() == 12
+    assert amplitude[12] == pytest.approx(2.0 * np.sqrt(90 / 120), rel=0.02)
     series[100:] = 1e9  # what lies in the padding does not count
     np.testing.assert_array_equal(amplitude_spectrum(series, 90), amplitude)
+
+
+def band_limited(n, rng, shape=()):
+    """Noise of 0.01 to 0.1 Hz, 2 s between frames."""
+    band = butter(4, [0.01, 0.1], btype="band", fs=0.5, output="sos")
+    return sosfiltfilt(band, rng.normal(size=(*shape, n + 200)))[..., 100:-100]
+
+
+@pytest.mark.parametrize("n_valid", [60, 87, 120])
+def test_noise_is_not_larger_where_less_was_kept(n_valid):
+    """By Parseval the squares of z-scored series add up to the same; scaled by 2 / n_valid, amplitudes of 60 frames were 1.46
+    times those of 120, so that whoever moved more had more of everything.
+    """
+    rng = np.random.default_rng(0)
+    series = np.zeros((200, 120))
+    series[:, :n_valid] = band_limited(n_valid, rng, (200,))
+    series[:, :n_valid] -= series[:, :n_valid].mean(axis=1, keepdims=True)
+    series[:, :n_valid] /= series[:, :n_valid].std(axis=1, keepdims=True)
+    amplitude = region_spectra(series, n_valid)
+    np.testing.assert_allclose(np.square(amplitude[:, :-1]).sum(axis=1) + 2 * amplitude[:, -1] ** 2, 2.0, rtol=1e-4)
+    whole = band_limited(120, rng, (200,))
+    whole = (whole - whole.mean(axis=1, keepdims=True)) / whole.std(axis=1, keepdims=True)
+    assert amplitude.mean() == pytest.approx(region_spectra(whole, 120).mean(), rel=0.04)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.4])
+def test_scrubbing_adds_no_frequencies(share):
+    """Closed up, a fifth of the frames scrubbed put 22 % of the amplitude above 0.12 Hz, where 6 % were."""
+    rng = np.random.default_rng(0)
+    high, whole_high = [], []
+    freqs = np.fft.rfftfreq(160, 2.0)
+    for series in band_limited(160, rng, (60, 1)):
+        kept = np.sort(rng.permutation(160)[: round(160 * (1 - share))])
+        left = np.zeros_like(series)
+        left[:, : len(kept)] = series[:, kept]
+        scrubbed = region_spectra(left, len(kept), kept - kept[0])
+        for values, found in ((scrubbed, high), (region_spectra(series, 160), whole_high)):
+            found.append(values[:, freqs > 0.12].sum() / values.sum())
+    assert np.mean(high) == pytest.approx(np.mean(whole_high), abs=0.03)
+
+
+def test_gaps_are_filled_where_they_are_short():
+    frames = np.delete(np.arange(300), np.r_[40:43, 100 : 100 + LONGEST_GAP, 200:240])
+    x = np.sin(2 * np.pi * 0.05 * frames)[None]
+    filled = without_gaps(x, frames)
+    assert filled.shape == (1, 260)  # the last gap is joined
+    np.testing.assert_allclose(filled[0, :190], np.sin(2 * np.pi * 0.05 * np.arange(190)), atol=0.03)
+    np.testing.assert_array_equal(without_gaps(x, np.arange(x.shape[1])), x)
+
+
+def test_longer_than_the_grid_is_the_fourier_sum_at_its_frequencies():
+    """More frames than the row has: those that were scrubbed lay between them."""
+    rng = np.random.default_rng(0)
+    frames = np.delete(np.arange(130), np.arange(5, 125, 12))
+    x = band_limited(130, rng)[None, frames]
+    filled = without_gaps(x, frames)[0]
+    filled -= filled.mean()
+    k = np.arange(61)
+    wanted = np.abs(np.exp(-2j * np.pi * np.outer(k, np.arange(130)) / 120) @ filled) * 2 / np.sqrt(130 * 120)
+    wanted[[0, 60]] /= 2
+    np.testing.assert_allclose(region_spectra(x, 120, frames)[0], wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_segments_are_transformed_one_by_one():

@@ -138,7 +138,8 @@ def test_scrubbed_frames_do_not_reach_the_others(tmp_path):
 @pytest.mark.parametrize("t_r", [0.7, 0.8, 1.5, 2.0, 2.5, 3.0])
 def test_a_sinusoid_is_the_same_at_the_common_rate(t_r):
     kept, hz = np.arange(int(300 / t_r)), 0.05
-    out = to_common_rate(np.sin(2 * np.pi * hz * kept * t_r)[:, None], kept, t_r, 2.0)
+    out, frames = to_common_rate(np.sin(2 * np.pi * hz * kept * t_r)[:, None], kept, t_r, 2.0)
+    np.testing.assert_array_equal(frames, np.arange(len(out)))
     expected = np.sin(2 * np.pi * hz * 2.0 * np.arange(len(out)))
     assert np.abs(out[3:-3, 0] - expected[3:-3]).max() < 0.05
     assert abs((len(out) - 1) * 2.0 - kept[-1] * t_r) < 2.0
@@ -147,12 +148,15 @@ def test_a_sinusoid_is_the_same_at_the_common_rate(t_r):
 @pytest.mark.parametrize("t_r", [0.8, 2.0, 2.5])
 def test_no_frame_is_made_up_where_frames_were_scrubbed(t_r):
     kept = np.delete(np.arange(200), np.r_[60:75, 100])
-    out = to_common_rate(np.sin(2 * np.pi * 0.05 * kept * t_r)[:, None], kept, t_r, 2.0)
+    out, frames = to_common_rate(np.sin(2 * np.pi * 0.05 * kept * t_r)[:, None], kept, t_r, 2.0)
     times = 2.0 * np.arange(int(199 * t_r / 2.0) + 1)
     measured = np.array([np.abs(kept * t_r - t).min() <= t_r / 2 + 1e-9 for t in times])
     assert abs(len(out) - measured.sum()) <= 1
     assert len(out) < len(times) - 14 * t_r / 2.0
     assert np.abs(out).max() < 1.1  # a spline across the gap would overshoot
+    assert (
+        np.abs(out[3:-3, 0] - np.sin(2 * np.pi * 0.05 * 2.0 * frames)[3:-3]).max() < 0.1
+    )  # and they are where they are said to be
 
 
 def test_scrubbing_does_not_raise_connectivity():
@@ -163,7 +167,7 @@ def test_scrubbing_does_not_raise_connectivity():
     for _ in range(30):
         white = rng.normal(size=(240, 6))
         series = clean(white, detrend=True, standardize=None, low_pass=0.1, high_pass=0.01, t_r=2.0)
-        out = to_common_rate(series[kept], kept, 2.0, 2.0)
+        out, _ = to_common_rate(series[kept], kept, 2.0, 2.0)
         filled.append(np.abs(np.corrcoef(out.T)[np.triu_indices(6, 1)]).mean())
         few.append(np.abs(np.corrcoef(series[kept].T)[np.triu_indices(6, 1)]).mean())
     assert np.mean(filled) <= np.mean(few) + 1e-9
@@ -175,7 +179,7 @@ def test_nothing_folds_back_from_a_faster_rate(t_r, freq):
     t = t_r * np.arange(400)
     series = np.stack([np.sin(2 * np.pi * freq * t), np.sin(2 * np.pi * 0.05 * t)], 1)
     cleaned, kept = denoise(series, t_r, FmriOptions(confounds="none", low_pass=None, high_pass=None), None)
-    out = to_common_rate(cleaned, kept, t_r, 2.0)[5:-5]
+    out = to_common_rate(cleaned, kept, t_r, 2.0)[0][5:-5]
     assert out[:, 0].std() < 0.05 * out[:, 1].std()
 
 

@@ -101,7 +101,7 @@ def test_a_planted_sinusoid_comes_through(tmp_path, regions):
     data = np.random.default_rng(0).normal(100, 0.1, (6, 6, 6, 150))
     data[:3] += 5 * np.sin(2 * np.pi * 0.05 * t)
     nib.Nifti1Image(data.astype(np.float32), np.eye(4)).to_filename(row["path"])
-    series, n_valid, _ = subject_series([row | {"confounds": ""}], load_atlas(regions), FmriOptions(confounds="none"))
+    series, n_valid, *_ = subject_series([row | {"confounds": ""}], load_atlas(regions), FmriOptions(confounds="none"))
     wave = np.sin(2 * np.pi * 0.05 * 2.0 * np.arange(n_valid))
     assert np.corrcoef(series[0, 5:-5], wave[5:-5])[0, 1] > 0.98
     assert abs(np.corrcoef(series[1, 5:-5], wave[5:-5])[0, 1]) < 0.5

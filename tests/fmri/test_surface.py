@@ -274,7 +274,7 @@ def test_the_stage_takes_grayordinates(tmp_path):
     data[:, values == 2] += 5 * np.sin(2 * np.pi * 0.05 * 2.0 * np.arange(150))[:, None]
     path = write_dtseries(tmp_path / "r.dtseries.nii", axis, data=data)
     row = dict.fromkeys(COLUMNS, "") | {"path": str(path), "kind": "bold", "t_r": 2.0}
-    series, n_valid, _ = subject_series([row], load_atlas(tmp_path / "atlas.tsv"), FmriOptions(confounds="none"))
+    series, n_valid, *_ = subject_series([row], load_atlas(tmp_path / "atlas.tsv"), FmriOptions(confounds="none"))
     wave = np.sin(2 * np.pi * 0.05 * 2.0 * np.arange(n_valid))
     correlations = [np.corrcoef(one[5:-5], wave[5:-5])[0, 1] for one in series]
     assert correlations[1] > 0.98

@@ -143,7 +143,7 @@ def test_the_fmri_stage_takes_it_like_any_other_run(subject):
     options = FmriOptions(n_frames=30, min_frames=20, fd_threshold=None, max_mean_fd=5.0)
     row = subject.record["rows"][0]
     row |= {"fingerprint": fingerprint(Path(row["path"]))}  # as the recordings table has it
-    series, quality = run_series(row, subject.atlas, options)
+    series, _, quality = run_series(row, subject.atlas, options)
     assert series.shape == (N_FRAMES, 160)
     assert quality["mean_fd"] > 0.1
 

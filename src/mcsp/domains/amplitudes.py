@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.interpolate import CubicSpline
+
+LONGEST_GAP = 5  # frames in a row that a spline fills; over longer ones it would overshoot
 
 
 def amplitude_spectrum(series: np.ndarray, n_valid: int, *, detrend: bool = True) -> np.ndarray:
     """One-sided amplitude spectrum (..., T // 2 + 1) of `series` (..., T), whose first `n_valid` samples are data.
 
-    A sinusoid A sin(2 pi f t) at a bin's frequency gives A there, in the units of the series; the mean (if kept) and
-    the Nyquist bin are not doubled. Padding with zeros keeps the frequency grid, and is divided out.
+    A sinusoid A sin(2 pi f t) at a bin's frequency gives A there, in the units of the series, where all samples are data; the
+    mean (if kept) and the Nyquist bin are not doubled. Of fewer samples the grid of frequencies is the same, and so is the sum
+    of squares over frequencies of a series of the same variance: what is noise does not look larger where less was kept.
     """
-    x = np.array(series, dtype=float)
+    return _on_grid(np.asarray(series, float)[..., :n_valid], np.shape(series)[-1], detrend)
+
+
+def _on_grid(x: np.ndarray, n: int, detrend: bool) -> np.ndarray:
+    """Amplitudes of data `x` (..., any number of samples) at the frequencies of `n` samples."""
+    length = x.shape[-1]
     if detrend:
-        x[..., :n_valid] -= x[..., :n_valid].mean(axis=-1, keepdims=True)
-    x[..., n_valid:] = 0
-    n = x.shape[-1]
-    amplitude = np.abs(np.fft.rfft(x)) * (2 / n_valid)
+        x = x - x.mean(axis=-1, keepdims=True)
+    x = np.concatenate([x, np.zeros((*x.shape[:-1], -length % n))], axis=-1)
+    wrapped = x.reshape(*x.shape[:-1], -1, n).sum(axis=-2)  # at these frequencies, longer series are periodic in n
+    amplitude = np.abs(np.fft.rfft(wrapped)) * (2 / np.sqrt(length * n))
     amplitude[..., 0] /= 2
     if n % 2 == 0:
         amplitude[..., -1] /= 2
     return amplitude.astype(np.float32)
+
+
+def without_gaps(series: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """`series` (..., N) of frames number `frames` (N,) with those between them, by a cubic spline: closed up, what scrubbing
+    left would hold frequencies that nobody measured, the more the head moved. Where more than `LONGEST_GAP` in a row are
+    missing, as between runs, the parts are joined.
+    """
+    steps = np.diff(frames)
+    places = np.concatenate([[0], np.cumsum(np.where(steps > LONGEST_GAP + 1, 1, steps))])
+    if places[-1] == len(places) - 1:
+        return np.asarray(series, float)
+    return CubicSpline(places, series, axis=-1)(np.arange(places[-1] + 1))
+
+
+def region_spectra(series: np.ndarray, n_valid: int, frames: np.ndarray | None = None, *, detrend: bool = True) -> np.ndarray:
+    """Amplitude spectra (R, T // 2 + 1) of fMRI `series` (R, T), whose first `n_valid` frames are data. `frames` (n_valid,):
+    which frames of the run they are, at the common rate, None: one after the other.
+    """
+    data = np.asarray(series, float)[:, :n_valid]
+    return _on_grid(data if frames is None else without_gaps(data, frames), np.shape(series)[-1], detrend)
 
 
 def segment_spectra(segments: np.ndarray, n_valid: int, *, detrend: bool = True) -> np.ndarray:

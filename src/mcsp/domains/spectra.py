@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mcsp.code import code_version
-from mcsp.domains.amplitudes import amplitude_spectrum, segment_spectra
+from mcsp.domains.amplitudes import region_spectra, segment_spectra
 from mcsp.domains.transform import transform_store
 from mcsp.options.domains import SpectraOptions
 from mcsp.store import Store
@@ -25,7 +25,7 @@ def run(
     axes = ["roi", "frequency"] if modality == "fmri" else ["segment", "channel", "frequency"]
     transform_store(
         temporal=temporal,
-        function=partial(amplitude_spectrum if modality == "fmri" else segment_spectra, detrend=options.detrend),
+        function=partial(region_spectra if modality == "fmri" else segment_spectra, detrend=options.detrend),
         shape=(*source.shape[:-1], n // 2 + 1),
         meta={
             "axes": axes,
@@ -39,4 +39,5 @@ def run(
         dataset=dataset,
         threads=threads,
         above=freqs if modality == "eeg" else None,
+        timed=modality == "fmri",
     )

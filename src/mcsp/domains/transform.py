@@ -16,18 +16,18 @@ from mcsp.store import Store, StoreWriter
 class Row:
     """Work on one row of a store, by its number; picklable, so that worker processes map the file themselves."""
 
-    def __init__(self, path: Path, function: Callable[[np.ndarray, int], np.ndarray]):
-        self.path, self.function = path, function
+    def __init__(self, path: Path, function: Callable[..., np.ndarray], timed: bool):
+        self.path, self.function, self.timed = path, function, timed
 
     def __call__(self, index: int) -> np.ndarray:
         store = Store(self.path)
-        return self.function(store.row(index), store.n_valid[index])
+        return self.function(store.row(index), store.n_valid[index], *([store.frames(index)] if self.timed else []))
 
 
 def transform_store(
     *,
     temporal: Path,
-    function: Callable[[np.ndarray, int], np.ndarray],
+    function: Callable[..., np.ndarray],
     shape: tuple[int, ...],
     meta: dict[str, Any],
     options: Options,
@@ -37,8 +37,9 @@ def transform_store(
     dataset: str,
     threads: int,
     above: np.ndarray | None = None,
+    timed: bool = False,
 ) -> None:
-    """Write `function(row, n_valid)` of every row of `temporal` to `store`, and the status of its subjects. The store's
+    """Write `function(row, n_valid)`, or `function(row, n_valid, frames)` if `timed`, of every row of `temporal` to `store`, and the status of its subjects. The store's
     metadata is the temporal one's and `meta`, with the stage's `options` beside those of the stage before.
 
     `above`: upper edge in Hz of each entry, of a shape that fits `shape`; entries with one above what a recording holds
@@ -49,7 +50,7 @@ def transform_store(
     items = [(uid, index) for index, uid in enumerate(source.uids)]
     outcomes = []
     with StoreWriter(store, shape, {**source.meta, **meta, "options": made_by}) as writer:
-        for outcome in work_through(Row(temporal, function), items, threads=threads, label=f"{stage} {dataset}"):
+        for outcome in work_through(Row(temporal, function, timed), items, threads=threads, label=f"{stage} {dataset}"):
             if outcome.state == "done":
                 index = source.uids.index(outcome.key)
                 value, top = outcome.value, source.top_hz[index]

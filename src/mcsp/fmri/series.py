@@ -74,8 +74,8 @@ def denoise(series: np.ndarray, t_r: float, options: FmriOptions, confounds: Pat
     return cleaned, kept
 
 
-def to_common_rate(series: np.ndarray, kept: np.ndarray, t_r: float, common: float) -> np.ndarray:
-    """Series (K, R) at frames `kept` of repetition time `t_r`, at `common` s between frames: (N, R).
+def to_common_rate(series: np.ndarray, kept: np.ndarray, t_r: float, common: float) -> tuple[np.ndarray, np.ndarray]:
+    """Series (K, R) at frames `kept` of repetition time `t_r`, at `common` s between frames: (N, R), and the numbers (N) of these.
 
     Cubic spline through the frames that are left, from the first to the last; the series hold nothing above the lower
     Nyquist frequency by then, so nothing folds back. A frame at the common rate whose nearest measured frame was scrubbed
@@ -86,8 +86,8 @@ def to_common_rate(series: np.ndarray, kept: np.ndarray, t_r: float, common: flo
     wanted = times[0] + common * np.arange(n)
     measured = np.isin(np.floor(wanted / t_r + 0.5).astype(int), kept)
     if np.isclose(t_r, common):
-        return series
-    return CubicSpline(times, series, axis=0)(wanted[measured])
+        return series, kept - kept[0]
+    return CubicSpline(times, series, axis=0)(wanted[measured]), np.flatnonzero(measured)
 
 
 def scaled(series: np.ndarray) -> np.ndarray:

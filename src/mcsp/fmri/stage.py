@@ -18,6 +18,7 @@ from mcsp.options.fmri import FmriOptions
 from mcsp.shards import run_record, work_through, write_runs, write_status
 from mcsp.store import StoreWriter, read_table
 
+RUNS_APART = 1000  # frames from the end of a run to the next one's start: how long that was in truth is not known
 MEASURED = {
     "t_r": "Repetition time in s",
     "n_frames": "Frames recorded",
@@ -26,8 +27,9 @@ MEASURED = {
 }
 
 
-def run_series(row: dict, atlas: Atlas, options: FmriOptions) -> tuple[np.ndarray, dict]:
-    """(series (N, R) of one recording, denoised, at the common repetition time; what the runs table says of it).
+def run_series(row: dict, atlas: Atlas, options: FmriOptions) -> tuple[np.ndarray, np.ndarray, dict]:
+    """(series (N, R) of one recording, denoised, at the common repetition time; its frames' numbers (N); what the runs table
+    says of it).
 
     Raises Exclusion when it is unusable, McspError when it is not the file that was ingested.
     """
@@ -50,7 +52,7 @@ def run_series(row: dict, atlas: Atlas, options: FmriOptions) -> tuple[np.ndarra
     confounds = Path(row["confounds"]) if row["confounds"] else None
     cleaned, kept = denoise(raw, t_r, options, confounds)
     record = {"t_r": t_r, "n_frames": len(raw), "n_kept": len(kept), "mean_fd": mean_fd(confounds)}
-    return to_common_rate(cleaned, kept, t_r, options.t_r), record
+    return *to_common_rate(cleaned, kept, t_r, options.t_r), record
 
 
 def mean_fd(confounds: Path | None) -> float:
@@ -61,13 +63,17 @@ def mean_fd(confounds: Path | None) -> float:
         return float("nan")
 
 
-def subject_series(rows: list[dict], atlas: Atlas, options: FmriOptions) -> tuple[np.ndarray, int, list[dict]]:
-    """((R, n_frames) series of a subject, its number of valid frames, a row of the runs table for each run that was looked at).
+def subject_series(
+    rows: list[dict], atlas: Atlas, options: FmriOptions
+) -> tuple[np.ndarray, int, np.ndarray | None, list[dict]]:
+    """((R, n_frames) series of a subject, its number of valid frames, their numbers where some between them are missing, a row of
+    the runs table for each run that was looked at).
 
     `rows`: recordings, rest first, then by session and run; `options.runs` says which are used. Raises Exclusion with all
     reasons.
     """
     parts: list[np.ndarray] = []
+    frames = np.zeros(0, int)
     records: list[dict] = []
     task = None
     for row in rows:
@@ -75,7 +81,7 @@ def subject_series(rows: list[dict], atlas: Atlas, options: FmriOptions) -> tupl
             records.append(run_record(row, "not needed"))
             continue
         try:
-            series, quality = run_series(row, atlas, options)
+            series, own, quality = run_series(row, atlas, options)
             if options.runs == "first":
                 standard_length(series, options)
         except Exclusion as error:
@@ -83,11 +89,13 @@ def subject_series(rows: list[dict], atlas: Atlas, options: FmriOptions) -> tupl
             continue
         task = row["task"]
         parts.append(scaled(series))
+        frames = np.concatenate([frames, own + (frames[-1] + RUNS_APART if len(frames) else 0)])
         records.append(run_record(row, "used", **quality))
     if not parts:
         raise Exclusion("; ".join(dict.fromkeys(record["reason"] for record in records)))
     tensor, n_valid = standard_length(np.concatenate(parts), options)
-    return tensor, n_valid, records
+    frames = frames[:n_valid]
+    return tensor, n_valid, frames if frames[-1] >= n_valid else None, records
 
 
 def run(
@@ -111,8 +119,8 @@ def run(
     with StoreWriter(store, (len(regions.names), options.n_frames), meta) as writer:
         for outcome in work_through(work, items, threads=threads, label=f"fMRI {dataset}"):
             if outcome.state == "done":
-                tensor, n_valid, own = outcome.value
-                writer.add(outcome.key, tensor, n_valid)
+                tensor, n_valid, frames, own = outcome.value
+                writer.add(outcome.key, tensor, n_valid, frames=frames)
                 records += own
             outcomes.append(outcome._replace(value=None))
     write_status(status, "fmri", dataset, outcomes, records)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcsp.domains.amplitudes import amplitude_spectrum, segment_spectra
+from mcsp.domains.amplitudes import region_spectra, segment_spectra
 from mcsp.domains.graphs import band_connectivity, correlation
 from mcsp.errors import McspError
 from mcsp.model.batch import MASKABLE, Batch, Key
@@ -40,7 +40,7 @@ def computed(modality: str, domain: str, series: np.ndarray, n_valid: int, data:
         if domain == "spatial":
             bands = {name: tuple(band) for name, band in data["options"]["connectivity"]["bands"].items()}
             return band_connectivity(series, n_valid, bands, data["sfreq"])
-        transform = amplitude_spectrum if modality == "fmri" else segment_spectra
+        transform = region_spectra if modality == "fmri" else segment_spectra
         return transform(series, n_valid, detrend=data["options"]["spectra"]["detrend"])
     except KeyError as error:
         raise McspError(
