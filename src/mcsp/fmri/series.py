@@ -75,7 +75,7 @@ def denoise(series: np.ndarray, t_r: float, options: FmriOptions, confounds: Pat
 
 
 def to_common_rate(series: np.ndarray, kept: np.ndarray, t_r: float, common: float) -> tuple[np.ndarray, np.ndarray]:
-    """Series (K, R) at frames `kept` of repetition time `t_r`, at `common` s between frames: (N, R), and the numbers (N) of these.
+    """Series (K, R) at frames `kept` of repetition time `t_r`, at `common` s between frames: (N, R), and these frames' numbers.
 
     Cubic spline through the frames that are left, from the first to the last; the series hold nothing above the lower
     Nyquist frequency by then, so nothing folds back. A frame at the common rate whose nearest measured frame was scrubbed

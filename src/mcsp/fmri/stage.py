@@ -66,8 +66,8 @@ def mean_fd(confounds: Path | None) -> float:
 def subject_series(
     rows: list[dict], atlas: Atlas, options: FmriOptions
 ) -> tuple[np.ndarray, int, np.ndarray | None, list[dict]]:
-    """((R, n_frames) series of a subject, its number of valid frames, their numbers where some between them are missing, a row of
-    the runs table for each run that was looked at).
+    """((R, n_frames) series of a subject, its number of valid frames, their numbers where some between them are missing, a row
+    of the runs table for each run that was looked at).
 
     `rows`: recordings, rest first, then by session and run; `options.runs` says which are used. Raises Exclusion with all
     reasons.
