@@ -39,8 +39,8 @@ def transform_store(
     above: np.ndarray | None = None,
     timed: bool = False,
 ) -> None:
-    """Write `function(row, n_valid)` of every row of `temporal` to `store`, and the status of its subjects. The store's metadata is
-    the temporal one's and `meta`, with the stage's `options` beside those of the stage before.
+    """Write `function(row, n_valid)` of every row of `temporal` to `store`, and the status of its subjects. The store's metadata
+    is the temporal one's and `meta`, with the stage's `options` beside those of the stage before.
 
     `timed`: it is `function(row, n_valid, frames)`.
     `above`: upper edge in Hz of each entry, of a shape that fits `shape`; entries with one above what a recording holds
