@@ -205,9 +205,12 @@ def test_what_a_recording_does_not_hold_is_nan_and_nothing_else_is(tmp_path):
     with StoreWriter(tmp_path / "s.arrow", (2,), {}) as writer:
         writer.add("a", np.array([1.0, 2.0]), 1)
         writer.add("b", np.array([1.0, np.nan]), 1, top_hz=45.0)
+        writer.add("d", np.array([np.nan, 1.0]), 1, frames=np.array([3]), lacks=True)
         for tensor, top in (([1.0, np.nan], np.inf), ([np.nan, np.nan], 45.0), ([1.0, np.inf], 45.0)):
             with pytest.raises(ValueError, match="c: values that are not finite"):
                 writer.add("c", np.array(tensor), 1, top_hz=top)
     store = Store(tmp_path / "s.arrow")
-    assert (store.uids, store.top_hz) == (["a", "b"], [np.inf, 45.0])
+    assert (store.uids, store.top_hz) == (["a", "b", "d"], [np.inf, 45.0, np.inf])
+    assert [store.frames(i) for i in (0, 1)] == [None, None]
+    assert store.frames(2).tolist() == [3]
     assert np.isnan(store.row(1)).tolist() == [False, True]

@@ -156,14 +156,23 @@ class StoreWriter:
     def __exit__(self, *error: Any) -> bool | None:
         return self._stack.__exit__(*error)  # each part, also where the file's end finds no room on the disk
 
-    def add(self, uid: str, tensor: np.ndarray, n_valid: int, top_hz: float = np.inf, frames: np.ndarray | None = None) -> None:
+    def add(
+        self,
+        uid: str,
+        tensor: np.ndarray,
+        n_valid: int,
+        top_hz: float = np.inf,
+        frames: np.ndarray | None = None,
+        *,
+        lacks: bool = False,
+    ) -> None:
         """Append one subject. Raises ValueError on another shape or on values that are not finite; NaN is for what a recording
-        with a finite `top_hz` does not hold.
+        with a finite `top_hz`, or that `lacks` something else, does not hold.
         """
         tensor = np.ascontiguousarray(tensor, dtype=np.float32)
         if tensor.shape != self._shape:
             raise ValueError(f"{uid}: tensor of shape {tensor.shape}, store of {self._shape}")
-        known = ~np.isnan(tensor) if np.isfinite(top_hz) else np.ones_like(tensor, bool)
+        known = ~np.isnan(tensor) if lacks or np.isfinite(top_hz) else np.ones_like(tensor, bool)
         if not np.isfinite(tensor[known]).all() or not known.any():
             raise ValueError(f"{uid}: values that are not finite")
         storage = pa.FixedSizeListArray.from_arrays(pa.array(tensor.reshape(-1)), tensor.size)

@@ -19,12 +19,14 @@ def test_correlation_is_nilearns():
     np.testing.assert_allclose(correlation(series, 90), expected, atol=1e-5)
 
 
-def test_constant_regions_correlate_with_nothing():
+def test_constant_regions_are_unknown_and_take_nothing_from_others():
     series = np.random.default_rng(0).normal(size=(4, 60))
     series[2] = 3.0
     z = correlation(series, 60)
-    assert (z[2] == 0).all()
-    assert np.isfinite(z).all()
+    assert np.isnan(np.delete(z[2], 2)).all()
+    assert z[2, 2] == 0
+    others = [0, 1, 3]
+    np.testing.assert_array_equal(z[np.ix_(others, others)], correlation(series[others], 60))
 
 
 def test_fisher_z_by_hand():

@@ -108,6 +108,24 @@ def test_longer_than_the_grid_is_the_fourier_sum_at_its_frequencies():
     np.testing.assert_allclose(region_spectra(x, 120, frames)[0], wanted, rtol=1e-4, atol=1e-6)
 
 
+def test_regions_that_are_lost_are_unknown_in_both_domains(tmp_path):
+    rng = np.random.default_rng(0)
+    series = rng.normal(size=(2, 6, 40))
+    series[0, 2] = 0
+    meta = {"units": "x", "axes": ["roi", "frame"], "t_r": 2.0, "names": list("abcdef")}
+    with StoreWriter(tmp_path / "t.arrow", (6, 40), meta) as writer:
+        for uid, row in zip("ab", series):
+            writer.add(uid, row, 40)
+    common = {"dataset": "d", "modality": "fmri", "temporal": tmp_path / "t.arrow", "threads": 1, "status": tmp_path / "s.tsv"}
+    spectra.run(**common, options=SpectraOptions(), store=tmp_path / "f.arrow")
+    connectivity.run(**common, options=ConnectivityOptions(), store=tmp_path / "c.arrow")
+    for name in ("f", "c"):
+        lost, whole = (np.isnan(Store(tmp_path / f"{name}.arrow").row(i)) for i in (0, 1))
+        assert lost[2].sum() == (21 if name == "f" else 5)
+        assert lost.sum() == (21 if name == "f" else 10)
+        assert not whole.any()
+
+
 def test_segments_are_transformed_one_by_one():
     segments = np.random.default_rng(0).normal(size=(5, 3, 200))
     out = segment_spectra(segments, 5)

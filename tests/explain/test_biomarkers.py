@@ -111,16 +111,38 @@ def test_a_recording_that_ends_early_keeps_what_it_holds():
 
 
 @pytest.mark.parametrize("cases", [0, 1, 4])
-def test_few_known_subjects_tell_nothing(cases):
+def test_an_entry_that_few_hold_tells_nothing_and_takes_nothing_from_others(cases):
     rng = np.random.default_rng(0)
     raw, y = rng.normal(size=(30, 3)), (np.arange(30) < 15).astype(int)
+    alone = differences(raw[:, [0, 2]], y, np.zeros(30), ExplainOptions(n_permutations=50))
     raw[cases:15, 1] = np.nan
     with np.errstate(all="raise"):
         found = differences(raw, y, np.zeros(30), ExplainOptions(n_permutations=50))
-    assert (found["direction"] == "unclear").all()
-    assert found[["g", "g_low", "g_high", "p_raw", "q_raw"]].isna().all(axis=None)
-    assert found["n_case"].eq(cases).all()
-    assert found["n_control"].eq(15).all()
+    pd.testing.assert_frame_equal(found.iloc[[0, 2]].reset_index(drop=True), alone)
+    assert found.loc[1, ["g", "g_low", "g_high", "p_raw", "q_raw"]].isna().all()
+    assert found.loc[1, ["direction", "n_case", "n_control"]].tolist() == ["unclear", cases, 15]
+
+
+def test_a_region_lost_in_some_controls_is_no_difference():
+    """Taken for zero it was 'higher in cases': the logarithm of nothing is the largest difference there is."""
+    rng = np.random.default_rng(0)
+    meta = {"names": ["a", "b", "c", "d"], "networks": ["x", "x", "y", "y"], "freqs": list(range(20))}
+    rows = rng.uniform(0.05, 0.15, (60, 4, 20))
+    y = (np.arange(60) < 30).astype(int)
+    rows[54:, 1] = np.nan
+    features = [raw_features("fmri", "spectral", row, meta) for row in rows]
+    raw = np.stack([own["roi"] for own in features])
+    found = differences(raw, y, np.zeros(60), ExplainOptions(n_permutations=200))
+    whole = differences(raw[:54], y[:54], np.zeros(54), ExplainOptions(n_permutations=200))
+    assert (found.loc[1, "n_case"], found.loc[1, "n_control"], found.loc[0, "n_control"]) == (30, 24, 30)
+    told = ["g", "g_low", "g_high"]
+    np.testing.assert_allclose(found.loc[1, told].astype(float), whole.loc[1, told].astype(float))
+    np.testing.assert_allclose(features[-1]["network"][0], features[-1]["roi"][0])
+    fc = rng.normal(size=(4, 4)) + np.diag(np.full(4, 99.0))
+    fc[1] = fc[:, 1] = np.nan
+    spatial = raw_features("fmri", "spatial", fc, meta)
+    np.testing.assert_allclose(spatial["roi"][0], (fc[0, 2] + fc[0, 3]) / 2)
+    assert np.isnan(spatial["edge"]).tolist() == [True, False, False, True, True, False]
 
 
 def test_an_entry_that_nobody_recorded_takes_nothing_from_the_others():
@@ -133,7 +155,7 @@ def test_an_entry_that_nobody_recorded_takes_nothing_from_the_others():
         nothing = differences(np.full((30, 2), np.nan), y, np.zeros(30), ExplainOptions(n_permutations=50))
     pd.testing.assert_frame_equal(found.iloc[[0, 2]].reset_index(drop=True), alone)
     assert found.loc[1, ["g", "g_low", "g_high", "p_raw", "q_raw"]].isna().all()
-    assert (found.loc[1, "direction"], found.loc[1, "n_case"]) == ("unclear", 15)
+    assert (found.loc[1, "direction"], found.loc[1, "n_case"]) == ("unclear", 0)
     assert nothing["g"].isna().all()
     assert nothing[["n_case", "n_control"]].eq(0).all(axis=None)
 

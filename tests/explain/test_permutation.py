@@ -47,15 +47,29 @@ def test_a_difference_of_sites_alone_is_none_within_sites():
     assert label_test(x, y, site, 500, seed=0).p_maxt[0] > 0.05
 
 
-def test_an_unknown_entry_has_no_p_and_leaves_the_others_theirs():
+def test_an_entry_that_nobody_holds_has_no_p_and_leaves_the_others_theirs():
     rng, y = np.random.default_rng(6), np.arange(40) % 2
     x = rng.normal(size=(40, 4)) + y[:, None] * [2.0, 0, 0, 0]
     alone = label_test(x[:, [0, 1, 3]], y, np.zeros(40), 100, seed=0)
-    x[3, 2] = np.nan
+    x[:, 2] = np.nan
     found = label_test(x, y, np.zeros(40), 100, seed=0)
     for p, own in ((found.p_maxt, alone.p_maxt), (found.q_fdr, alone.q_fdr)):
         np.testing.assert_array_equal(p, np.insert(own, 2, np.nan))
     assert np.isnan(label_test(np.full((40, 2), np.nan), y, np.zeros(40), 10, seed=0).p_maxt).all()
+
+
+def test_what_is_not_known_of_a_subject_is_left_out_of_that_feature_alone():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 4)), (np.arange(60) < 25).astype(int)
+    x[rng.random(x.shape) < 0.2] = np.nan
+    found = label_test(x, y, np.zeros(60), 50, seed=0)
+    expected = ttest_ind(x[y == 1], x[y == 0], equal_var=False, nan_policy="omit").statistic
+    np.testing.assert_allclose(found.t, expected, rtol=1e-10)
+    g, low, high = hedges_g(x, y)
+    for i in range(4):
+        known = ~np.isnan(x[:, i])
+        one = hedges_g(x[known, i : i + 1], y[known])
+        np.testing.assert_allclose([g[i], low[i], high[i]], np.ravel(one))
 
 
 def test_hedges_g_by_hand():

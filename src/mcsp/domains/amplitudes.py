@@ -46,10 +46,12 @@ def without_gaps(series: np.ndarray, frames: np.ndarray) -> np.ndarray:
 
 def region_spectra(series: np.ndarray, n_valid: int, frames: np.ndarray | None = None, *, detrend: bool = True) -> np.ndarray:
     """Amplitude spectra (R, T // 2 + 1) of fMRI `series` (R, T), whose first `n_valid` frames are data. `frames` (n_valid,):
-    which frames of the run they are, at the common rate, None: one after the other.
+    which frames of the run they are, at the common rate, None: one after the other. NaN for regions that are constant: lost
+    from the field of view, they were not recorded.
     """
     data = np.asarray(series, float)[:, :n_valid]
-    return _on_grid(data if frames is None else without_gaps(data, frames), np.shape(series)[-1], detrend)
+    found = _on_grid(data if frames is None else without_gaps(data, frames), np.shape(series)[-1], detrend)
+    return np.where(np.ptp(data, axis=-1, keepdims=True) > 0, found, np.float32(np.nan))
 
 
 def segment_spectra(segments: np.ndarray, n_valid: int, *, detrend: bool = True) -> np.ndarray:

@@ -25,11 +25,13 @@ def fisher_z(correlation: np.ndarray, *, limit: float = 0.999999) -> np.ndarray:
 
 
 def correlation(series: np.ndarray, n_valid: int) -> np.ndarray:
-    """Fisher-z correlation (R, R) of `series` (R, T) over its first `n_valid` frames; 0 for constant regions."""
+    """Fisher-z correlation (R, R) of `series` (R, T) over its first `n_valid` frames. NaN beside the diagonal for regions that
+    are constant: lost from the field of view, they were not recorded, which is something else than being correlated with none.
+    """
     x = series[:, :n_valid].astype(float)
     x -= x.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(x, axis=1, keepdims=True)
-    x = np.divide(x, norm, out=np.zeros_like(x), where=norm > 1e-12)
+    x = np.divide(x, norm, out=np.full_like(x, np.nan), where=norm > 1e-12)
     return fisher_z(x @ x.T)
 
 

@@ -39,7 +39,7 @@ def transform_store(
     above: np.ndarray | None = None,
     timed: bool = False,
 ) -> None:
-    """Write `function(row, n_valid)` of every row of `temporal` to `store`, and the status of its subjects. The store's metadata
+    """Write `function(row, n_valid)` of every row of `temporal` to `store`, and the status of its subjects. Its metadata
     is the temporal one's and `meta`, with the stage's `options` beside those of the stage before.
 
     `timed`: it is `function(row, n_valid, frames)`.
@@ -57,6 +57,7 @@ def transform_store(
                 value, top = outcome.value, source.top_hz[index]
                 if above is not None and np.isfinite(top):
                     value = np.where(above > top, np.nan, value)
-                writer.add(outcome.key, value, source.n_valid[index], top)
+                lost = stage.endswith("-fmri") and not source.row(index).any(axis=-1).all()
+                writer.add(outcome.key, value, source.n_valid[index], top, lacks=lost)
             outcomes.append(outcome._replace(value=None))
     write_status(status, stage, dataset, outcomes)

@@ -31,6 +31,7 @@ from mcsp.evaluation.metrics import auroc
 from mcsp.evaluation.resampling import interval, resamples
 from mcsp.evaluation.rivals import site_of
 from mcsp.evaluation.rivals.features import WORDS, Features, vectors
+from mcsp.evaluation.rivals.tuning import filled
 from mcsp.evaluation.splits import guard, load_splits, part, protocol_text, read_record
 from mcsp.model.mcsp import Classifier
 from mcsp.options.results import EvaluateOptions
@@ -206,7 +207,7 @@ def linear_answers(
         if not asked.any() or len(set(y[learns])) < max(2, len(task.classes)):
             continue
         x = np.stack([own[uid] for uid in train.loc[learns, "uid"]])
-        model = Pipeline([("scale", StandardScaler()), ("last", _last(task))])
+        model = Pipeline([("fill", filled()), ("scale", StandardScaler()), ("last", _last(task))])
         model = _tuned(model, task, x, y[learns], train.loc[learns, "family"].to_numpy())
         total[asked] += _answers(model, np.stack([own[uid] for uid in test.loc[asked, "uid"]]), task)
         count[asked] += 1

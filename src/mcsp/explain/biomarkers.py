@@ -46,16 +46,15 @@ COLUMNS = {
     "q_map": "The same as false discovery rate",
     "feature": "Raw feature that stands behind the entry; no model is used for it",
     "g": "Hedges' g of the raw feature, cases against controls: all subjects of the task with this modality whose recordings "
-    f"hold all entries of the kind; n/a, as the interval and p, with fewer than {MIN_SUBJECTS} cases or controls, and of an "
-    "entry that nobody's recording holds",
+    f"hold the entry; n/a, as the interval and p, with fewer than {MIN_SUBJECTS} cases or controls",
     "g_low": "Lower end of its 95 % interval",
     "g_high": "Upper end of its 95 % interval",
     "direction": "higher or lower in cases; unclear: the interval of g holds 0, or there are too few subjects",
     "p_raw": "Two-sided max-T p of the raw feature over all entries of the kind; labels shuffled within dataset and site. "
     "Null: labels say nothing within a site",
     "q_raw": "The same as false discovery rate",
-    "n_case": "Cases whose recordings hold all entries of the kind (but those that nobody's does)",
-    "n_control": "Controls, likewise: subjects whose recordings don't hold all these are left out kind by kind",
+    "n_case": "Cases whose recordings hold the entry: a rate can be too low for a band, a region lost from the field of view",
+    "n_control": "Controls, likewise",
     "source": "Whose verdict made this map trusted",
 }
 
@@ -76,19 +75,17 @@ def task_features(
 
 
 def differences(raw: np.ndarray, y: np.ndarray, strata: np.ndarray, options: ExplainOptions) -> pd.DataFrame:
-    """How each of the raw features (N, K) differs between cases and controls `y` (N): a row per feature. Subjects of whom an
-    entry is unknown are left out; with fewer than MIN_SUBJECTS of a class, nothing is told. Nor is of an entry that is
-    unknown of all, which takes nothing from the others.
+    """How each of the raw features (N, K) differs between cases and controls `y` (N): a row per feature. Of each, subjects are
+    left out of whom it is unknown (NaN); of one that is known of fewer than MIN_SUBJECTS of a class, nothing is told.
     """
-    seen = ~np.isnan(raw).all(axis=0)
-    known = seen.any() & ~np.isnan(raw[:, seen]).any(axis=1)  # a rate can be too low for a band
-    raw, y, strata = raw[known], y[known], strata[known]
-    counts = {"n_case": int((y == 1).sum()), "n_control": int((y == 0).sum())}
+    known = ~np.isnan(raw)
+    counts = {"n_case": known[y == 1].sum(axis=0), "n_control": known[y == 0].sum(axis=0)}
+    enough = np.minimum(*counts.values()) >= MIN_SUBJECTS
     g, low, high, p, q = np.full((5, raw.shape[1]), np.nan)
-    if min(counts.values()) >= MIN_SUBJECTS:
-        g, low, high = hedges_g(raw, y)
-        tested = label_test(raw, y, strata, options.n_permutations, options.seed)
-        p, q = tested.p_maxt, tested.q_fdr
+    if enough.any():
+        g[enough], low[enough], high[enough] = hedges_g(raw[:, enough], y)
+        tested = label_test(raw[:, enough], y, strata, options.n_permutations, options.seed)
+        p[enough], q[enough] = tested.p_maxt, tested.q_fdr
     direction = np.select([low > 0, high < 0], ["higher in cases", "lower in cases"], "unclear")
     found = {"g": g, "g_low": low, "g_high": high, "direction": direction, "p_raw": p, "q_raw": q}
     return pd.DataFrame({**found, **counts})

@@ -56,11 +56,13 @@ def sign_flip(differences: np.ndarray, n_permutations: int, seed: int) -> Tested
     return _finish(statistic(differences.mean(axis=0)), draws(), n_permutations)
 
 
-def _welch(x: np.ndarray, squares: np.ndarray, cases: np.ndarray) -> np.ndarray:
-    """Welch's t (P, K) of P labellings `cases` (P, N; 1 and 0) of features `x` (N, K), whose squares are `squares`."""
+def _welch(x: np.ndarray, squares: np.ndarray, known: np.ndarray, cases: np.ndarray) -> np.ndarray:
+    """Welch's t (P, K) of P labellings `cases` (P, N; 1 and 0) of features `x` (N, K), whose squares are `squares`; both are 0
+    where a feature is not `known` (N, K) of a subject.
+    """
     parts = []
     for side in (cases, 1 - cases):
-        n = side.sum(axis=1, keepdims=True)
+        n = np.maximum(side @ known, 2)  # a labelling may leave one of those who have a rare entry
         mean = side @ x / n
         parts.append((mean, np.maximum(side @ squares / n - mean**2, 0) / (n - 1)))
     (a, va), (b, vb) = parts
@@ -69,31 +71,34 @@ def _welch(x: np.ndarray, squares: np.ndarray, cases: np.ndarray) -> np.ndarray:
 
 def label_test(x: np.ndarray, y: np.ndarray, strata: np.ndarray, n_permutations: int, seed: int) -> Tested:
     """Whether features `x` (N, K) differ between cases and controls `y` (N), two-sided, by shuffling labels within `strata`
-    (N). `t` is Welch's, signed; above 0: higher in cases.
+    (N). `t` is Welch's, signed; above 0: higher in cases. NaN: not known of a subject, who is left out of that feature.
     """
-    x = x - x.mean(axis=0)
+    known = ~np.isnan(x)
+    x = np.where(known, x - np.where(known, x, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), 0)
+    known = (known if not known.all() else known[:, :1]).astype(float)
     squares, rng = np.square(x), np.random.default_rng(seed)
-    t = _welch(x, squares, y[None].astype(float))[0]
+    t = np.where(known.any(axis=0), _welch(x, squares, known, y[None].astype(float))[0], np.nan)
 
     def draws():
         for start in range(0, n_permutations, CHUNK):
             count = min(CHUNK, n_permutations - start)
             labels = np.stack([shuffled(y, strata, rng) for _ in range(count)]).astype(float)
-            yield np.abs(_welch(x, squares, labels))
+            yield np.abs(_welch(x, squares, known, labels))
 
     found = _finish(np.abs(t), draws(), n_permutations)
     return Tested(t, found.p_maxt, found.q_fdr)
 
 
 def hedges_g(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(Hedges' g (K) of cases against controls, ends of its 95 % interval) of features `x` (N, K), labels `y` (N).
+    """(Hedges' g (K) of cases against controls, ends of its 95 % interval) of features `x` (N, K), labels `y` (N). NaN: not
+    known of a subject, who is left out of that feature.
 
     The interval is that of the large-sample standard error. Source: Hedges & Olkin 1985; Borenstein et al. 2009, chapter 4.
     """
     a, b = x[y == 1], x[y == 0]
-    n, m = len(a), len(b)
-    pooled = np.sqrt(((n - 1) * a.var(axis=0, ddof=1) + (m - 1) * b.var(axis=0, ddof=1)) / (n + m - 2))
-    d = (a.mean(axis=0) - b.mean(axis=0)) / np.maximum(pooled, 1e-30)
+    n, m = (~np.isnan(a)).sum(axis=0), (~np.isnan(b)).sum(axis=0)
+    pooled = np.sqrt(((n - 1) * np.nanvar(a, axis=0, ddof=1) + (m - 1) * np.nanvar(b, axis=0, ddof=1)) / (n + m - 2))
+    d = (np.nanmean(a, axis=0) - np.nanmean(b, axis=0)) / np.maximum(pooled, 1e-30)
     small = 1 - 3 / (4 * (n + m - 2) - 1)
     error = small * np.sqrt((n + m) / (n * m) + d**2 / (2 * (n + m)))
     return small * d, small * d - 1.959964 * error, small * d + 1.959964 * error

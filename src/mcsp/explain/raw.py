@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mcsp.explain.summaries import in_bands, names_of, network_means
+from mcsp.explain.summaries import in_bands, known_mean, names_of, network_means
 
 FEATURES = {
     ("fmri", "spatial", "edge"): "Fisher z of the edge",
@@ -34,9 +34,9 @@ def _log(values: np.ndarray) -> np.ndarray:
 
 def _fmri(domain: str, row: np.ndarray, meta: dict) -> dict[str, np.ndarray]:
     if domain == "spectral":
-        regions = row.mean(axis=1)
-        return {"roi": _log(regions), "network": _log(network_means(regions, meta)), "frequency": _log(row.mean(axis=0))}
-    regions = row.sum(axis=1) / (len(row) - 1)  # the diagonal is 0
+        regions = known_mean(row, axis=1)
+        return {"roi": _log(regions), "network": _log(network_means(regions, meta)), "frequency": _log(known_mean(row))}
+    regions = known_mean(row + np.diag(np.full(len(row), np.nan)), axis=1)  # a region has no edge with itself
     found = {"roi": regions, "network": network_means(regions, meta)}
     return {**found, "edge": row[np.triu_indices(len(row), 1)]} if domain == "spatial" else found
 
@@ -63,7 +63,8 @@ def _eeg(domain: str, row: np.ndarray, meta: dict) -> dict[str, np.ndarray]:
 def raw_features(modality: str, domain: str, row: np.ndarray, meta: dict) -> dict[str, np.ndarray]:
     """kind -> (K,) features of one subject, in the order of `names_of` of the domain. `row`: of the store that `SOURCE` names
     (its own without one); `meta`: that of the domain's store. What they are: `FEATURES`. A band of which a recording holds a
-    part has the mean of that part times its width; one of which it holds nothing is NaN, and so is the power over all bands.
+    part has the mean of that part times its width; one of which it holds nothing is NaN, and so is the power over all bands. A
+    region that is lost from the field of view is NaN, and is left out of means.
     """
     found = (_fmri if modality == "fmri" else _eeg)(domain, np.asarray(row, float), meta)
     return {kind: found[kind] for kind in names_of(modality, domain, meta)}

@@ -24,6 +24,7 @@ from mcsp.evaluation.rivals.catalogue import rival_maker
 from mcsp.evaluation.rivals.features import POWER_BANDS
 from mcsp.evaluation.splits import guard, load_splits, part
 from mcsp.explain.models import rank_correlation
+from mcsp.explain.summaries import known_mean
 from mcsp.explain.truth import interval
 from mcsp.options.results import ExplainOptions
 from mcsp.options.tasks import Task
@@ -63,8 +64,8 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 
 def linear_weights(pipeline: Pipeline) -> np.ndarray:
-    """Weights (F) of the features in the logit of a pipeline of linear steps: scaler, rotation, logistic regression."""
-    scaler, rotation, last = (step for _, step in pipeline.steps)
+    """Weights (F) of the features in the logit of a pipeline that fills in, scales, rotates and is a logistic regression."""
+    _, scaler, rotation, last = (step for _, step in pipeline.steps)
     return (last.coef_[0] @ rotation.components_) / scaler.scale_
 
 
@@ -169,6 +170,8 @@ def rival_values(rival: str, stores: Path, cohort: pd.DataFrame, splits: pd.Data
             if asked.empty:
                 continue
             background, x = (fitted.read(modality, rows).astype(float) for rows in (known, asked))
+            mean = np.nan_to_num(known_mean(background))
+            background, x = (np.where(np.isnan(own), mean, own) for own in (background, x))
             for kind, (groups, names) in groupings(modality, metas[modality]).items():
                 if rival != "linear" and kind == "channel_band":
                     continue  # too many groups to ask a forest about

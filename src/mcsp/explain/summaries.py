@@ -33,10 +33,17 @@ def _networks(meta: dict) -> list[str]:
     return sorted({str(n) for n in meta["networks"]})
 
 
+def known_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Mean over `axis` of what is known; NaN where nothing is."""
+    known = ~np.isnan(values)
+    n = known.sum(axis=axis)
+    return np.divide(np.where(known, values, 0).sum(axis=axis), n, out=np.full(np.shape(n), np.nan), where=n > 0)
+
+
 def network_means(regions: np.ndarray, meta: dict) -> np.ndarray:
-    """Means of regions' values (R) over each network, in the order of its name."""
+    """Means of regions' values (R) over each network, in the order of its name; of the regions that are known."""
     of = np.array([str(n) for n in meta["networks"]])
-    return np.array([regions[of == name].mean() for name in _networks(meta)])
+    return np.array([known_mean(regions[of == name]) for name in _networks(meta)])
 
 
 def in_bands(meta: dict) -> np.ndarray:

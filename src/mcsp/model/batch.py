@@ -16,7 +16,8 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-MASKABLE: frozenset[Key] = frozenset({("eeg", "spectral"), ("eeg", "spatial")})  # NaN: not recorded, at too low a rate
+# NaN: not recorded, since the rate was too low, or the region lost from the field of view. Series have zeros there.
+MASKABLE: frozenset[Key] = frozenset((m, d) for m in ("fmri", "eeg") for d in ("spatial", "spectral"))
 
 
 def fill(key: Key, x: Tensor, centres: Mapping[Key, Tensor]) -> Tensor:

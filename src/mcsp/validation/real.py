@@ -22,7 +22,7 @@ from mcsp.eeg.read import read_eeg
 from mcsp.eeg.segments import cut_segments, preprocess, scale_of
 from mcsp.errors import Exclusion, McspError
 from mcsp.explain.raw import raw_features
-from mcsp.explain.summaries import names_of
+from mcsp.explain.summaries import known_mean, names_of
 from mcsp.model.batch import Key
 from mcsp.options.domains import ConnectivityOptions, SpectraOptions
 from mcsp.options.eeg import EegOptions
@@ -84,7 +84,9 @@ def network_strength(stores: Path, cohort: pd.DataFrame, network: str) -> pd.Ser
         known = ", ".join(sorted({str(n) for n in meta["networks"]}))
         raise McspError(f"no network {network} of two regions or more in this study: it has {known}")
     upper = np.triu_indices(len(own), 1)
-    return pd.Series(read_domain(stores, cohort, "fmri", "spatial", lambda row: float(row[np.ix_(own, own)][upper].mean())))
+    return pd.Series(
+        read_domain(stores, cohort, "fmri", "spatial", lambda row: float(known_mean(row[np.ix_(own, own)][upper])))
+    )
 
 
 def run_network(

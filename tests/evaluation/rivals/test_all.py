@@ -15,6 +15,7 @@ from mcsp.errors import McspError
 from mcsp.evaluation.metrics import auroc
 from mcsp.evaluation.rivals import networks, trees
 from mcsp.evaluation.rivals.catalogue import CATALOGUE, rival_maker
+from mcsp.evaluation.rivals.features import connectivity
 from mcsp.options.results import EEG_NETWORKS, FMRI_ONLY, EvaluateOptions, RivalName
 from mcsp.store import Store, StoreWriter, read_table
 from tests.conftest import write_stored_study
@@ -163,6 +164,33 @@ def test_a_subjects_probability_does_not_depend_on_the_others(name, study, monke
     p = rival.predict(people[~inside])
     i = int(np.flatnonzero(np.isfinite(p))[3])
     assert rival.predict(people[~inside].iloc[[i]])[0] == pytest.approx(p[i], abs=1e-6)
+
+
+def with_region(study, folder: Path, uid: str, values: np.ndarray) -> Path:
+    """Copy of the stores in which a subject has these values (R) in the second region's row of the FC."""
+    for path in sorted(study.stores.rglob("*.arrow")):
+        store = Store(path)
+        with StoreWriter(folder / path.relative_to(study.stores), store.shape, store.meta) as writer:
+            for i, own in enumerate(store.uids):
+                row = np.array(store.row(i))
+                if own == uid and path.parts[-3:-1] == ("fmri", "spatial"):
+                    row[1] = row[:, 1] = values
+                writer.add(own, row, store.n_valid[i], lacks=True)
+    return folder
+
+
+@pytest.mark.parametrize("rival", ["linear", "linear_combat", "mi_binned", "random_forest", "mlp", "fc_transformer"])
+def test_a_region_that_is_lost_counts_as_the_mean_of_who_is_learnt_from(rival, study, tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "ROUNDS", 2)
+    people, y, inside = learners(study)
+    fits = people["part"] == "train" if rival in ("mlp", "fc_transformer") else inside
+    mean = np.mean([*connectivity(study.stores, people[fits & people["has_fmri"]]).values()], axis=0)[1]
+    asked = people[~inside & people["has_fmri"] & ~people["has_eeg"]].iloc[[0]]
+    answers = []
+    for number, values in enumerate((np.full(len(mean), np.nan), mean)):
+        stores = with_region(study, tmp_path / str(number), asked["uid"].iloc[0], values)
+        answers.append(rival_maker(rival, stores, people)().fit(people[inside], y[inside]).predict(asked)[0])
+    assert answers[0] == pytest.approx(answers[1], abs=1e-5)
 
 
 def test_the_seed_is_used_where_there_is_chance(name, study, monkeypatch):

@@ -34,7 +34,7 @@ def weights(net: nn.Module) -> list[np.ndarray]:
 
 def test_entries_are_standardised_by_training_subjects():
     x = [np.random.default_rng(i).normal(3, [1, 2, 0], (4 + i, 3)) for i in range(5)]
-    scale, reference = Scale.of(x), StandardScaler().fit(np.concatenate(x))
+    scale, reference = Scale.of(x, True), StandardScaler().fit(np.concatenate(x))
     np.testing.assert_allclose(scale(x[0]).numpy(), reference.transform(x[0]), atol=1e-6)
 
 

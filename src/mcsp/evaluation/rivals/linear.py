@@ -18,7 +18,7 @@ from sklearn.svm import SVC
 from mcsp.evaluation.combat import Combat
 from mcsp.evaluation.rivals import COMBAT, site_of
 from mcsp.evaluation.rivals.fused import Tuned
-from mcsp.evaluation.rivals.tuning import STRENGTHS, logistic
+from mcsp.evaluation.rivals.tuning import STRENGTHS, filled, logistic
 
 
 class OneScale(TransformerMixin, BaseEstimator):
@@ -38,12 +38,12 @@ class OneScale(TransformerMixin, BaseEstimator):
 
 
 def _linear(last: BaseEstimator, scaler: BaseEstimator) -> Pipeline:
-    """Scale, turn to the training subjects' principal axes, classify.
+    """Fill in, scale, turn to the training subjects' principal axes, classify.
 
     The axes are all kept. A ridge-penalised linear model of N subjects lies in their span, so the solution is that on the
     features themselves, found among N numbers instead of thousands.
     """
-    return make_pipeline(scaler, PCA(svd_solver="full"), last)
+    return make_pipeline(filled(), scaler, PCA(svd_solver="full"), last)
 
 
 def logistic_steps(scaler: Callable[[], BaseEstimator] = StandardScaler) -> Pipeline:
@@ -78,7 +78,8 @@ class Harmonise(TransformerMixin, BaseEstimator):
 
 def harmonised_steps() -> Pipeline:
     """ComBat, then ridge logistic regression."""
-    return make_pipeline(Harmonise(), *(step for _, step in logistic_steps().steps))
+    fill, *steps = (step for _, step in logistic_steps().steps)
+    return make_pipeline(fill, Harmonise(), *steps)
 
 
 @dataclass

@@ -31,27 +31,26 @@ DROPOUTS = ({"dropout": 0.2}, {"dropout": 0.6})
 
 @dataclass
 class Scale:
-    """Mean and standard deviation of each entry of a window, over training subjects."""
+    """Mean and standard deviation of each entry of a window, over training subjects who have it. NaN becomes the mean.
+    `standardise`: or leave the others as they are.
+    """
 
     mean: np.ndarray
     sd: np.ndarray
+    standardise: bool
 
     @classmethod
-    def of(cls, windows: Sequence[np.ndarray]) -> Scale:
+    def of(cls, windows: Sequence[np.ndarray], standardise: bool) -> Scale:
         """From windows, one subject at a time; an entry that never varies gets 1."""
-        total = sum(w.sum(axis=0, dtype=float) for w in windows)
-        squares = sum((w.astype(float) ** 2).sum(axis=0) for w in windows)
-        n = sum(map(len, windows))
+        total = sum(np.nansum(w, axis=0, dtype=float) for w in windows)
+        squares = sum(np.nansum(w.astype(float) ** 2, axis=0) for w in windows)
+        n = np.maximum(sum((~np.isnan(w)).sum(axis=0) for w in windows), 1)
         variance = np.maximum(squares / n - (total / n) ** 2, 0)
-        return cls(total / n, np.sqrt(np.where(variance > 1e-12, variance, 1)))
+        return cls(total / n, np.sqrt(np.where(variance > 1e-12, variance, 1)), standardise)
 
     def __call__(self, windows: np.ndarray) -> Tensor:
-        return torch.from_numpy(((windows - self.mean) / self.sd).astype(np.float32))
-
-
-def as_it_is(windows: np.ndarray) -> Tensor:
-    """Windows that are scaled already."""
-    return torch.from_numpy(np.array(windows, dtype=np.float32))
+        known = np.where(np.isnan(windows), self.mean, windows)
+        return torch.from_numpy(((known - self.mean) / self.sd if self.standardise else known).astype(np.float32))
 
 
 def probabilities(net: nn.Module, scale: Callable, windows: Sequence[np.ndarray]) -> np.ndarray:
@@ -124,7 +123,7 @@ class Network(Fused):
         if len(set(y[~val])) < 2:
             val = np.zeros(len(y), dtype=bool)
         windows = self._windows(modality, people)
-        scale = Scale.of([windows[i] for i in np.flatnonzero(~val)]) if self.standardise else as_it_is
+        scale = Scale.of([windows[i] for i in np.flatnonzero(~val)], self.standardise)
         best, chosen = float("inf"), None
         devices = range(torch.cuda.device_count())
         with torch.random.fork_rng(devices), torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):

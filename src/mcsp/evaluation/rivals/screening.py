@@ -101,7 +101,8 @@ class Screen(TransformerMixin, BaseEstimator):
 
 def screened_steps(estimator: Literal["binned", "kde"]) -> Pipeline:
     """Screen, then ridge logistic regression."""
-    return make_pipeline(Screen(estimator), *(step for _, step in logistic_steps().steps))
+    fill, *steps = (step for _, step in logistic_steps().steps)
+    return make_pipeline(fill, Screen(estimator), *steps)
 
 
 SHARES = {"screen__share": [0.01, 0.05, 0.2], "logisticregression__C": [1e-4, 1e-3, 1e-2, 1e-1]}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+
+from mcsp.evaluation.rivals.tuning import filled
 
 TREES, BOOSTS = 300, 100
 
 
 def _alone(classifier) -> Pipeline:
-    """A pipeline whose first step does nothing: trees need no scaling."""
-    return make_pipeline(FunctionTransformer(), classifier)
+    """Trees need no scaling."""
+    return make_pipeline(filled(), classifier)
 
 
 def forest_steps(seed: int) -> Pipeline:

@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import ParameterGrid, StratifiedGroupKFold
@@ -21,6 +22,11 @@ from sklearn.pipeline import Pipeline
 STRENGTHS = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]  # of the ridge penalty's inverse
 LEAST = 1e-3  # probabilities of trees are kept this far from 0 and 1, so that they have a logit
 sigmoid = expit
+
+
+def filled() -> SimpleImputer:
+    """A pipeline's first step: what a recording lacks becomes the mean of those it is fitted on."""
+    return SimpleImputer(keep_empty_features=True)
 
 
 def logistic() -> LogisticRegression:
