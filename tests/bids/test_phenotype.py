@@ -405,13 +405,41 @@ def test_a_missing_value_never_fits_a_wildcard():
 
 def test_the_order_of_wildcards_does_not_matter():
     """Rules are handed options as JSON with sorted keys, where '*' comes first."""
-    mapping = {"*": ["other"], "ADHD*": ["ADHD"], "*disorder*": ["other"], "Autism Spectrum Disorder*": ["ASD"]}
+    mapping = {"*": ["other"], "ADHD*": ["ADHD"], "*deficit*": ["ADHD"], "Autism Spectrum Disorder*": ["ASD"]}
     for order in (sorted(mapping), sorted(mapping, reverse=True)):
         phenotype = Phenotype(labels={"dx": {key: mapping[key] for key in order}})
         found = [
             told(phenotype, dx=text)[0]["labels"] for text in ("ADHD-Combined Type", "Autism Spectrum Disorder", "Enuresis")
         ]
         assert found == ["ADHD", "ASD", "other"]
+
+
+def test_wildcards_that_contradict_each_other_are_no_choice():
+    """Neither length nor order decides; '*' is the rest, and the value itself, in whatever case, goes before wildcards."""
+    mapping = {"*depress*": ["MDD"], "*control*": ["control"], "*ctrl*": ["control"], "MDD?": ["MDD"]}
+    mapping |= {"MDD2": ["other"], "*": []}
+    phenotype = Phenotype(labels={"dx": mapping})
+    reason = "label dx={} fits {} of the study's map, which mean different labels: add it to datasets.d.phenotype.labels"
+    for value, keys in (
+        ("Never depressed control", "'*control*' and '*depress*'"),
+        ("depressed ctrl", "'*ctrl*' and '*depress*'"),  # as long as each other
+    ):
+        assert told(phenotype, dx=value)[1] == reason.format(value, keys)
+        named = Phenotype(labels={"dx": {**mapping, value.upper(): ["control"]}})
+        fields, why = told(named, dx=value)
+        assert (fields["labels"], why) == ("control", None)
+    found = [told(phenotype, dx=value)[0]["labels"] for value in ("Depressed", "ctrl (control)", "MDD1", "mdd2", "ADHD")]
+    assert found == ["MDD", "control", "MDD", "other", ""]
+
+
+def test_embarc_s_words_are_read_from_their_beginning():
+    plan = load_plan(PROJECT / "config/studies/embarc.yaml", PROJECT / "results")
+    phenotype = BidsDataset.model_validate_json(plan.dataset_options("embarc")).phenotype
+    cases, controls = ["MDD", "major depressive disorder"], ["Healthy Control", "CONTROL", "Never depressed control"]
+    found = [person(pd.Series({"phenotype": value}), phenotype, "embarc")[0]["labels"] for value in (*cases, *controls)]
+    assert found == ["MDD"] * 2 + ["control"] * 3
+    for value in ("Never depressed", "no MDD", "MDD control", "Uncontrolled", "unhealthy"):
+        assert f"label phenotype={value} " in person(pd.Series({"phenotype": value}), phenotype, "embarc")[1]
 
 
 def test_hbn_as_the_rules_are_handed_it():

@@ -175,6 +175,18 @@ def test_agreement_beyond_the_diagnosis():
     assert "6 test subjects" in rows[0]["note"]
 
 
+def test_repeats_make_nobody_two_people():
+    """The same answers in a second repeat: the same agreement, as sure as before."""
+    rng = np.random.default_rng(0)
+    once = pd.DataFrame({"uid": [f"s{i:02}" for i in range(24)], "fold": np.arange(24) % 3, "y": np.arange(24) // 3 % 2})
+    once = once.assign(fmri=rng.normal(size=24)).assign(eeg=lambda own: own["fmri"] + rng.normal(size=24))
+    twice = pd.concat([once, once.assign(fold=once["fold"] + 3)])
+    assert prediction_rows(twice, 50, 0) == prediction_rows(once, 50, 0)
+    mirrored = once.assign(fold=once["fold"] + 3, fmri=-once["fmri"] - 1e-3)  # a repeat that says the opposite, a bit stronger
+    mean = prediction_rows(pd.concat([once, mirrored]), 50, 0)[1]
+    assert (mean["value"], mean["n"]) == (0, 24)  # on average fMRI says control of everybody
+
+
 def test_networks_under_electrodes_and_the_exact_p_of_their_order():
     places = np.array([[0, -100, 5], [0, 65, 30], [-60, -20, 50], [60, -20, 50], [0, -10, 5], [np.nan] * 3])
     networks = ["occipital", "frontal", "left", "right", "deep", "lost"]

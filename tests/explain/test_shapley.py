@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
+from mcsp.cohort import task_labels
 from mcsp.evaluation.rivals.linear import logistic_steps
 from mcsp.evaluation.rivals.tuning import Fitted
+from mcsp.evaluation.splits import make_splits
 from mcsp.explain.shapley import (
     exact_shapley,
     fold_values,
     linear_shapley,
     linear_weights,
     network_pairs,
+    once_each,
+    rival_values,
     saliency,
     sampled_shapley,
 )
+from mcsp.options.tasks import Task
+from mcsp.options.training import SplitOptions
+from mcsp.store import read_table
 
 
 @pytest.fixture
@@ -80,10 +88,23 @@ def test_edges_go_to_the_pair_of_their_networks():
 
 
 def test_the_model_s_edges_are_summed_to_the_same_pairs():
-    import pandas as pd
-
     meta = {"names": ["r0", "r1", "r2"], "networks": ["b", "a", "b"]}
     maps = pd.DataFrame({"name": ["r0|r1", "r0|r2", "r1|r2"], "mean": [0.5, 0.2, 0.3]})
     maps = maps.assign(method="smoothgrad", modality="fmri", domain="spatial", kind="edge")
     found = saliency(maps, "network_pair", ["a|b", "b|b"], meta)
     np.testing.assert_allclose(found["smoothgrad", "spatial"], [0.8, 0.2])
+
+
+def test_repeats_make_nobody_two_people(stored_study):
+    """A second repeat of the same folds: the same values of the same people."""
+    cohort = read_table(stored_study.cohort)
+    y = task_labels(cohort, Task(case=["ASD"]))
+    splits = make_splits(cohort, SplitOptions(n_folds=2))
+    twice = pd.concat([splits, splits.assign(fold=splits["fold"] + 2)], ignore_index=True)
+    once, again = (rival_values("linear", stored_study.stores, cohort, own, y, 0) for own in (splits, twice))
+    assert once.keys() == again.keys()
+    for place, (values, labels, *_) in once.items():
+        np.testing.assert_allclose(again[place][0], values, atol=1e-12)
+        np.testing.assert_array_equal(again[place][1], labels)
+    parts = [pd.DataFrame([[1.0], [4.0]], ["b", "a"]), pd.DataFrame([[3.0], [5.0]], ["b", "c"])]
+    assert once_each(parts)[0].to_dict() == {"b": 2.0, "a": 4.0, "c": 5.0}

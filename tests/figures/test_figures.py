@@ -45,7 +45,7 @@ from mcsp.figures.style import OKABE_ITO
 from mcsp.figures.verdict import best_method, standing
 from mcsp.model.encoders import Architecture, Projector, make_encoder
 from mcsp.options.results import FigureOptions
-from mcsp.store import read_json, read_table, read_tsv
+from mcsp.store import read_json, read_table, read_tsv, write_table
 from mcsp.workflow import load_plan
 from tests.figures import made_up
 
@@ -244,6 +244,20 @@ def test_the_curve_is_that_of_the_ranks_and_the_test_asks_the_same_search(tmp_pa
     first = rows[(rows["stage"] == "pretrained") & (rows["domain"] == "fused")].set_index("k")["recall"]
     assert first[5] == pytest.approx((own["rank"] <= 5).mean())
     assert first[20] == 1
+
+
+def test_repeats_make_nobody_two_people(tmp_path):
+    """The same recordings found at the same ranks in a second repeat: the same figure, as sure as before."""
+    given = {"embeddings": made_up.embeddings(tmp_path), "ranks": made_up.ranks(tmp_path)}
+    retrieval.run(**given, out=tmp_path / "once", options=OPTIONS)
+    for path in given.values():
+        table = read_table(path)
+        write_table(pd.concat([table, table.assign(fold=table["fold"] + 5)], ignore_index=True), path)
+    retrieval.run(**given, out=tmp_path / "twice", options=OPTIONS)
+    pd.testing.assert_frame_equal(read_tsv(tmp_path / "twice.tsv"), read_tsv(tmp_path / "once.tsv"))
+    captions = [(tmp_path / f"{name}.caption.txt").read_text() for name in ("once", "twice")]
+    assert ["of the first repeat" in text for text in captions] == [False, True]
+    assert np.isnan(retrieval.p_of([], np.random.default_rng(0)))
 
 
 def test_planted_pairs_are_found_and_others_are_not():

@@ -10,15 +10,18 @@ from sklearn.metrics import roc_auc_score
 from mcsp.cohort import task_labels
 from mcsp.errors import McspError
 from mcsp.evaluation import splits as folds
+from mcsp.evaluation.frozen import check_unseen
 from mcsp.evaluation.splits import load_splits, part
 from mcsp.model.batch import Batch
 from mcsp.model.mcsp import Classifier
 from mcsp.options.tasks import Task
 from mcsp.options.training import FinetuneOptions, SplitOptions
+from mcsp.predict.stage import predictions_table
 from mcsp.store import read_table, read_tsv, write_table
 from mcsp.training import finetune
 from mcsp.training.data import Subjects
 from mcsp.training.finetune import drop_modalities
+from mcsp.training.record import data_record_with
 from tests.conftest import write_stored_study
 from tests.training.test_pretrain import disturb, train
 
@@ -78,6 +81,41 @@ def test_projectors_learn_where_the_head_reads_them(stored_study, frozen, base, 
     assert all(id(p) in learnt for p in model.backbone.encoders.parameters())
     assert {id(p) in learnt for p in model.backbone.projectors.parameters()} == {reads == "both"}
     assert len(learnt) == sum(len(group["params"]) for group in groups)  # none of them twice
+
+
+def configuration(folder):
+    return json.loads((folder / "config.json").read_text())
+
+
+def test_the_record_holds_everybody_that_a_classifier_learnt_from(stored_study, frozen, options, tmp_path):
+    """Pre-training drew a few; the head was fitted to all, and its own test subjects stay unknown."""
+    cohort, splits = read_table(stored_study.cohort), load_splits(frozen)
+    learnt = part(splits, 0, "train")
+    cohort.loc[cohort["uid"].isin(learnt), "age"] = 20.0 + np.arange(len(learnt))
+    write_table(cohort, stored_study.cohort)
+    train(stored_study, frozen, options.model_copy(update={"epochs": 0, "subject_share": 0.2}), tmp_path / "base")
+    tune(stored_study, frozen, tmp_path / "base", tmp_path / "a")
+    base, config = (configuration(tmp_path / name) for name in ("base", "a"))
+    rows = predictions_table(cohort, [base], [{}]).set_index("uid")
+    assert (rows.loc[learnt, "n_seen"] == 0).any()
+    found = predictions_table(cohort, [config], [{}]).set_index("uid")
+    assert (found.loc[learnt + part(splits, 0, "val"), "n_seen"] == 1).all()
+    assert (found.loc[part(splits, 0, "test"), "n_seen"] == 0).all()
+    assert base["ranges"]["age"] != config["ranges"]["age"] == [20.0, 19.0 + len(learnt)]
+    check_unseen([config], cohort, splits)
+    missed = sorted(uid for uid in learnt if rows.loc[uid, "n_seen"] == 0)
+    moved = splits.assign(part=splits["part"].mask(splits["uid"].isin(missed[:1]), "test"))
+    check_unseen([{**base, "seed": 0}], cohort, moved)
+    with pytest.raises(McspError, match=f"{missed[0]}, whom it is tested on, .* leakage"):
+        check_unseen([config], cohort, moved)
+
+
+def test_the_record_of_pre_training_on_all_stays_as_it_is(stored_study, frozen, base, tmp_path):
+    tune(stored_study, frozen, base, tmp_path / "a")
+    first, config = configuration(base), configuration(tmp_path / "a")
+    assert all(config[name] == first[name] for name in ("seen", "ranges", "data"))
+    cohort = read_table(stored_study.cohort)
+    assert data_record_with({**first, "seen": []}, cohort, cohort["uid"], []) == {}  # no half record where there is none
 
 
 def test_a_model_of_other_folds_is_refused(stored_study, frozen, base, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import cache
@@ -100,24 +99,33 @@ def label_columns(columns: Sequence[str], wanted: str) -> list[str]:
     return [column for column in own if fnmatchcase(plain_column(column), pattern)]
 
 
-def _meaning(value: str, mapping: dict[str, list[str]], missing: bool) -> list[str] | None:
-    """Labels that a value means, None when the map does not have it. Wildcards never fit what is missing."""
+def _meaning(value: str, mapping: dict[str, list[str]], missing: bool) -> tuple[list[str] | None, str]:
+    """(labels that a value means, or None; where the map can't tell, why, else ''). Wildcards never fit what is missing.
+
+    The value itself goes before wildcards, and '*' is the rest; others that fit must agree, whatever their length.
+    """
     exact = {_plain_value(key): labels for key, labels in mapping.items()}
     if value in exact or missing:
-        return exact.get(value)
-    fitting = [key for key in mapping if fnmatchcase(value.lower(), key.lower())]
-    # The one that says most, whatever their order: options travel as JSON with sorted keys, where '*' stands first.
-    return mapping[max(fitting, key=lambda key: (len(re.sub(r"[*?]", "", key)), key))] if fitting else None
+        return exact.get(value), ""
+    fitting = sorted(key for key in mapping if fnmatchcase(value.lower(), key.lower()))
+    written = [key for key in fitting if key.lower() == value.lower()]
+    telling = written or [key for key in fitting if key.strip("*")] or fitting
+    if not telling:
+        return None, "is not in the study's map"
+    other = next((key for key in telling if set(mapping[key]) != set(mapping[telling[0]])), None)
+    if other:
+        return None, f"fits '{telling[0]}' and '{other}' of the study's map, which mean different labels"
+    return mapping[telling[0]], ""
 
 
 def _column_labels(row: pd.Series, column: str, mapping: dict, phenotype: Phenotype) -> tuple[set[str] | None, str]:
-    """(labels that a cell means, or None when it tells nothing; the value where the map does not have it)."""
+    """(labels that a cell means, or None when it tells nothing; where the map can't tell, why)."""
     value, told = _plain_value(row[column]), cell(row, column, phenotype)
     for other, values in phenotype.ignore.items():
         if cell(row, alike(row.index, other.replace("{column}", column)), phenotype) in values:
             return None, ""
-    labels = _meaning(value, mapping, told is None)
-    return (None, value if told is not None else "") if labels is None else (set(labels), "")
+    labels, trouble = _meaning(value, mapping, told is None)
+    return None if labels is None else set(labels), f"label {column}={value} {trouble}" if trouble else ""
 
 
 def person(row: pd.Series, phenotype: Phenotype, name: str) -> tuple[dict, str | None]:
@@ -127,10 +135,9 @@ def person(row: pd.Series, phenotype: Phenotype, name: str) -> tuple[dict, str |
     for wanted, mapping in phenotype.labels.items():
         told = []
         for column in label_columns(list(row.index), wanted):
-            meant, strange = _column_labels(row, column, mapping, phenotype)
-            if strange:
-                where = f"datasets.{name}.phenotype.labels"
-                return fields, f"label {column}={strange} is not in the study's map: add it to {where}"
+            meant, trouble = _column_labels(row, column, mapping, phenotype)
+            if trouble:
+                return fields, f"{trouble}: add it to datasets.{name}.phenotype.labels"
             told += [] if meant is None else [meant]
         if not told and phenotype.unlabelled == "exclude":
             why = "is empty for this subject" + (", or to be ignored" if phenotype.ignore else "")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
-from mcsp.evaluation.resampling import interval, resamples
+from mcsp.evaluation.resampling import interval, resamples, together
 
 EPS = 1e-12
 
@@ -115,7 +115,7 @@ def bootstrap(
     alike. NaN where no sample has a value.
     """
     strata = y if fold is None else 2 * np.unique(fold, return_inverse=True)[1] + y
-    first, rows = _together(np.arange(len(y)) if subject is None else subject)
+    first, rows = together(np.arange(len(y)) if subject is None else subject)
     draws: dict[str, list[float]] = {name: [] for name in names}
     for drawn in resamples(strata[first], n, seed):
         index = drawn if subject is None else np.concatenate([rows[unit] for unit in drawn])
@@ -125,14 +125,6 @@ def bootstrap(
             else:
                 draws[name].append(_mean(per_fold(y[index], p[index], fold[index], name)))
     return {name: interval(values, confidence) for name, values in draws.items()}
-
-
-def _together(subject: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """(first row of each subject, in the order of these; all rows of each)."""
-    _, first, code = np.unique(subject, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rows = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1])
-    return first[order], [rows[i] for i in order]
 
 
 def delong(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:

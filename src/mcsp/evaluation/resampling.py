@@ -15,6 +15,14 @@ def resamples(strata: np.ndarray, n: int, seed: int) -> Iterator[np.ndarray]:
         yield np.concatenate([rng.choice(group, len(group)) for group in groups])
 
 
+def together(subject: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """(first row of each subject, in the order of these; all rows of each)."""
+    _, first, code = np.unique(subject, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rows = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1])
+    return first[order], [rows[i] for i in order]
+
+
 def shuffled(values: np.ndarray, strata: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """`values` (N) in another order within each stratum (N)."""
     out = np.array(values)

@@ -38,14 +38,14 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def hits(ranks: pd.DataFrame) -> pd.DataFrame:
-    """Share of a subject's two searches that hit, top1 and top5, beside chance; index uid. `ranks`: of one domain."""
-    table = ranks.assign(
-        **{name: ranks["rank"] <= k for name, k in SHARES.items()},
-        **{f"chance_{name}": np.minimum(1, k / ranks["n"].astype(float)) for name, k in SHARES.items()},
-    )
-    names = [*SHARES, *(f"chance_{name}" for name in SHARES), "n"]
-    return table.astype(dict.fromkeys(SHARES, float)).groupby("uid")[names].mean().sort_index()
+def hits(ranks: pd.DataFrame, shares: Mapping[str, int] = SHARES) -> pd.DataFrame:
+    """Share of a subject's searches (two a repeat) that hit, top1 and top5 or as `shares` says, beside chance; index uid.
+
+    `ranks`: of one domain.
+    """
+    table = {name: (ranks["rank"] <= k).astype(float) for name, k in shares.items()}
+    table |= {f"chance_{name}": np.minimum(1, k / ranks["n"].astype(float)) for name, k in shares.items()}
+    return pd.DataFrame({**table, "n": ranks["n"]}).groupby(ranks["uid"]).mean().sort_index()
 
 
 def _mean_interval(values: np.ndarray, options: EvaluateOptions) -> tuple[float, float]:

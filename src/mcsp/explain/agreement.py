@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import permutations
 from math import factorial
 from pathlib import Path
@@ -14,7 +14,7 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import cohen_kappa_score
 
 from mcsp.evaluation.resampling import interval as percentiles
-from mcsp.evaluation.resampling import resamples
+from mcsp.evaluation.resampling import resamples, together
 from mcsp.evaluation.splits import guard, part
 from mcsp.model.batch import Batch, best_device
 from mcsp.model.mcsp import Classifier
@@ -26,7 +26,8 @@ MIN_SUBJECTS = 8
 COLUMNS = {
     "question": "predictions: do the answers from fMRI alone and from EEG alone go together, within cases and within controls; "
     "decisions: do they say case or control of the same people; networks: are the same networks relevant in both",
-    "value": "Spearman's correlation of logits within class and fold; Cohen's kappa; Spearman's correlation over networks",
+    "value": "Spearman's correlation of logits within class and fold; Cohen's kappa; Spearman's correlation over networks. "
+    "With repeats, of each subject's mean over these",
     "low": "Lower end of the 95 % bootstrap interval over subjects; n/a of networks",
     "high": "Upper end of the 95 % bootstrap interval over subjects; n/a of networks",
     "p": "Of networks: share of all orders of the networks (or of 5000 random ones) that agree as well, one-sided; few "
@@ -68,22 +69,42 @@ def single_modality_logits(
     return table.assign(y=table["uid"].map(y))
 
 
+def _once_each(logits: pd.DataFrame, uid: pd.Series) -> pd.DataFrame:
+    """Each subject's mean over the repeats that test it."""
+    return logits.groupby(uid.to_numpy(), sort=False).mean()
+
+
 def within_correlation(table: pd.DataFrame) -> float:
     """Spearman's correlation of the two logits, after the mean of each class and fold is taken away: what they share beyond
     the diagnosis.
     """
     centred = table[["fmri", "eeg"]] - table.groupby(["y", "fold"])[["fmri", "eeg"]].transform("mean")
-    return float(spearmanr(centred["fmri"], centred["eeg"]).statistic)
+    own = _once_each(centred, table["uid"])
+    return float(spearmanr(own["fmri"], own["eeg"]).statistic)
+
+
+def decision_kappa(table: pd.DataFrame) -> float:
+    """Cohen's kappa of the two decisions."""
+    says = _once_each(table[["fmri", "eeg"]], table["uid"]) > 0
+    return cohen_kappa_score(says["fmri"], says["eeg"])
+
+
+def bootstrap_tables(table: pd.DataFrame, n: int, seed: int) -> Iterator[pd.DataFrame]:
+    """`n` times subjects drawn within classes, each with all of its rows; who is drawn twice is two subjects."""
+    first, rows = together(table["uid"].to_numpy())
+    for drawn in resamples(table["y"].to_numpy()[first], n, seed):
+        own = [rows[i] for i in drawn]
+        yield table.iloc[np.concatenate(own)].assign(uid=np.repeat(np.arange(len(own)), [len(r) for r in own]))
 
 
 def prediction_rows(table: pd.DataFrame, n_bootstrap: int, seed: int) -> list[dict]:
     """Agreement of answers and decisions from each modality alone."""
-    n = len(table)
+    n = table["uid"].nunique()
     if n < MIN_SUBJECTS:
         note = f"{n} test subjects with both modalities: {MIN_SUBJECTS} are needed"
         return [agreement_row(question, note, n) for question in ("predictions", "decisions")]
-    draws = [table.iloc[index] for index in resamples(table["y"].to_numpy(), n_bootstrap, seed)]
-    kappa = [cohen_kappa_score(own["fmri"] > 0, own["eeg"] > 0) for own in (table, *draws)]
+    draws = list(bootstrap_tables(table, n_bootstrap, seed))
+    kappa = [decision_kappa(own) for own in (table, *draws)]
     r = [within_correlation(own) for own in (table, *draws)]
     how = "one frozen classifier, the other modality missing"
     return [

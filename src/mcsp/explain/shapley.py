@@ -41,7 +41,7 @@ COLUMNS = {
     "kind": "network_pair: all edges between (or within) two networks; channel_band; band",
     "name": "Pair of networks a|b, band/channel, or band",
     "size": "Features in the group",
-    "value": "Mean |Shapley value| over test subjects, in logits",
+    "value": "Mean |Shapley value| over test subjects, in logits; with repeats, of each subject's mean over these",
     "low": "Lower end of the 95 % bootstrap interval over subjects",
     "high": "Upper end of the 95 % bootstrap interval over subjects",
     "cases": "Mean Shapley value over cases less that over controls, in logits: above 0, the group speaks for the truth",
@@ -154,8 +154,13 @@ def rivals_metas(stores: Path, cohort: pd.DataFrame) -> dict[str, dict]:
     return {m: domain_meta(stores, cohort, m, d) for m, d in read if cohort[f"has_{m}"].any()}
 
 
+def once_each(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Values (N, G) of each subject (index uid), the mean over the repeats that test it, of the folds' tables."""
+    return pd.concat(parts).groupby(level=0, sort=False).mean()
+
+
 def rival_values(rival: str, stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series, seed: int) -> dict:
-    """(modality, kind) -> (values (N, G), labels (N), group of each feature, names of groups) over the folds' test subjects."""
+    """(modality, kind) -> (values (N, G), labels (N), group of each feature, names of groups) of the folds' N test subjects."""
     maker, people = rival_maker(rival, stores, cohort, seed), cohort.set_index("uid", drop=False)
     found: dict[tuple[str, str], list] = {}
     metas = rivals_metas(stores, cohort)
@@ -176,11 +181,9 @@ def rival_values(rival: str, stores: Path, cohort: pd.DataFrame, splits: pd.Data
                 if rival != "linear" and kind == "channel_band":
                     continue  # too many groups to ask a forest about
                 values = fold_values(rival, model, x, background, groups, seed)
-                found.setdefault((modality, kind), []).append((values, y.loc[asked["uid"]].to_numpy(), groups, names))
-    return {
-        place: (np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), *parts[0][2:])
-        for place, parts in found.items()
-    }
+                found.setdefault((modality, kind), []).append((pd.DataFrame(values, asked["uid"]), groups, names))
+    tested = {place: once_each([p[0] for p in parts]) for place, parts in found.items()}
+    return {place: (own.to_numpy(), y.loc[own.index].to_numpy(), *found[place][0][1:]) for place, own in tested.items()}
 
 
 def saliency(maps: pd.DataFrame, kind: str, names: list[str], meta: dict) -> dict[tuple[str, str], np.ndarray]:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import rankdata
 
+from mcsp.evaluation.retrieval import hits
 from mcsp.figures.style import GREY, OURS, new_figure, nothing, save
 from mcsp.options.results import FigureOptions
 from mcsp.store import read_table
@@ -17,12 +18,12 @@ COLUMNS = {
     "stage": "untrained or pretrained encoders",
     "domain": "Domain whose embeddings are compared; fused: the domains' mean directions, as in L_CF",
     "k": "How many of the most similar are looked at",
-    "recall": "Share of subjects found among them, by fMRI and by EEG",
+    "recall": "Share of subjects found among them, by fMRI and by EEG; with repeats, of each subject's mean over these",
     "low": "Lower end of the 95 % bootstrap interval over subjects",
     "high": "Upper end of the interval",
     "chance": "Recall expected by chance",
     "n": "Subjects with both modalities, over all folds",
-    "p": "Permutation test of the mean reciprocal rank against chance, one-sided; not corrected",
+    "p": "Permutation test of the mean reciprocal rank against chance, one-sided; not corrected. With repeats, of the first",
 }
 N_DRAWS = 999
 MOST = 20  # of the most similar that are looked at
@@ -30,9 +31,12 @@ LOOKS = {"untrained": (GREY, "--", "before pre-training"), "pretrained": (OURS, 
 
 
 def similarities(table: pd.DataFrame, domain: str) -> list[np.ndarray]:
-    """fMRI x EEG cosines (N, N) of each fold's subjects that have both; `domain` fused: of the domains' mean directions."""
-    found = []
-    for _, fold in table[table["domain"].eq(domain) | (domain == "fused")].groupby("fold"):
+    """fMRI x EEG cosines (N, N) of each fold's subjects that have both; `domain` fused: of the domains' mean directions.
+
+    Of repeats the first: partners that are shuffled in each anew would make one subject several.
+    """
+    own, found = table[table["domain"].eq(domain) | (domain == "fused")], []
+    for _, fold in own[own["fold"] == own.groupby("uid")["fold"].transform("min")].groupby("fold"):
         wide = fold.pivot(index="uid", columns=["modality", "domain"], values="embedding").dropna()
         if len(wide) > 1 and {"fmri", "eeg"} <= set(fold["modality"]):
             sums = (sum(np.stack(list(own)).astype(float) for _, own in wide[m].items()) for m in ("fmri", "eeg"))
@@ -42,7 +46,12 @@ def similarities(table: pd.DataFrame, domain: str) -> list[np.ndarray]:
 
 
 def p_of(blocks: list[np.ndarray], rng: np.random.Generator) -> float:
-    """Share of draws whose mean reciprocal rank, both ways, is as high when partners are shuffled within folds."""
+    """Share of draws whose mean reciprocal rank, both ways, is as high when partners are shuffled within folds.
+
+    NaN without a block: in the first repeat, no fold has two subjects.
+    """
+    if not blocks:
+        return float("nan")
     scores = [1 / rankdata(-block, axis=1) + 1 / rankdata(-block, axis=0) for block in blocks]
 
     def mean(partners: list[np.ndarray]) -> float:
@@ -54,14 +63,13 @@ def p_of(blocks: list[np.ndarray], rng: np.random.Generator) -> float:
 
 def curve(found: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """Recall at k = 1 ... 20 with intervals, and what chance gives, by the ranks at which subjects were `found` both ways."""
-    both = found.pivot(index=["fold", "uid", "n"], columns="query", values="rank")
-    sizes = both.index.get_level_values("n").to_numpy()
-    k = np.arange(1, min(MOST, sizes.max()) + 1)
-    hits = (both.to_numpy()[:, :, None] <= k).mean(axis=1)
-    drawn = np.stack([hits[rng.integers(0, len(hits), len(hits))].mean(axis=0) for _ in range(N_DRAWS)])
+    k = np.arange(1, min(MOST, found["n"].max()) + 1)
+    each = hits(found, {f"top{i}": i for i in k}).loc[found.sort_values(["fold", "uid"])["uid"].unique()]
+    hit, chance = (np.ascontiguousarray(each[[f"{what}top{i}" for i in k]]) for what in ("", "chance_"))
+    drawn = np.stack([hit[rng.integers(0, len(hit), len(hit))].mean(axis=0) for _ in range(N_DRAWS)])
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    chance = np.minimum(k / sizes[:, None], 1).mean(axis=0)
-    return pd.DataFrame({"k": k, "recall": hits.mean(axis=0), "low": low, "high": high, "chance": chance, "n": len(both)})
+    columns = {"k": k, "recall": hit.mean(axis=0), "low": low, "high": high, "chance": chance.mean(axis=0)}
+    return pd.DataFrame({**columns, "n": len(each)})
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, title: str) -> None:
@@ -73,7 +81,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, title: str) -> None:
             axes.plot(
                 own["k"], own["chance"], ":", color="black", linewidth=0.9, label="chance" if stage == "pretrained" else None
             )
-    p = rows.loc[rows["stage"] == "pretrained", "p"]
+    p = rows.loc[rows["stage"] == "pretrained", "p"].dropna()
     axes.set_title(title + (f"\np = {p.iloc[0]:.3f}" if len(p) else ""), loc="left", fontsize=8)
     axes.set_ylim(0, 1)
     axes.set_xlabel("k")
@@ -100,12 +108,13 @@ def run(*, embeddings: Path, ranks: Path, out: Path, options: FigureOptions) -> 
         _panel(panel, rows[rows["domain"] == domain], {"fused": "Fused domains"}.get(domain, domain.capitalize()))
     axes[0][0].set_ylabel("found among the first k")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncol=3)
+    again = ", of the first repeat" if found.duplicated(["stage", "domain", "query", "uid"]).any() else ""
     caption = (
         f"Recall at k of {rows['n'].max()} test subjects with both modalities, each searched among those of its fold "
         f"({found['fold'].nunique()} folds) by the cosine similarity of embeddings, fMRI asking for EEG and EEG for fMRI; the "
         "mean of both. Fused: the domains' mean directions, as in the loss L_CF. Bands: 95 % bootstrap intervals over "
         "subjects. p: permutation test of the mean reciprocal rank after "
-        f"pre-training ({N_DRAWS} shuffles of partners within folds, one-sided, not corrected for the panels)."
+        f"pre-training ({N_DRAWS} shuffles of partners within folds{again}, one-sided, not corrected for the panels)."
     )
     save(figure, out, rows, COLUMNS, caption, options)
     return None

@@ -94,8 +94,8 @@ class Phenotype(Options):
         {},
         description="Column -> value -> labels it means ('control' or disorders; [] for none). Several columns add up. Columns "
         "and values may hold wildcards (*, ?, [..]; values in any case): of the columns that one fits, empty cells are passed "
-        "over; an exact value goes before wildcards, of which the one with the most text counts. A value that fits nothing "
-        "excludes the subject, with its reason",
+        "over; an exact value goes before wildcards, and '*' means the rest. A value that fits nothing, or wildcards that mean "
+        "different labels, excludes the subject, with its reason",
     )
     ignore: dict[str, list[str]] = Field(
         {},

@@ -25,6 +25,7 @@ from mcsp.training.engine import History, cosine_with_warmup, fingerprint, fit, 
 from mcsp.training.feed import Feed
 from mcsp.training.objective import Objective, check_answers
 from mcsp.training.probe import start_at_linear_model
+from mcsp.training.record import data_record_with
 
 COLUMNS = {
     "epoch": "Epoch, from 0; -1: the linear model that training starts from",
@@ -210,6 +211,7 @@ def run(
         guard(folds, fold, own.uids, name)
     config = {
         **base.config,
+        **data_record_with(base.config, table, subjects["train"].uids, subjects["val"].uids),
         "head": {"hidden": options.hidden, "dropout": options.dropout, "reads": options.reads, **objective.head},
         "task": task.model_dump(mode="json"),
         "seed": seed,

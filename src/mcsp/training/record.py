@@ -65,3 +65,20 @@ def data_record(
         "ranges": ranges_of(known[known["uid"].isin(set(uids))], modalities),
         "seen": sorted(set().union(*seen.values())),
     }
+
+
+def data_record_with(config: dict, cohort: pd.DataFrame, uids: Sequence[str], others: Sequence[str]) -> dict[str, Any]:
+    """`ranges` and `seen` of a model of `config` that has learnt from the subjects `uids` too, and been chosen by `others`:
+    pre-training may have drawn a share of them only.
+
+    Nothing where `config` has no such record: half a one would pass for whole.
+    """
+    if not config.get("seen"):
+        return {}
+    modalities = {name.split("/")[0] for name in config["architecture"]["shapes"]}
+    ranges = dict(config["ranges"])
+    for column, (low, high) in ranges_of(cohort[cohort["uid"].isin(set(uids))], sorted(modalities)).items():
+        known = ranges.get(column, (low, high))
+        ranges[column] = [min(low, known[0]), max(high, known[1])]
+    own = traces(cohort[cohort["uid"].isin({*uids, *others})], config["splits"]["sha256"])
+    return {"ranges": ranges, "seen": sorted(set(config["seen"]).union(*own.values()))}

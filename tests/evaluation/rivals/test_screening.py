@@ -32,10 +32,26 @@ def mixture_information(shift: float, share: float, variance: float = 1.0) -> fl
 
 def test_bins_agree_with_scikit_learn():
     x, y = sample(200, 0.8, 20)
-    x[:, 5] = np.round(x[:, 5])  # ties
     n_bins = 6
-    bins = np.argsort(np.argsort(x, axis=0, kind="stable"), axis=0) * n_bins // 200
+    bins = np.argsort(np.argsort(x, axis=0), axis=0) * n_bins // 200
     np.testing.assert_allclose(binned_information(x, y), [mutual_info_score(y, own) for own in bins.T], atol=1e-12)
+
+
+def test_equal_values_are_not_parted_by_the_order_of_rows():
+    """Rows sorted by class, as uids may be: of few values, each is a bin of its own, and a constant tells nothing."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 60)
+    few = np.stack([np.full(120, 7.0), y, rng.integers(0, 3, 120), np.arange(120) >= 117], axis=1).astype(float)
+    truth = [mutual_info_score(y, own) for own in few.T]
+    assert truth[0] == 0
+    np.testing.assert_allclose(binned_information(few, y), truth, atol=1e-12)
+    many = np.round(rng.normal(size=(120, 9)) + 0.5 * y[:, None], 1)
+    order = rng.permutation(120)
+    np.testing.assert_allclose(binned_information(many[order], y[order]), binned_information(many, y), atol=1e-12)
+    for own, found in zip(many.T, binned_information(many, y)):
+        middle = {value: np.flatnonzero(np.sort(own) == value).mean() for value in own}
+        bins = [int(middle[value] * 5 // 120) for value in own]
+        assert found == pytest.approx(mutual_info_score(y, bins), abs=1e-12)
 
 
 def test_densities_agree_with_scipys():

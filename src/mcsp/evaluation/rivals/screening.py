@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
+from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline, make_pipeline
 
@@ -42,14 +43,15 @@ def _weigh(cells: np.ndarray, weights: np.ndarray, y: np.ndarray, n_cells: int) 
 
 def binned_information(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """I(X_f; Y) (F,) in nats of features `x` (N, F) with classes `y` (N,) in {0, 1}; each feature is cut into
-    ceil(N^(1/3)) bins of equally many subjects (equal values may be parted). For independent X and Y the estimate is about
-    (bins - 1) / 2N, alike for all features, so their order is not touched.
+    ceil(N^(1/3)) bins of equally many subjects; equal values fall into one, that of their mean rank. For independent X and Y
+    the estimate is about (bins - 1) / 2N, alike for all features without ties, so their order is not touched.
     """
     n_bins = int(np.ceil(len(y) ** (1 / 3)))
     found = []
     for block in _blocks(x.shape[1]):
-        rank = x[:, block].argsort(axis=0, kind="stable").argsort(axis=0)
-        joint = _weigh(rank * n_bins // len(y), np.full(rank.shape, 1 / len(y)), y, n_bins)
+        rank = rankdata(x[:, block], axis=0) - 1
+        bins = (rank * n_bins // len(y)).astype(int)
+        joint = _weigh(bins, np.full(bins.shape, 1 / len(y)), y, n_bins)
         found.append(_information(joint))
     return np.concatenate(found)
 
