@@ -105,6 +105,14 @@ def test_voxels_that_are_not_finite_count_as_zero_as_in_nilearn(tmp_path, scale)
     check(make_run(tmp_path, np.eye(4), change=change), atlas, index)
 
 
+def test_a_run_beside_the_atlas_is_said_to_be_so(tmp_path):
+    atlas, index = make_atlas(tmp_path, np.eye(4))
+    away = np.eye(4)
+    away[:3, 3] = 5000
+    with pytest.raises(Exclusion, match="lies beside the atlas: is it in the atlas's space"):
+        parcel_series(make_run(tmp_path, away), atlas, index)
+
+
 def test_small_changes_on_a_large_offset_are_kept(tmp_path):
     """Signal of 0.1 % of the intensity: the changes themselves agree to 1e-4, not the sums only."""
     atlas, index = make_atlas(tmp_path, np.eye(4))

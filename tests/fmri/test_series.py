@@ -135,6 +135,32 @@ def test_scrubbed_frames_do_not_reach_the_others(tmp_path):
     np.testing.assert_allclose(denoise(spiked, 2.0, options, path)[0], denoise(series, 2.0, options, path)[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("empty", [[70], [149], [20, 21, 22, 90]])
+def test_empty_volumes_are_left_out_as_scrubbed_ones_are(empty):
+    """One volume of zeros made the mean connectivity of independent regions 0.94."""
+    rng = np.random.default_rng(3)
+    series = 1000 + rng.normal(size=(150, 6))
+    series[:, 4] = 0  # a lost region
+    options = FmriOptions(confounds="none")
+    broken = series.copy()
+    broken[empty] = 0
+    cleaned, kept = denoise(broken, 2.0, options, None)
+    np.testing.assert_array_equal(kept, np.delete(np.arange(150), empty))
+    wanted = clean(
+        series,
+        detrend=True,
+        standardize=None,
+        low_pass=0.1,
+        high_pass=0.01,
+        t_r=2.0,
+        sample_mask=np.delete(np.arange(150), empty),
+    )
+    np.testing.assert_allclose(cleaned, wanted, atol=1e-9)
+    broken[:80] = 0
+    with pytest.raises(Exclusion, match=r"4\d% of the frames are left without empty ones, below 50%"):
+        denoise(broken, 2.0, options, None)
+
+
 @pytest.mark.parametrize("t_r", [0.7, 0.8, 1.5, 2.0, 2.5, 3.0])
 def test_a_sinusoid_is_the_same_at_the_common_rate(t_r):
     kept, hz = np.arange(int(300 / t_r)), 0.05

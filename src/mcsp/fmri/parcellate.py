@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
 from nilearn.image import resample_img
+from nilearn.image.resampling import BoundingBoxError
 
 from mcsp.errors import Exclusion
 
@@ -142,7 +143,10 @@ def parcel_series(path: Path, atlas_image: Path, index: np.ndarray, mask: Path |
     another grid than its mask.
     """
     image = _open_run(path)
-    labels = _labels_on_grid(str(atlas_image), image.shape[:3], np.ascontiguousarray(image.affine, float).tobytes())
+    try:
+        labels = _labels_on_grid(str(atlas_image), image.shape[:3], np.ascontiguousarray(image.affine, float).tobytes())
+    except BoundingBoxError:
+        raise Exclusion(f"{path.name} lies beside the atlas: is it in the atlas's space, MNI152?") from None
     parcels = Parcels.of(labels, index)
     covered = parcels.counts > 0
     if mask:

@@ -16,7 +16,19 @@ from mcsp.errors import Exclusion
 from mcsp.options.fmri import FmriOptions
 
 FILTER_PAD = (0, 18, 33)  # frames that nilearn's Butterworth filter mirrors at the ends, with no, one and two edges
+FEW = 4  # fewer regions can be equal by chance
 MAX_LOST = 0.1  # share of regions that may be missing; their series are zero
+
+
+def recorded(series: np.ndarray, kept: np.ndarray, share: float) -> np.ndarray:
+    """Those of the frames `kept` in which regions of `series` (T, R) differ: a volume of zeros, as an aborted scan may end with,
+    is none, and would make all regions move together. Raises Exclusion when less than `share` of the frames are left.
+    """
+    if series.shape[1] >= FEW:
+        kept = kept[np.ptp(series[kept], axis=1) > 0]
+    if len(kept) < share * len(series):
+        raise Exclusion(f"{len(kept) / len(series):.0%} of the frames are left without empty ones, below {share:.0%}")
+    return kept
 
 
 def keep_frames(table: pd.DataFrame, options: FmriOptions) -> np.ndarray:
@@ -36,7 +48,7 @@ def keep_frames(table: pd.DataFrame, options: FmriOptions) -> np.ndarray:
 def denoise(series: np.ndarray, t_r: float, options: FmriOptions, confounds: Path | None) -> tuple[np.ndarray, np.ndarray]:
     """(cleaned series (K, R), indices (K) of the frames kept) of raw `series` (T, R).
 
-    Detrending, confound regression and Butterworth filter by `nilearn.signal.clean`, in its order, scrubbed frames
+    Detrending, confound regression and Butterworth filter by `nilearn.signal.clean`, in its order, scrubbed and empty frames
     interpolated for the filter only. Raises Exclusion when confounds are needed and missing, or a run is too short to filter.
     """
     matrix, kept = None, np.arange(len(series))
@@ -51,6 +63,7 @@ def denoise(series: np.ndarray, t_r: float, options: FmriOptions, confounds: Pat
         matrix = select(table, options.confounds)
         if options.fd_threshold is not None and "framewise_displacement" in table:
             kept = keep_frames(table, options)
+    kept = recorded(series, kept, options.min_scrubbed_share)
     low_pass = options.low_pass
     if low_pass is None and t_r < options.t_r:
         low_pass = 0.45 / options.t_r  # nothing may lie above the Nyquist frequency of the common rate

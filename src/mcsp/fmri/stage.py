@@ -22,7 +22,7 @@ RUNS_APART = 1000  # frames from the end of a run to the next one's start: how l
 MEASURED = {
     "t_r": "Repetition time in s",
     "n_frames": "Frames recorded",
-    "n_kept": "Frames left after scrubbing",
+    "n_kept": "Frames left after scrubbing, without empty ones",
     "mean_fd": "Mean framewise displacement in mm, before scrubbing",
 }
 
@@ -46,9 +46,9 @@ def run_series(row: dict, atlas: Atlas, options: FmriOptions) -> tuple[np.ndarra
         raise McspError(f"atlas without an image can't parcellate {path.name}: set atlas.kind: volume, or use ready series")
     else:
         raw, covered = run_means(path, atlas.image, atlas.index, Path(row["mask"]) if row["mask"] else None)
-    raw = check_regions(raw, covered, atlas.names)
     if len(raw) < 10:
         raise Exclusion(f"too short: {len(raw)} frames")
+    raw = check_regions(raw, covered, atlas.names)
     confounds = Path(row["confounds"]) if row["confounds"] else None
     cleaned, kept = denoise(raw, t_r, options, confounds)
     record = {"t_r": t_r, "n_frames": len(raw), "n_kept": len(kept), "mean_fd": mean_fd(confounds)}
