@@ -21,8 +21,8 @@ MAX_LOST = 0.1  # share of regions that may be missing; their series are zero
 
 
 def recorded(series: np.ndarray, kept: np.ndarray, share: float) -> np.ndarray:
-    """Those of the frames `kept` in which regions of `series` (T, R) differ: a volume of zeros, as an aborted scan may end with,
-    is none, and would make all regions move together. Raises Exclusion when less than `share` of the frames are left.
+    """Those of the frames `kept` in which regions of `series` (T, R) differ: a volume of zeros, as an aborted scan may end
+    with, is none, and would make all regions move together. Raises Exclusion when less than `share` of the frames are left.
     """
     if series.shape[1] >= FEW:
         kept = kept[np.ptp(series[kept], axis=1) > 0]
