@@ -299,3 +299,23 @@ def test_without_its_term_there_is_no_teacher(stored_study, frozen, options, tmp
 def test_the_teacher_alone_is_refused():
     with pytest.raises(ValueError, match="kd alone is content with one embedding for everybody"):
         LossOptions(id=0, cd=0, cm=0, cf=0)
+
+
+def test_a_region_that_some_have_lost_is_learnt_from_the_others(stored_study, frozen, options, tmp_path):
+    """Its entries are NaN: losses stay finite and fall."""
+    lost = set(part(load_splits(frozen), 0, "train")[::3])
+    for path in stored_study.stores.glob("*/fmri/*/shard-000.arrow"):
+        store = Store(path)
+        rows = [(uid, np.array(store.row(i)), store.n_valid[i]) for i, uid in enumerate(store.uids)]
+        with StoreWriter(path, store.shape, store.meta) as writer:
+            for uid, row, n in rows:
+                if uid in lost:
+                    row[2] = 0 if path.parts[-2] == "temporal" else np.nan
+                if uid in lost and path.parts[-2] == "spatial":
+                    row[:, 2], row[2, 2] = np.nan, 0
+                writer.add(uid, row, n, lacks=True)
+    train(stored_study, frozen, options, tmp_path / "a")
+    history = read_tsv(tmp_path / "a/history.tsv")
+    total = history.loc[history["split"] == "train", "total"].to_numpy()
+    assert np.isfinite(history["total"]).all()
+    assert total[-1] < total[0]
