@@ -16,7 +16,7 @@ from mcsp.options.atlas import AtlasOptions
 from mcsp.options.domains import ConnectivityOptions
 from mcsp.options.eeg import EegOptions
 from mcsp.options.fmri import FmriOptions
-from mcsp.store import StoreWriter, write_table, write_tsv
+from mcsp.store import Store, StoreWriter, write_table, write_tsv
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -51,6 +51,20 @@ class StoredStudy:
     ch_names: tuple[str, ...] = ("Fz", "Cz", "Pz", "Oz")
     n_segments: int = 10
     segment_samples: int = 40
+
+
+def lose_region(stores: Path, uids: set[str], region: int) -> None:
+    """Make a region of these subjects lie outside of their field of view, in all fMRI stores."""
+    for path in stores.glob("*/fmri/*/*.arrow"):
+        store, domain = Store(path), path.parts[-2]
+        rows = [(uid, np.array(store.row(i)), store.n_valid[i]) for i, uid in enumerate(store.uids)]
+        with StoreWriter(path, store.shape, store.meta) as writer:
+            for uid, row, n in rows:
+                if uid in uids:
+                    row[region] = 0 if domain == "temporal" else np.nan
+                if uid in uids and domain == "spatial":
+                    row[:, region], row[region, region] = np.nan, 0
+                writer.add(uid, row, n, lacks=True)
 
 
 def write_stored_study(root: Path, *, n_per_group: int = 12, seed: int = 0, effect: float = 1.0) -> StoredStudy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from mcsp.options.training import FinetuneOptions, ModelOptions, PretrainOptions
 from mcsp.store import read_table, read_tsv
 from mcsp.training import finetune, pretrain
 from mcsp.training.data import Subjects
-from tests.conftest import StoredStudy, write_stored_study
+from tests.conftest import StoredStudy, lose_region, write_stored_study
 
 TASK = Task(case=["ASD"], control=["control"])
 OPTIONS = ExplainOptions(n_steps=8, n_samples=4, max_subjects=20, n_permutations=200)
@@ -85,6 +86,23 @@ def outputs(folder: Path) -> dict[str, Path]:
         name: folder / f"{name}.{'parquet' if name == 'attributions' else 'tsv'}"
         for name in ("attributions", "maps", "verdicts")
     }
+
+
+def test_a_region_that_is_lost_has_no_relevance_of_its_own(explained, tmp_path):
+    study, _, arguments = explained
+    shutil.copytree(study.stores, tmp_path / "store")
+    tested = part(load_splits(arguments["splits"]), 0, "test")
+    lost = {uid for uid in tested if uid.startswith("mri/")}
+    lose_region(tmp_path / "store", lost, 5)
+    out = outputs(tmp_path)
+    run(**{**arguments, "stores": tmp_path / "store"}, truth=[], **out)
+    people = read_table(out["attributions"])
+    assert np.isfinite(people["value"]).all()
+    own = people[(people["domain"] == "spatial") & (people["kind"] == "roi") & (people["name"] == "roi5")]
+    hit = own["uid"].isin(lost) & (own["method"] == "integrated_gradients")
+    assert hit.any()
+    assert own.loc[hit, "value"].abs().max() < 1e-6
+    assert np.isfinite(read_tsv(out["maps"])["mean"]).all()
 
 
 def test_the_planted_edge_is_found_by_a_trained_model(explained, tmp_path):

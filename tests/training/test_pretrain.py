@@ -17,6 +17,7 @@ from mcsp.options.training import EngineOptions, LossOptions, PretrainOptions
 from mcsp.store import Store, StoreWriter, read_table, read_tsv
 from mcsp.training import embed, engine, pretrain
 from mcsp.training.embed import ranks, retrieval, searches
+from tests.conftest import lose_region
 
 
 def train(study, frozen, options, out, fold=0):
@@ -304,16 +305,7 @@ def test_the_teacher_alone_is_refused():
 def test_a_region_that_some_have_lost_is_learnt_from_the_others(stored_study, frozen, options, tmp_path):
     """Its entries are NaN: losses stay finite and fall."""
     lost = set(part(load_splits(frozen), 0, "train")[::3])
-    for path in stored_study.stores.glob("*/fmri/*/shard-000.arrow"):
-        store = Store(path)
-        rows = [(uid, np.array(store.row(i)), store.n_valid[i]) for i, uid in enumerate(store.uids)]
-        with StoreWriter(path, store.shape, store.meta) as writer:
-            for uid, row, n in rows:
-                if uid in lost:
-                    row[2] = 0 if path.parts[-2] == "temporal" else np.nan
-                if uid in lost and path.parts[-2] == "spatial":
-                    row[:, 2], row[2, 2] = np.nan, 0
-                writer.add(uid, row, n, lacks=True)
+    lose_region(stored_study.stores, lost, 2)
     train(stored_study, frozen, options, tmp_path / "a")
     history = read_tsv(tmp_path / "a/history.tsv")
     total = history.loc[history["split"] == "train", "total"].to_numpy()
