@@ -22,7 +22,8 @@ MIB = 1024**2 / 1e6  # MB
 LAUNCHER = """
 import json, os, subprocess, sys, time
 started = time.perf_counter()
-_, status, usage = os.wait4(subprocess.Popen(sys.argv[2:]).pid, 0)
+child = subprocess.Popen(sys.argv[2:])  # an object that nobody holds would reap a quick child itself, and its cost were lost
+_, status, usage = os.wait4(child.pid, 0)
 cost = {"s": time.perf_counter() - started, "cpu_s": usage.ru_utime + usage.ru_stime, "mb": usage.ru_maxrss * 1024 / 1e6}
 with open(sys.argv[1], "w") as file:
     json.dump(cost, file)
