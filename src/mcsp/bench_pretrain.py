@@ -368,7 +368,7 @@ def show(costs: dict) -> None:
     console.print(table)
     share = "" if costs["kernel_share"] is None else f", {costs['kernel_share']:.0%} of the time in kernels"
     console.print(
-        f"{costs['subjects_per_s']:.0f} subjects/s{share}; peak memory {costs['peak_mb']:.0f} MB (plain: "
-        f"{costs['plain_peak_mb']:.0f} MB beside its workers'). Floors by {costs['bandwidth_gb_s']:.1f} GB/s and "
+        f"{costs['subjects_per_s']:.0f} subjects/s{share}; peak memory of the largest process {costs['peak_mb']:.0f} MB "
+        f"(plain: {costs['plain_peak_mb']:.0f} MB). Floors by {costs['bandwidth_gb_s']:.1f} GB/s and "
         f"{costs['matmul_gflop_s']:.0f} GFLOP/s, measured here."
     )
