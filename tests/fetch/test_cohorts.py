@@ -25,8 +25,8 @@ from mcsp.study import Study, parse_study, read_yaml
 from mcsp.workflow import overlay
 from tests.bids.small_datasets import Ingested, ingest_all, make_cohort
 from tests.conftest import PROJECT
-from tests.eeg.test_segments import HYDROCEL, NET_128, field_raw
-from tests.fetch import mirrors
+from tests.eeg.nets import HYDROCEL, NET_128, field_raw
+from tests.fetch import mirrors, simulated
 from tests.fetch.bucket_server import Bucket, serve
 from tests.workflow.conftest import checkout  # noqa: F401
 
@@ -177,8 +177,7 @@ def test_hbn_from_the_buckets_to_the_table(tmp_path):
 def test_hbn_eeg_from_the_bucket_to_the_store(tmp_path):
     """EEGLAB files of the 128-channel net, with its own names, at 100 Hz, on the montage of all cohorts."""
     raw = field_raw({name: HYDROCEL[name] for name in NET_128}, noise=2e-6, sfreq=100.0, duration=20.0)
-    mne.export.export_raw(tmp_path / "x.set", raw, verbose="error")
-    with serve(Bucket(mirrors.hbn((tmp_path / "x.set").read_bytes()), page=50)) as bucket:
+    with serve(Bucket(mirrors.hbn(simulated.exported(raw, ".set")), page=50)) as bucket:
         study = study_at("hbn", tmp_path, bucket.url)
         fetched(study, tmp_path)
     dataset = study.datasets["hbn"]
@@ -222,8 +221,7 @@ def test_hbn_at_100_hz_from_the_bucket_to_the_store(form, tmp_path):
     raw = field_raw({name: HYDROCEL[name] for name in NET_128}, noise=2e-6, sfreq=100.0, duration=20.0)
     stem = "nmdatasets/NeurIPS25/{0}/sub-NDARAA/eeg/sub-NDARAA_task-RestingState_eeg"
     if form == "bdf":
-        mne.export.export_raw(tmp_path / "x.bdf", raw, verbose="error")
-        files = {"bdf": (tmp_path / "x.bdf").read_bytes()}
+        files = {"bdf": simulated.exported(raw, ".bdf")}
     else:
         write_set_with_fdt(tmp_path / "sub-NDARAA_task-RestingState_eeg.set", raw)
         files = {end: (tmp_path / f"sub-NDARAA_task-RestingState_eeg.{end}").read_bytes() for end in ("set", "fdt")}
