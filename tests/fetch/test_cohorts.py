@@ -31,6 +31,7 @@ from tests.fetch.bucket_server import Bucket, serve
 from tests.workflow.conftest import checkout  # noqa: F401
 
 COHORTS = ("abide", "adhd200", "hbn", "embarc")
+ATHENA = {"10001": ("NYU", "ADHD", 2.0), "21009": ("NYU", "", 2.0), "1018959": ("KKI", "control", 2.5)}  # site, label, TR in s
 
 
 def study_at(name: str, root: Path, url: str = "") -> Study:
@@ -73,6 +74,12 @@ def of_archives(name: str, root: Path, files: dict[str, bytes]) -> Ingested:
 
 def by_label(found) -> dict[str, dict]:
     return found.subjects.set_index("subject").to_dict("index")
+
+
+def site_label_t_r(found: Ingested) -> dict[str, tuple[str, str, float]]:
+    """Site, labels and repetition time in s by subject."""
+    both = found.subjects.merge(found.recordings[["uid", "t_r"]], on="uid", how="outer", validate="one_to_one")
+    return {own.subject: (own.site, own.labels, own.t_r) for own in both.itertuples()}
 
 
 def test_abide_from_the_buckets_to_the_table(tmp_path):
@@ -281,13 +288,7 @@ def test_athena_s_archive_to_the_table(tmp_path):
     ):
         fetched(study, tmp_path)
     found = of_archives("adhd200-roi", tmp_path, {"ADHD200_CC200_TCs_filtfix.tar.gz": mirrors.athena()})
-    people = by_label(found)
-    assert {label: (own["site"], own["labels"]) for label, own in people.items()} == {
-        "10001": ("NYU", "ADHD"), "21009": ("NYU", ""), "1018959": ("KKI", "control"),
-    }  # fmt: skip
-    assert found.recordings.set_index("uid")["t_r"].to_dict() == {
-        "adhd200/sub-10001": 2.0, "adhd200/sub-21009": 2.0, "adhd200/sub-1018959": 2.5,
-    }  # fmt: skip
+    assert site_label_t_r(found) == ATHENA
     atlas = load_atlas(PROJECT / "config/atlases/cc200_athena.tsv")
     assert read_roi_series(Path(found.recordings["path"].iloc[0]), atlas).shape == (3, 190)
 
@@ -308,12 +309,8 @@ def test_athena_s_test_release_gets_its_diagnoses(tmp_path):
     ]
     found = of_archives("adhd200-roi", tmp_path, {"adhd200_preprocessed_phenotypics.tsv": mirrors.neurobureau_phenotypes()})
     people = by_label(found)
-    assert {label: (own["site"], own["labels"]) for label, own in people.items()} == {
-        "10001": ("NYU", "ADHD"), "21009": ("NYU", ""), "1018959": ("KKI", "control"), "2054438": ("OHSU", "control"),
-        "26001": ("Brown", ""),
-    }  # fmt: skip
+    assert site_label_t_r(found) == {**ATHENA, "2054438": ("OHSU", "control", 2.5), "26001": ("Brown", "", 2.0)}
     assert (people["2054438"]["handedness"], people["10001"]["iq"]) == ("L", 103.0)
-    assert found.recordings.set_index("uid")["t_r"]["adhd200/sub-26001"] == 2.0
 
 
 def test_niak_s_volumes_become_bids(tmp_path):
