@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from mcsp import bench_cohort, bench_cost, bench_pretrain, bench_scale
-from mcsp.bench import run_measured, stage_costs
+from mcsp.bench import measure_side, run_measured, stage_costs
 from mcsp.bench_parcellate import FULL, SMALL, show, write_run
 from mcsp.cli import app
 from mcsp.errors import McspError
@@ -41,6 +41,13 @@ def test_a_command_s_cost_is_its_own():
     assert 0 < cost.cpu_s < cost.s + 1
     with pytest.raises(McspError, match=r"^x failed: a reason$"):
         run_measured("x", [sys.executable, "-c", "import sys; sys.exit('a reason')"])
+    with pytest.raises(McspError, match=r"^x failed: killed$"):
+        run_measured("x", ["sh", "-c", "kill -9 $$"])
+
+
+def test_a_side_that_fails_is_named():
+    with pytest.raises(McspError, match=r"^bench_parcellate, nothing failed: .*KeyError: 'nothing'$"):
+        measure_side("bench_parcellate", "nothing", "nowhere")
 
 
 def test_planning_counts_jobs_by_shards_not_by_subjects(tmp_path):

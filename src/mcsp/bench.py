@@ -22,18 +22,22 @@ MIB = 1024**2 / 1e6  # MB
 LAUNCHER = """
 import json, os, subprocess, sys, time
 started = time.perf_counter()
-_, status, usage = os.wait4(subprocess.Popen(sys.argv[2:]).pid, 0)
+child = subprocess.Popen(sys.argv[2:])  # an object that nobody holds would reap a quick child itself, and its cost were lost
+_, status, usage = os.wait4(child.pid, 0)
 cost = {"s": time.perf_counter() - started, "cpu_s": usage.ru_utime + usage.ru_stime, "mb": usage.ru_maxrss * 1024 / 1e6}
 with open(sys.argv[1], "w") as file:
     json.dump(cost, file)
 sys.exit(status != 0)
 """
-# `side` of a module of ours, with its peak memory by the kernel's count.
+# What `side` of a module of ours finds, as a file.
 SIDE = """
-import json
-found = side(*sys.argv[2:])
-status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-print(json.dumps({**found, "peak_mb": int(status["VmHWM"].split()[0]) * 1024 / 1e6}))
+import json, sys
+sys.path.insert(0, sys.argv[1])
+{before}
+from mcsp.{module} import side
+found = side(*sys.argv[3:])
+with open(sys.argv[2], "w") as file:
+    json.dump(found, file)
 """
 
 
@@ -47,27 +51,29 @@ class Cost(NamedTuple):
     mb: float
 
 
-def run_measured(what: str, command: Sequence[str], cwd: Path | None = None) -> tuple[str, Cost]:
-    """(what a command printed, what it cost). Raises McspError, with its name `what`, when it fails."""
+def run_measured(what: str, command: Sequence[str], **options: Any) -> tuple[str, Cost]:
+    """(what a command printed, what it cost). `options`: of its process, as `cwd`. Raises McspError, with its name `what`, when
+    it fails.
+    """
     with TemporaryDirectory() as place:
         cost = Path(place) / "cost.json"
         launch = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(cost), *command]
-        done = subprocess.run(launch, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        done = subprocess.run(launch, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
         if done.returncode:
-            raise McspError(f"{what} failed: {' '.join(done.stdout.split())[-300:]}")
+            raise McspError(f"{what} failed: {' '.join(done.stdout.split())[-300:] or 'killed'}")
         return done.stdout, Cost(**json.loads(cost.read_text()))
 
 
 def measure_side(module: str, *arguments: str, before: str = "", **options: Any) -> dict[str, float]:
     """What `side(*arguments)` of a module finds in a process of its own, and its `peak_mb`. `before`: a statement that goes
-    first; `options`: for the process. Raises McspError when it fails.
+    first; `options`: of the process. Raises McspError when it fails.
     """
-    code = f"import sys\nsys.path.insert(0, sys.argv[1])\n{before}\nfrom mcsp.{module} import side\n{SIDE}"
-    command = [sys.executable, "-c", code, str(PACKAGE.parent), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
-    if done.returncode:
-        raise McspError(f"{module}, {arguments[0]}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    with TemporaryDirectory() as place:
+        found = Path(place) / "found.json"
+        code = SIDE.format(before=before, module=module)
+        command = [sys.executable, "-c", code, str(PACKAGE.parent), str(found), *arguments]
+        cost = run_measured(f"{module}, {arguments[0]}", command, **options)[1]
+        return {**json.loads(found.read_text()), "peak_mb": cost.mb}
 
 
 def job_costs(benchmarks: Path) -> pd.DataFrame:

@@ -246,12 +246,24 @@ def _best(work, device: torch.device, repeat: int = 5) -> float:
     return min(times)
 
 
-def floor(folder: Path, bench: Bench) -> dict[str, float]:
-    """What an epoch can't be faster than on this machine: each input read once, at the measured bandwidth of a copy; and
-    the step's FLOPs (counted by torch; forward of input and view, backward) at the measured rate of a matrix product.
+def flop_per_subject(folder: Path, bench: Bench) -> float:
+    """FLOPs of a subject in a step, counted by torch: forward of input and view, backward; the mean of four, the period of
+    `Bench.has`.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
+    data, model = PlainDataset(folder, bench), bench.model()
+    x, view, present, n_valid = torch.utils.data.default_collate([data[i] for i in range(4)])
+    with FlopCounterMode(display=False) as counter:
+        z, z_view = (model(Batch(part, present, n_valid))[1] for part in (x, view))
+        mcsp_losses(z, z_view, z, present, LossWeights())["total"].backward()
+    return counter.get_total_flops() / 4
+
+
+def floor(folder: Path, bench: Bench) -> dict[str, float]:
+    """What an epoch can't be faster than on this machine: each input read once, at the measured bandwidth of a copy; and
+    the step's FLOPs at the measured rate of a matrix product.
+    """
     device = torch.device(bench.device)
     side = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if bench.precision == "bf16" else torch.float32
@@ -259,13 +271,8 @@ def floor(folder: Path, bench: Bench) -> dict[str, float]:
     block, target = (torch.zeros((64 if device.type == "cpu" else 512) << 18, device=device) for _ in range(2))
     bandwidth = 2 * block.nbytes / _best(lambda: target.copy_(block), device)
     rate = 2 * side**3 / _best(lambda: a @ a, device)
-    data, model = PlainDataset(folder, bench), bench.model()
-    x, view, present, n_valid = torch.utils.data.default_collate([data[i] for i in range(4)])
-    with FlopCounterMode(display=False) as counter:
-        z, z_view = (model(Batch(part, present, n_valid))[1] for part in (x, view))
-        mcsp_losses(z, z_view, z, present, LossWeights())["total"].backward()
     size = sum(4 * int(np.prod(s)) * (key[0] in bench.has(i)) for i in range(4) for key, s in bench.shapes.items()) / 4
-    flop = counter.get_total_flops() / 4
+    flop = flop_per_subject(folder, bench)
     return {
         "gflop": flop / 1e9,  # of a subject in one epoch, on average
         "floor_bytes_s": size * bench.n_subjects / bandwidth,
@@ -305,7 +312,7 @@ def alone(folder: Path, bench: Bench) -> dict[str, float]:
     more. Raises McspError.
     """
     write_corpus(folder, bench)
-    return {**_measure("ours", folder, bench), "gflop": _measure("floor", folder, bench)["gflop"]}
+    return {**_measure("ours", folder, bench), "gflop": flop_per_subject(folder, bench) / 1e9}
 
 
 def _rounds(folder: Path, bench: Bench, repeat: int) -> Iterator[dict[str, dict]]:
@@ -368,7 +375,7 @@ def show(costs: dict) -> None:
     console.print(table)
     share = "" if costs["kernel_share"] is None else f", {costs['kernel_share']:.0%} of the time in kernels"
     console.print(
-        f"{costs['subjects_per_s']:.0f} subjects/s{share}; peak memory {costs['peak_mb']:.0f} MB (plain: "
-        f"{costs['plain_peak_mb']:.0f} MB beside its workers'). Floors by {costs['bandwidth_gb_s']:.1f} GB/s and "
+        f"{costs['subjects_per_s']:.0f} subjects/s{share}; peak memory of the largest process {costs['peak_mb']:.0f} MB "
+        f"(plain: {costs['plain_peak_mb']:.0f} MB). Floors by {costs['bandwidth_gb_s']:.1f} GB/s and "
         f"{costs['matmul_gflop_s']:.0f} GFLOP/s, measured here."
     )

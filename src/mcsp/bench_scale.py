@@ -111,7 +111,7 @@ def _snakemake(folder: Path, snakefile: Path, *arguments: str) -> tuple[str, Cos
     """(what Snakemake printed, what it cost). Raises McspError when it fails."""
     study = ["--configfile", "scale.yaml"] if (folder / "scale.yaml").is_file() else []
     command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(snakefile), *study]
-    return run_measured(f"snakemake {' '.join(arguments)}", command, folder)
+    return run_measured(f"snakemake {' '.join(arguments)}", command, cwd=folder)
 
 
 def _jobs(text: str) -> int:

@@ -16,8 +16,9 @@ from mcsp.eeg.segments import (
     top_frequency,
 )
 from mcsp.errors import Exclusion
-from mcsp.montage import HYDROCEL_1020, hydrocel_places, is_hydrocel_128, template_montage
+from mcsp.montage import HYDROCEL_1020, is_hydrocel_128, template_montage
 from mcsp.options.eeg import CHANNELS_19, EegOptions
+from tests.eeg.nets import HYDROCEL, NET_128, field_raw
 
 OPTIONS = EegOptions(n_segments=20)
 PLACES = template_montage("standard_1020").get_positions()["ch_pos"]
@@ -181,22 +182,6 @@ def test_the_scale_is_a_robust_standard_deviation():
 
 
 # ---- nets and rates
-
-
-HYDROCEL = hydrocel_places("standard_1020")
-NET_128 = [*(f"E{i}" for i in range(1, 129)), "Cz"]
-
-
-def field_raw(places: dict[str, np.ndarray], *, noise: float, sfreq: float = 250.0, duration: float = 30.0):
-    """A smooth field, as `make_raw` has it, seen by electrodes at any places."""
-    rng, t = np.random.default_rng(2), np.arange(int(sfreq * duration)) / sfreq
-    there = np.array(list(places.values()))
-    axes = np.random.default_rng(0).normal(size=(2, 3))
-    sources = np.stack([np.sin(2 * np.pi * 10 * t), np.sin(2 * np.pi * 6 * t + 1)])
-    weights = there / np.linalg.norm(there, axis=1, keepdims=True) @ axes.T
-    data = 20e-6 * weights @ sources + noise * rng.normal(size=(len(there), len(t)))
-    raw = mne.io.RawArray(data, mne.create_info(list(places), sfreq, "eeg"), verbose="error")
-    return raw.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
 
 
 def test_the_net_of_128_lies_where_its_maker_says():

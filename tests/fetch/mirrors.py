@@ -15,8 +15,10 @@ import pandas as pd
 import yaml
 
 from tests.conftest import PROJECT
+from tests.eeg.nets import NET_128
 
 INDI = "fcp-indi/data/Projects"
+HBN_RELEASES = [f"ds00{number}" for number in (*range(5505, 5513), *range(5514, 5517))]  # EEG, on OpenNeuro
 _SEEDS = itertools.count()
 
 
@@ -48,14 +50,17 @@ def table(separator: str, **columns) -> bytes:
     return buffer.getvalue().encode()
 
 
-def scans(folder: str, label: str, *, session: str = "", task: str = "rest", run: str = "_run-1", t_r: float = 2.0) -> dict:
-    """T1w and resting BOLD of a subject, by key."""
+def scan_keys(folder: str, label: str, session: str, task: str, run: str = "_run-1") -> tuple[str, str]:
+    """Beginnings of the keys of a T1w and of a run below `folder`."""
     inside = f"{folder}/sub-{label}/" + (f"{session}/" if session else "")
     stem = f"sub-{label}" + (f"_{session}" if session else "")
-    return {
-        f"{inside}anat/{stem}_T1w.nii.gz": image((6, 6, 6)),
-        f"{inside}func/{stem}_task-{task}{run}_bold.nii.gz": image((4, 4, 4, 8), t_r),
-    }
+    return f"{inside}anat/{stem}", f"{inside}func/{stem}_task-{task}{run}"
+
+
+def scans(folder: str, label: str, *, session: str = "", task: str = "rest", run: str = "_run-1", t_r: float = 2.0) -> dict:
+    """T1w and resting BOLD of a subject, by key."""
+    anat, func = scan_keys(folder, label, session, task, run)
+    return {f"{anat}_T1w.nii.gz": image((6, 6, 6)), f"{func}_bold.nii.gz": image((4, 4, 4, 8), t_r)}
 
 
 def abide() -> dict[str, bytes]:
@@ -186,40 +191,47 @@ def niak(labels: tuple[str, ...] = ("0010001", "2054438", "0026001")) -> bytes:
     return archive_of(content, "w")
 
 
+def nda_file(root: Path, path: str, content: bytes) -> str:
+    """Lay a file of an NDA package below `root`; returns where the archive had it."""
+    (root / "image03" / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / "image03" / path).write_bytes(content)
+    return f"s3://NDAR_Central_1/submission_19221/{path}"
+
+
+def nda_tables(root: Path, people: dict[str, list[str]], images: list[tuple[str, ...]], eeg: list[str]) -> None:
+    """Tables of an NDA package below `root`, their second rows describing the columns. `people`: columns of ndar_subject01;
+    `images`: (subject, type, description, repetition time, file) of each; `eeg`: a file of each of the people.
+    """
+    names = ("src_subject_id", "scan_type", "image_description", "mri_repetition_time_pd", "image_file")
+    told = {"task_name": ["Rest, eyes closed"] * len(eeg), "visit": ["Baseline"] * len(eeg)}
+    structures = {
+        "ndar_subject01": people,
+        "image03": {**dict(zip(names, map(list, zip(*images)))), "visit": ["Baseline"] * len(images)},
+        "eeg_sub_files01": {"src_subject_id": people["src_subject_id"], "data_file1": eeg, **told},
+    }
+    for name, columns in structures.items():
+        described = {column: [f"about {column}", *values] for column, values in columns.items()}
+        (root / f"{name}.txt").write_bytes(table("\t", **described))
+
+
 def nda_package(root: Path, eeg: bytes = b"edf") -> None:
     """A package of EMBARC as the archive's client leaves it below `root`: tables in NDA's columns, files where the ends of
     their URLs say. CU0001 has NIfTI and EEG, TX0002 has DICOM and an EEG of an amplifier that BIDS does not know.
     """
-    url = "s3://NDAR_Central_1/submission_19221"
-
-    def write(name: str, **columns):
-        described = {column: [f"about {column}", *values] for column, values in columns.items()}
-        (root / f"{name}.txt").write_bytes(table("\t", **described))
-
-    def put(path: str, content: bytes) -> str:
-        (root / "image03" / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / "image03" / path).write_bytes(content)
-        return f"{url}/{path}"
-
-    root.mkdir(parents=True)
-    ids = ["CU0001", "TX0002"]
-    write(
-        "ndar_subject01", subjectkey=["NDAR_1", "NDAR_2"], src_subject_id=ids, interview_age=["450", "402"], sex=["F", "M"],
-        phenotype=["MDD", "Healthy control"], site=["CU", "TX"], ca243=["1", "2"],
-    )  # fmt: skip
+    people = {
+        "subjectkey": ["NDAR_1", "NDAR_2"], "src_subject_id": ["CU0001", "TX0002"], "interview_age": ["450", "402"],
+        "sex": ["F", "M"], "phenotype": ["MDD", "Healthy control"], "site": ["CU", "TX"], "ca243": ["1", "2"],
+    }  # fmt: skip
     images = [
-        ("CU0001", "MR structural (MPRAGE)", "MPRAGE", "", put("CU0001/T1.nii.gz", image((6, 6, 6)))),
-        ("CU0001", "fMRI", "resting state 1", "2", put("CU0001/a/scan.nii.gz", image((4, 4, 4, 8), 2.0))),
-        ("CU0001", "fMRI", "resting state 2", "2000", put("CU0001/b/scan.nii.gz", image((4, 4, 4, 8), 2.0))),
-        ("CU0001", "fMRI", "reward task", "2", put("CU0001/c/scan.nii.gz", b"not wanted")),
-        ("CU0001", "MR diffusion", "DTI", "", put("CU0001/dwi.nii.gz", b"not wanted")),
-        ("TX0002", "fMRI", "Rest", "2", put("TX0002/dicoms.zip", b"DICOM")),
+        ("CU0001", "MR structural (MPRAGE)", "MPRAGE", "", nda_file(root, "CU0001/T1.nii.gz", image((6, 6, 6)))),
+        ("CU0001", "fMRI", "resting state 1", "2", nda_file(root, "CU0001/a/scan.nii.gz", image((4, 4, 4, 8), 2.0))),
+        ("CU0001", "fMRI", "resting state 2", "2000", nda_file(root, "CU0001/b/scan.nii.gz", image((4, 4, 4, 8), 2.0))),
+        ("CU0001", "fMRI", "reward task", "2", nda_file(root, "CU0001/c/scan.nii.gz", b"not wanted")),
+        ("CU0001", "MR diffusion", "DTI", "", nda_file(root, "CU0001/dwi.nii.gz", b"not wanted")),
+        ("TX0002", "fMRI", "Rest", "2", nda_file(root, "TX0002/dicoms.zip", b"DICOM")),
     ]
-    columns = zip(*images)
-    names = ("src_subject_id", "scan_type", "image_description", "mri_repetition_time_pd", "image_file")
-    write("image03", **{name: list(values) for name, values in zip(names, columns)}, visit=["Baseline"] * 6)
-    files = [put("CU0001/rest_ec.edf", eeg), put("TX0002/rest_ec.cnt", b"Neuroscan")]
-    write("eeg_sub_files01", src_subject_id=ids, data_file1=files, task_name=["Rest, eyes closed"] * 2, visit=["Baseline"] * 2)
+    files = [nda_file(root, "CU0001/rest_ec.edf", eeg), nda_file(root, "TX0002/rest_ec.cnt", b"Neuroscan")]
+    nda_tables(root, people, images, files)
 
 
 def adhd200() -> dict[str, bytes]:
@@ -262,38 +274,50 @@ def adhd200() -> dict[str, bytes]:
     return found
 
 
+def participants(root: str, labels: list[str], columns: dict[str, list[str]]) -> dict[str, bytes]:
+    """The table of a release of HBN's EEG, with `columns`; one nobody's where `labels` is empty."""
+    nobody = "X" + "".join(filter(str.isalnum, root.rsplit("/", 1)[1]))
+    ids = [f"sub-{label}" for label in labels or [nobody]]
+    return {f"{root}/participants.tsv": table("\t", participant_id=ids, **columns)}
+
+
+def resting_eeg(root: str, label: str, suffix: str, content: bytes, sfreq: float) -> dict[str, bytes]:
+    """A child's EEG at rest in a release of HBN, of the 128-channel net, with its sidecars."""
+    stem = f"{root}/sub-{label}/eeg/sub-{label}_task-RestingState_"
+    return {
+        f"{stem}eeg{suffix}": content,
+        f"{stem}eeg.json": json.dumps({"SamplingFrequency": sfreq, "PowerLineFrequency": 60}).encode(),
+        f"{stem}channels.tsv": table("\t", name=NET_128, type=["EEG"] * len(NET_128)),
+    }
+
+
+def hbn_release(
+    name: str, recordings: dict[str, bytes], columns: dict[str, list[str]], sfreq: float = 500.0
+) -> dict[str, bytes]:
+    """A release of HBN's EEG on OpenNeuro: its table with `columns`, `recordings` at rest by label, and others."""
+    root = f"openneuro.org/{name}"
+    found = participants(root, list(recordings), columns)
+    found[f"{root}/dataset_description.json"] = b'{"Name": "The HBN-EEG Dataset", "BIDSVersion": "1.9.0"}'
+    for label, content in recordings.items():
+        found |= resting_eeg(root, label, ".set", content, sfreq)
+        found[f"{root}/sub-{label}/eeg/sub-{label}_task-DespicableMe_eeg.set"] = b"not wanted"
+    return found
+
+
 def hbn(eeg: bytes = b"") -> dict[str, bytes]:
     """EEG releases on OpenNeuro, raw MRI by site at FCP-INDI. NDARAA and NDARAB have both, NDARAC EEG only, NDARAD MRI only.
 
     `eeg`: what every recording at rest is, made up by default.
     """
-    found = {}
-    for release, labels in {"ds005505": ["NDARAA", "NDARAC"], "ds005516": ["NDARAB"]}.items():
-        root = f"openneuro.org/{release}"
-        n = len(labels)
-        found[f"{root}/participants.tsv"] = table(
-            "\t",
-            participant_id=[f"sub-{label}" for label in labels],
-            release_number=["R1"] * n,
-            sex=["M"] * n,
-            age=["7.0599"] * n,
-            ehq_total=["55.63", "-70", "0"][:n],
-            commercial_use=["Yes"] * n,
-            full_pheno=["Yes"] * n,
-            p_factor=["-0.636"] * n,
-        )
-        found[f"{root}/dataset_description.json"] = b'{"Name": "The HBN-EEG Dataset", "BIDSVersion": "1.9.0"}'
-        for label in labels:
-            stem = f"{root}/sub-{label}/eeg/sub-{label}_task-"
-            found[f"{stem}RestingState_eeg.set"] = eeg or label.encode() * 50
-            found[f"{stem}RestingState_eeg.json"] = b'{"SamplingFrequency": 500, "PowerLineFrequency": 60}'
-            channels = [f"E{i}" for i in range(1, 129)] + ["Cz"]
-            found[f"{stem}RestingState_channels.tsv"] = table("\t", name=channels, type=["EEG"] * 129)
-            found[f"{stem}DespicableMe_eeg.set"] = b"not wanted"
-    for release in ("06", "07", "08", "09", "10", "11", "12", "14", "15"):
-        found[f"openneuro.org/ds0055{release}/participants.tsv"] = table(
-            "\t", participant_id=[f"sub-X{release}"], ehq_total=["1"]
-        )
+    found, filled = {}, {"ds005505": ["NDARAA", "NDARAC"], "ds005516": ["NDARAB"]}
+    for release in HBN_RELEASES:
+        labels = filled.get(release, [])
+        n = max(len(labels), 1)
+        columns = {
+            "release_number": ["R1"] * n, "sex": ["M"] * n, "age": ["7.0599"] * n, "ehq_total": ["55.63", "-70", "0"][:n],
+            "commercial_use": ["Yes"] * n, "full_pheno": ["Yes"] * n, "p_factor": ["-0.636"] * n,
+        }  # fmt: skip
+        found |= hbn_release(release, {label: eeg or label.encode() * 50 for label in labels}, columns)
     for site, label in (("Site-RU", "NDARAA"), ("Site-CBIC", "NDARAB"), ("Site-CBIC", "NDARAD")):
         own = scans(f"{INDI}/HBN/MRI/{site}", label, run="_run-1", t_r=0.8)
         bold = next(key for key in own if key.endswith("_bold.nii.gz"))

@@ -4,7 +4,7 @@
 
 The study files are those of the project; only the buckets' address, the terms' acceptance and sizes (below) differ, and raw
 BOLD goes through a stand-in for fMRIPrep's container. With --embedded it goes through the embedded route, as the files have
-it: heads cost most of a CPU minute each. What is done stays done: the same command goes on after a stop. What came out is told
+it: heads cost some 40 CPU seconds each. What is done stays done: the same command goes on after a stop. What came out is told
 at the end, and stands in docs/cohorts/README.md.
 """
 

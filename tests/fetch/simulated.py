@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import tempfile
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import mne
@@ -25,20 +25,32 @@ from mcsp.options.eeg import CHANNELS_19
 from mcsp.simulate.bold import write_bold
 from mcsp.simulate.raw import bold_run, draw_head, slice_times, t1w_volume
 from mcsp.simulate.signals import motion_parameters
-from tests.fetch.mirrors import INDI, image, table
+from tests.eeg.nets import NET_128
+from tests.fetch.mirrors import (
+    HBN_RELEASES,
+    INDI,
+    hbn_release,
+    image,
+    nda_file,
+    nda_tables,
+    participants,
+    resting_eeg,
+    scan_keys,
+    table,
+)
 
 DT, SECONDS, VOXEL_MM = 0.5, 90.0, 8.0
 EEG_SECONDS = 20.0
-NET_128 = [*(f"E{i}" for i in range(1, 129)), "Cz"]
+_ATLAS = TemporaryDirectory(prefix="mcsp-mirror-")  # the atlas's image is read from it; it goes when Python ends
 Person = tuple[str, str, bool]  # site, label, case
 
 
 @cache
 def atlas() -> Atlas:
     """The built-in atlas."""
-    folder = Path(tempfile.mkdtemp(prefix="mcsp-mirror-"))
-    write_atlas(options=AtlasOptions(), out=folder / "atlas.tsv")
-    return load_atlas(folder / "atlas.tsv")
+    path = Path(_ATLAS.name, "atlas.tsv")
+    write_atlas(options=AtlasOptions(), out=path)
+    return load_atlas(path)
 
 
 def seed_of(text: str) -> np.random.Generator:
@@ -93,7 +105,7 @@ def eeg(label: str, case: bool, sfreq: float, *, net: bool = True) -> mne.io.Raw
 
 def exported(raw: mne.io.RawArray, suffix: str) -> bytes:
     """A recording as one file: .set, .edf or .bdf."""
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
         path = Path(folder) / f"x{suffix}"
         mne.export.export_raw(path, raw, verbose="error")
         return path.read_bytes()
@@ -107,18 +119,11 @@ class Scanner(Protocol):
     ) -> dict[str, bytes]: ...
 
 
-def _keys(folder: str, label: str, session: str, task: str) -> tuple[str, str]:
-    """Beginnings of the keys of a T1w and of a run."""
-    inside = f"{folder}/sub-{label}/" + (f"{session}/" if session else "")
-    stem = f"sub-{label}" + (f"_{session}" if session else "")
-    return f"{inside}anat/{stem}", f"{inside}func/{stem}_task-{task}_run-1"
-
-
 def heads(
     folder: str, person: tuple[str, bool], *, session: str = "", task: str = "rest", t_r: float = 2.0
 ) -> dict[str, bytes]:
     """Whole heads, for the embedded route."""
-    anat, func = _keys(folder, person[0], session, task)
+    anat, func = scan_keys(folder, person[0], session, task)
     t1w, bold, times = raw_scans(*person, t_r)
     told = {"RepetitionTime": t_r, "TaskName": task, "SliceTiming": times}
     return {f"{anat}_T1w.nii.gz": t1w, f"{func}_bold.nii.gz": bold, f"{func}_bold.json": json.dumps(told).encode()}
@@ -160,7 +165,7 @@ class Container:
         self, folder: str, person: tuple[str, bool], *, session: str = "", task: str = "rest", t_r: float = 2.0
     ) -> dict[str, bytes]:
         label, case = person
-        anat, func = _keys(folder, label, session, task)
+        anat, func = scan_keys(folder, label, session, task)
         own = self.root / f"sub-{label}" / session / "func"
         stem = func.rsplit("/", 1)[1]
         if not own.is_dir():
@@ -262,21 +267,12 @@ def hbn_people(n: int) -> list[tuple[str, str]]:
 def hbn(scan: Scanner, n: int = 24, n_mri: int = 16, *, sfreq: float = 500.0) -> dict[str, bytes]:
     """Two releases with EEG of `n` children, the other nine empty, and MRI of the first `n_mri` at two sites."""
     found, people = {}, hbn_people(n)
-    for number in (*range(5505, 5513), *range(5514, 5517)):
-        own = people[number - 5505 :: 2] if number < 5507 else []
-        labels = [label for label, _ in own] or [f"X{number}"]
-        root = f"openneuro.org/ds00{number}"
-        found[f"{root}/participants.tsv"] = table(
-            "\t", participant_id=[f"sub-{label}" for label in labels], sex=["M"] * len(labels), age=ages(len(labels)),
-            ehq_total=["55.6"] * len(labels),
-        )  # fmt: skip
-        found[f"{root}/dataset_description.json"] = b'{"Name": "The HBN-EEG Dataset", "BIDSVersion": "1.9.0"}'
-        for label, diagnosis in own:
-            stem = f"{root}/sub-{label}/eeg/sub-{label}_task-"
-            found[f"{stem}RestingState_eeg.set"] = exported(eeg(label, diagnosis != "none", sfreq), ".set")
-            found[f"{stem}RestingState_eeg.json"] = json.dumps({"SamplingFrequency": sfreq, "PowerLineFrequency": 60}).encode()
-            found[f"{stem}RestingState_channels.tsv"] = table("\t", name=NET_128, type=["EEG"] * 129)
-            found[f"{stem}DespicableMe_eeg.set"] = b"not wanted"
+    for number, release in enumerate(HBN_RELEASES):
+        own = people[number::2] if number < 2 else []
+        recordings = {label: exported(eeg(label, diagnosis != "none", sfreq), ".set") for label, diagnosis in own}
+        size = max(len(own), 1)
+        columns = {"sex": ["M"] * size, "age": ages(size), "ehq_total": ["55.6"] * size}
+        found |= hbn_release(release, recordings, columns, sfreq)
     for i, (label, diagnosis) in enumerate(people[:n_mri]):
         site = list(HBN_SITES)[i // 4 % 2]
         folder = f"{INDI}/HBN/MRI/{site}"
@@ -291,15 +287,11 @@ def hbn_100hz(scan: Scanner | None = None, n: int = 24) -> dict[str, bytes]:
     for number in range(1, 12):
         own = people[number - 1 :: 2] if number < 3 else []
         root = f"nmdatasets/NeurIPS25/R{number}_L100_bdf"
-        labels = [label for label, _ in own] or [f"X{number}"]
-        found[f"{root}/participants.tsv"] = table(
-            "\t", participant_id=[f"sub-{label}" for label in labels], sex=["M"] * len(labels), ehq_total=["55.6"] * len(labels)
-        )
+        size = max(len(own), 1)
+        found |= participants(root, [label for label, _ in own], {"sex": ["M"] * size, "ehq_total": ["55.6"] * size})
         for label, diagnosis in own:
+            found |= resting_eeg(root, label, ".bdf", exported(eeg(label, diagnosis != "none", 100.0), ".bdf"), 100.0)
             stem = f"{root}/sub-{label}/eeg/sub-{label}_task-RestingState_"
-            found[f"{stem}eeg.bdf"] = exported(eeg(label, diagnosis != "none", 100.0), ".bdf")
-            found[f"{stem}eeg.json"] = json.dumps({"SamplingFrequency": 100, "PowerLineFrequency": 60}).encode()
-            found[f"{stem}channels.tsv"] = table("\t", name=NET_128, type=["EEG"] * 129)
             found[f"{stem}eeg_channels.tsv"] = found[f"{stem}channels.tsv"]  # seen beside the BDF files
     return found
 
@@ -320,38 +312,22 @@ def hbn_tables(place: Path, n: int = 24) -> None:
 
 def embarc_package(root: Path, scan: Scanner, n: int = 16, n_mri: int = 12) -> None:
     """A package of the archive: `n` people of two sites, all with EEG, the first `n_mri` with MRI."""
-    url, ids = "s3://NDAR_Central_1/submission_19221", [f"{('CU', 'TX')[i // 2 % 2]}{i:04d}" for i in range(n)]
+    ids = [f"{('CU', 'TX')[i // 2 % 2]}{i:04d}" for i in range(n)]
     cases = [i % 2 == 0 for i in range(n)]
-    root.mkdir(parents=True)
-
-    def write(name: str, columns: dict[str, list[str]]) -> None:
-        described = {column: [f"about {column}", *values] for column, values in columns.items()}
-        (root / f"{name}.txt").write_bytes(table("\t", **described))
-
-    def put(path: str, content: bytes) -> str:
-        (root / "files" / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / "files" / path).write_bytes(content)
-        return f"{url}/{path}"
-
-    months = [f"{12 * float(age) + 200:.0f}" for age in ages(n)]
-    people = {"src_subject_id": ids, "interview_age": months, "sex": [("F", "M")[i // 2 % 2] for i in range(n)]}
-    groups = ["MDD" if case else "Healthy control" for case in cases]
-    write("ndar_subject01", {**people, "phenotype": groups, "site": [label[:2] for label in ids], "ca243": ["1"] * n})
-    images: dict[str, list[str]] = {name: [] for name in ("src_subject_id", "scan_type", "image_description", "image_file")}
-    images |= {"mri_repetition_time_pd": [], "visit": []}
+    people = {
+        "src_subject_id": ids, "interview_age": [f"{12 * float(age) + 200:.0f}" for age in ages(n)],
+        "sex": [("F", "M")[i // 2 % 2] for i in range(n)], "site": [label[:2] for label in ids], "ca243": ["1"] * n,
+        "phenotype": ["MDD" if case else "Healthy control" for case in cases],
+    }  # fmt: skip
+    images = []
     for label, case in zip(ids[:n_mri], cases):
         own = {key.rsplit("_", 1)[1]: content for key, content in scan("", (label, case), session="ses-Baseline").items()}
-        t1w, bold = own["T1w.nii.gz"], own["bold.nii.gz"]
-        for kind, words, t_r, where in (
-            ("MR structural (MPRAGE)", "MPRAGE", "", put(f"{label}/T1.nii.gz", t1w)),
-            ("fMRI", "resting state 1", "2", put(f"{label}/rest/scan.nii.gz", bold)),
-            ("fMRI", "reward task", "2", put(f"{label}/reward/scan.nii.gz", b"not wanted")),
-        ):
-            for name, value in zip(images, (label, kind, words, where, t_r, "Baseline")):
-                images[name].append(value)
-    write("image03", images)
-    nets = [
-        put(f"{label}/rest_ec.edf", exported(eeg(label, case, 250.0, net=False), ".edf")) for label, case in zip(ids, cases)
-    ]
-    told = {"task_name": ["Rest, eyes closed"] * n, "visit": ["Baseline"] * n}
-    write("eeg_sub_files01", {"src_subject_id": ids, "data_file1": nets, **told})
+        rest = nda_file(root, f"{label}/rest/scan.nii.gz", own["bold.nii.gz"])
+        images += [
+            (label, "MR structural (MPRAGE)", "MPRAGE", "", nda_file(root, f"{label}/T1.nii.gz", own["T1w.nii.gz"])),
+            (label, "fMRI", "resting state 1", "2", rest),
+            (label, "fMRI", "reward task", "2", nda_file(root, f"{label}/reward/scan.nii.gz", b"not wanted")),
+        ]
+    nets = [exported(eeg(label, case, 250.0, net=False), ".edf") for label, case in zip(ids, cases)]
+    files = [nda_file(root, f"{label}/rest_ec.edf", net) for label, net in zip(ids, nets)]
+    nda_tables(root, people, images, files)

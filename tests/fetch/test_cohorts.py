@@ -25,12 +25,13 @@ from mcsp.study import Study, parse_study, read_yaml
 from mcsp.workflow import overlay
 from tests.bids.small_datasets import Ingested, ingest_all, make_cohort
 from tests.conftest import PROJECT
-from tests.eeg.test_segments import HYDROCEL, NET_128, field_raw
-from tests.fetch import mirrors
+from tests.eeg.nets import HYDROCEL, NET_128, field_raw
+from tests.fetch import mirrors, simulated
 from tests.fetch.bucket_server import Bucket, serve
 from tests.workflow.conftest import checkout  # noqa: F401
 
 COHORTS = ("abide", "adhd200", "hbn", "embarc")
+ATHENA = {"10001": ("NYU", "ADHD", 2.0), "21009": ("NYU", "", 2.0), "1018959": ("KKI", "control", 2.5)}  # site, label, TR in s
 
 
 def study_at(name: str, root: Path, url: str = "") -> Study:
@@ -73,6 +74,12 @@ def of_archives(name: str, root: Path, files: dict[str, bytes]) -> Ingested:
 
 def by_label(found) -> dict[str, dict]:
     return found.subjects.set_index("subject").to_dict("index")
+
+
+def site_label_t_r(found: Ingested) -> dict[str, tuple[str, str, float]]:
+    """Site, labels and repetition time in s by subject."""
+    both = found.subjects.merge(found.recordings[["uid", "t_r"]], on="uid", how="outer", validate="one_to_one")
+    return {own.subject: (own.site, own.labels, own.t_r) for own in both.itertuples()}
 
 
 def test_abide_from_the_buckets_to_the_table(tmp_path):
@@ -177,8 +184,7 @@ def test_hbn_from_the_buckets_to_the_table(tmp_path):
 def test_hbn_eeg_from_the_bucket_to_the_store(tmp_path):
     """EEGLAB files of the 128-channel net, with its own names, at 100 Hz, on the montage of all cohorts."""
     raw = field_raw({name: HYDROCEL[name] for name in NET_128}, noise=2e-6, sfreq=100.0, duration=20.0)
-    mne.export.export_raw(tmp_path / "x.set", raw, verbose="error")
-    with serve(Bucket(mirrors.hbn((tmp_path / "x.set").read_bytes()), page=50)) as bucket:
+    with serve(Bucket(mirrors.hbn(simulated.exported(raw, ".set")), page=50)) as bucket:
         study = study_at("hbn", tmp_path, bucket.url)
         fetched(study, tmp_path)
     dataset = study.datasets["hbn"]
@@ -222,8 +228,7 @@ def test_hbn_at_100_hz_from_the_bucket_to_the_store(form, tmp_path):
     raw = field_raw({name: HYDROCEL[name] for name in NET_128}, noise=2e-6, sfreq=100.0, duration=20.0)
     stem = "nmdatasets/NeurIPS25/{0}/sub-NDARAA/eeg/sub-NDARAA_task-RestingState_eeg"
     if form == "bdf":
-        mne.export.export_raw(tmp_path / "x.bdf", raw, verbose="error")
-        files = {"bdf": (tmp_path / "x.bdf").read_bytes()}
+        files = {"bdf": simulated.exported(raw, ".bdf")}
     else:
         write_set_with_fdt(tmp_path / "sub-NDARAA_task-RestingState_eeg.set", raw)
         files = {end: (tmp_path / f"sub-NDARAA_task-RestingState_eeg.{end}").read_bytes() for end in ("set", "fdt")}
@@ -283,13 +288,7 @@ def test_athena_s_archive_to_the_table(tmp_path):
     ):
         fetched(study, tmp_path)
     found = of_archives("adhd200-roi", tmp_path, {"ADHD200_CC200_TCs_filtfix.tar.gz": mirrors.athena()})
-    people = by_label(found)
-    assert {label: (own["site"], own["labels"]) for label, own in people.items()} == {
-        "10001": ("NYU", "ADHD"), "21009": ("NYU", ""), "1018959": ("KKI", "control"),
-    }  # fmt: skip
-    assert found.recordings.set_index("uid")["t_r"].to_dict() == {
-        "adhd200/sub-10001": 2.0, "adhd200/sub-21009": 2.0, "adhd200/sub-1018959": 2.5,
-    }  # fmt: skip
+    assert site_label_t_r(found) == ATHENA
     atlas = load_atlas(PROJECT / "config/atlases/cc200_athena.tsv")
     assert read_roi_series(Path(found.recordings["path"].iloc[0]), atlas).shape == (3, 190)
 
@@ -310,12 +309,8 @@ def test_athena_s_test_release_gets_its_diagnoses(tmp_path):
     ]
     found = of_archives("adhd200-roi", tmp_path, {"adhd200_preprocessed_phenotypics.tsv": mirrors.neurobureau_phenotypes()})
     people = by_label(found)
-    assert {label: (own["site"], own["labels"]) for label, own in people.items()} == {
-        "10001": ("NYU", "ADHD"), "21009": ("NYU", ""), "1018959": ("KKI", "control"), "2054438": ("OHSU", "control"),
-        "26001": ("Brown", ""),
-    }  # fmt: skip
+    assert site_label_t_r(found) == {**ATHENA, "2054438": ("OHSU", "control", 2.5), "26001": ("Brown", "", 2.0)}
     assert (people["2054438"]["handedness"], people["10001"]["iq"]) == ("L", 103.0)
-    assert found.recordings.set_index("uid")["t_r"]["adhd200/sub-26001"] == 2.0
 
 
 def test_niak_s_volumes_become_bids(tmp_path):

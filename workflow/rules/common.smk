@@ -5,7 +5,9 @@
 # numerical threads. SIGTERM, as Slurm sends it at the time limit, is for the stage, which may save its work: the shell waits for
 # it. LAUNCHER: words before it.
 AROUND = workflow.deployment_settings.deployment_method
-IMAGE = '[ -n "${APPTAINER_CONTAINER:-}${SINGULARITY_CONTAINER:-}" ]' if DeploymentMethod.APPTAINER in AROUND else "false"
+IMAGE = (
+    '[ -n "${APPTAINER_CONTAINER:-}${SINGULARITY_CONTAINER:-}" ]' if DeploymentMethod.APPTAINER in AROUND else "false"
+)
 WITHIN = "true" if DeploymentMethod.CONDA in AROUND else IMAGE
 MCSP = f"PYTHON={shlex.quote(sys.executable)}; if {WITHIN}; then PYTHON=python; fi; "
 MCSP += f'mcsp() {{ ${{LAUNCHER:-}} "$PYTHON" {shlex.quote(str(BASE / "src/mcsp"))} "$@"; }}; '
