@@ -94,8 +94,11 @@ def check(
     report: Annotated[Path | None, typer.Option(help="Table of problems to write.")] = None,
     forecast: Annotated[Path | None, typer.Option(help="Table of disk, files and time to write.")] = None,
 ) -> None:
-    """Read headers, sidecars and pairing of every input, and forecast disk, files and time, before anything runs."""
-    from mcsp.bids.check import run
+    """Read headers, sidecars and pairing of every input, and forecast disk, files and time, before anything runs.
+
+    Ends with status 1 when the study file can't run as it is.
+    """
+    from mcsp.bids.check import hopeless, run
     from mcsp.options.atlas import AtlasOptions
     from mcsp.options.datasets import Dataset
     from mcsp.options.eeg import EegOptions
@@ -107,7 +110,7 @@ def check(
         raise McspError("check: give a study file, e.g. `mcsp check config/studies/demo.yaml`")
     values = json.loads(inputs if inputs is not None else load_plan(study, Path("results")).check_options())
     datasets = {name: _parse(Dataset, json.dumps(value["options"])) for name, value in values["datasets"].items()}
-    run(
+    found = run(
         datasets=datasets,
         paths={name: Path(value["path"]) for name, value in values["datasets"].items()},
         fmri=FmriOptions.model_validate(values["fmri"]),
@@ -118,6 +121,8 @@ def check(
         report=report,
         forecast=forecast,
     )
+    if study is not None and hopeless(*found):  # not as a job of Snakemake, which would delete the tables that say why
+        raise typer.Exit(1)
 
 
 @app.command()

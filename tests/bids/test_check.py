@@ -1,14 +1,17 @@
 """`check`: all problems at once, before anything runs, and a forecast that adds up."""
 
 import gzip
+import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from mcsp.bids.check import check_bold, n_regions, run, show, store_bytes
+from mcsp.cli import app
 from mcsp.options.atlas import AtlasOptions
 from mcsp.options.datasets import BidsDataset, Phenotype
 from mcsp.options.eeg import EegOptions
@@ -150,6 +153,36 @@ def test_where_nobody_can_be_used_an_error_says_why(folder, tmp_path, capsys):
     assert error == "no recording of fmri or eeg found" if folder else "empty, no directory sub-* is there" in error
     assert "\n1 error, " in (told := capsys.readouterr().out)
     assert "nobody can be used in x: mend the errors above" in told
+
+
+def command_line(place, study):
+    """(exit status, output) of `mcsp check` on a study file."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "x.yaml").write_text(json.dumps(study))
+    done = CliRunner().invoke(app, ["check", str(place / "x.yaml")])
+    return done.exit_code, done.output + (str(done.exception) if done.exception else "")
+
+
+def lab_study(root, **options):
+    """A study of the simulated BOLD at `root`, without confounds."""
+    labels = {"group": {"asd": ["ASD"], "td": ["control"]}}
+    dataset = {"kind": "bids", "path": str(root), "derivatives": str(root), "modalities": ["fmri"], "phenotype": {"labels": labels}}
+    tasks = {"asd": {"case": ["ASD"]}}
+    return {"study": "x", "datasets": {"lab": dataset}, "tasks": tasks, "fmri": {"confounds": "none"}, **options}
+
+
+def test_the_exit_status_tells_a_study_that_can_t_run(tmp_path):
+    root, fmri = tmp_path / "data", {"confounds": "none", "min_frames": 8}
+    for label in "abcd":
+        write_bold(root, label)
+    write_participants(root, participant_id=list("abcd"), group=["asd", "td", "asd", "td"])
+    study = lab_study(root, fmri=fmri, splits={"n_folds": 2})
+    status, told = command_line(tmp_path, study)
+    assert status == 0, told
+    (root / "participants.tsv").write_text("participant_id\tgroup\na\tx\nb\tx\nc\tx\nd\tx\n")
+    status, told = command_line(tmp_path, study)
+    assert status == 1
+    assert "nobody can be used in lab: mend the errors above" in told
 
 
 def test_people_are_counted_once_however_many_files_they_have(capsys):

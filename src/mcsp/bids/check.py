@@ -344,6 +344,11 @@ def show(problems: pd.DataFrame, forecast: pd.DataFrame) -> None:
         console.print(f"nobody can be used in {', '.join(empty)}: mend the errors above before you run the study")
 
 
+def hopeless(problems: pd.DataFrame, forecast: pd.DataFrame) -> bool:
+    """Whether the study can't run as it is: nobody can be used in a dataset, or an error is not one subject's alone."""
+    return bool((forecast["subjects"] == 0).any() or (problems["uid"].isna() & (problems["severity"] == "error")).any())
+
+
 def run(
     *,
     datasets: Mapping[str, AnyDataset],
