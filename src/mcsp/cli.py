@@ -104,6 +104,8 @@ def check(
     from mcsp.options.eeg import EegOptions
     from mcsp.options.fmri import FmriOptions
     from mcsp.options.fmriprep import FmriprepOptions
+    from mcsp.options.tasks import Task
+    from mcsp.options.training import SplitOptions
     from mcsp.workflow import load_plan
 
     if (study is None) == (inputs is None):
@@ -118,6 +120,8 @@ def check(
         atlas=AtlasOptions.model_validate(values["atlas"]),
         preprocess=values["preprocess"],
         fmriprep=FmriprepOptions.model_validate(values["fmriprep"]),
+        tasks={name: Task.model_validate(value) for name, value in values["tasks"].items()},
+        splits=SplitOptions.model_validate(values["splits"]),
         report=report,
         forecast=forecast,
     )

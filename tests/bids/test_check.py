@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from mcsp.bids.check import check_bold, n_regions, run, show, store_bytes
 from mcsp.cli import app
+from mcsp.init import SANITY
 from mcsp.options.atlas import AtlasOptions
 from mcsp.options.datasets import BidsDataset, Phenotype
 from mcsp.options.eeg import EegOptions
@@ -165,18 +166,18 @@ def command_line(place, study):
 
 def lab_study(root, **options):
     """A study of the simulated BOLD at `root`, without confounds."""
-    labels = {"group": {"asd": ["ASD"], "td": ["control"]}}
-    dataset = {"kind": "bids", "path": str(root), "derivatives": str(root), "modalities": ["fmri"], "phenotype": {"labels": labels}}
-    tasks = {"asd": {"case": ["ASD"]}}
-    return {"study": "x", "datasets": {"lab": dataset}, "tasks": tasks, "fmri": {"confounds": "none"}, **options}
+    phenotype = {"labels": {"group": {"asd": ["ASD"], "td": ["control"]}}}
+    dataset = {"kind": "bids", "path": str(root), "derivatives": str(root), "modalities": ["fmri"], "phenotype": phenotype}
+    tasks, fmri = {"asd": {"case": ["ASD"]}}, {"confounds": "none", "min_frames": 8}
+    return {"study": "x", "datasets": {"lab": dataset}, "tasks": tasks, "fmri": fmri, **options}
 
 
 def test_the_exit_status_tells_a_study_that_can_t_run(tmp_path):
-    root, fmri = tmp_path / "data", {"confounds": "none", "min_frames": 8}
+    root = tmp_path / "data"
     for label in "abcd":
         write_bold(root, label)
     write_participants(root, participant_id=list("abcd"), group=["asd", "td", "asd", "td"])
-    study = lab_study(root, fmri=fmri, splits={"n_folds": 2})
+    study = lab_study(root, splits={"n_folds": 2})
     status, told = command_line(tmp_path, study)
     assert status == 0, told
     (root / "participants.tsv").write_text("participant_id\tgroup\na\tx\nb\tx\nc\tx\nd\tx\n")
@@ -185,15 +186,45 @@ def test_the_exit_status_tells_a_study_that_can_t_run(tmp_path):
     assert "nobody can be used in lab: mend the errors above" in told
 
 
+@pytest.mark.parametrize(
+    ("change", "severity", "text"),
+    [
+        ({}, "note", "tasks.asd: 2 cases, 6 controls look usable"),
+        ({"tasks": SANITY}, "error", "tasks.sex: task has one class only: no subject left with control sex M: mend the task"),
+        ({"splits": {"protocol": "leave-one-site-out"}}, "error", "folds: splits.n_folds = 5, but there are 1 sites"),
+        ({"splits": {"n_folds": 9}}, "error", "folds: splits.n_folds = 9 is more than the 8 families"),
+        ({"splits": {"n_folds": 4}}, "warning", "tasks.asd: 2 of 4 folds test one class or nobody"),
+        (
+            {"splits": {"protocol": "leave-one-site-out", "n_folds": 2}, "site": "group"},
+            "error",
+            "tasks.asd: nobody of one of its classes is left to train on in fold 0 (2 of 2)",
+        ),
+        ({"other_tasks": {"age": {"column": "age"}}}, "note", "tasks.age: age is known of 8 who look usable"),
+    ],
+)
+def test_questions_that_nobody_can_answer(tmp_path, change, severity, text):
+    root, labels = tmp_path / "data", [f"s{i}" for i in range(8)]
+    for label in labels:
+        write_bold(root, label)
+    write_participants(root, participant_id=labels, group=["asd"] * 2 + ["td"] * 6, sex=["F"] * 8, age=range(20, 28))
+    study = lab_study(root, **{"splits": {"n_folds": 2}, **change})
+    if site := study.pop("site", None):
+        study["datasets"]["lab"]["phenotype"]["site"] = site
+    status, told = command_line(tmp_path, study)
+    assert f"{severity}: {text}" in told
+    assert status == (severity == "error")
+
+
 def test_people_are_counted_once_however_many_files_they_have(capsys):
     rows = [("x", f"x/sub-{who}", "error", f"/x/{who}/{run}", f"sub-{who}_run-{run}: empty") for who in "ab" for run in (1, 2)]
-    rows.append(("x", "x/sub-a", "warning", "/x/a/1", "odd"))
+    rows += [("x", "x/sub-a", "warning", "/x/a/1", "odd"), ("y", None, "error", None, "all of it")]
     columns = ["dataset", "uid", "severity", "file", "problem"]
     show(pd.DataFrame(rows, columns=columns), pd.DataFrame({"dataset": ["x", "y"], "subjects": [0, 1]}))
     told = capsys.readouterr().out
     assert "error: x/sub-a and 1 more (4 files): sub-*: empty\n" in told
     assert "warning: x/sub-a: odd\n" in told
-    assert "4 errors, 1 warning, 0 notes\nnobody can be used in x: mend the errors above" in told
+    assert told.index("error: y: all of it\n") < told.index("error: x/sub-a") < told.index("warning: x/sub-a")
+    assert "5 errors, 1 warning, 0 notes\nnobody can be used in x: mend the errors above" in told
 
 
 @pytest.mark.parametrize("modality", ["fmri", "eeg"])

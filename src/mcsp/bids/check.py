@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mcsp.bids.contents import derivatives_of
-from mcsp.bids.listing import AnyDataset, Listing, describe, list_subjects
+from mcsp.bids.listing import AnyDataset, Listing, describe, family_of, list_subjects
 from mcsp.bids.phenotype import absent
+from mcsp.bids.questions import PERSON_COLUMNS, check_questions
 from mcsp.bids.recordings import (
     RAW_ONLY,
     bids_recordings,
@@ -38,12 +39,14 @@ from mcsp.options.domains import BANDS
 from mcsp.options.eeg import EegOptions
 from mcsp.options.fmri import FmriOptions
 from mcsp.options.fmriprep import FmriprepOptions
+from mcsp.options.tasks import Task
+from mcsp.options.training import SplitOptions
 from mcsp.preprocess.fmriprep import find_licence, find_program
 from mcsp.store import read_tsv, write_tsv
 
 PROBLEM_COLUMNS = {
-    "dataset": "Dataset's name in the study file",
-    "uid": "Subject: dataset/sub-label; n/a: the dataset as a whole",
+    "dataset": "Dataset's name in the study file, or what else the line is about: a task, the folds, preprocessing",
+    "uid": "Subject: dataset/sub-label; n/a: the whole of it",
     "severity": "error: it will be left out; warning: look at it; note: good to know",
     "file": "File that the line speaks of",
     "problem": "What is wrong, and the remedy",
@@ -66,6 +69,7 @@ EMBEDDED_SECONDS = (50.0, 0.15)  # per subject, per frame; the demo: 75 s, 122 f
 SHARD_SECONDS = 6.0  # imports, per job
 NIFTI_OFFSET = 352  # bytes before the data of a single-file image
 SHOWN = 25
+SEVERITIES = ("error", "warning", "note")
 
 
 @dataclass
@@ -78,8 +82,7 @@ class Findings:
         self.rows.append((dataset, uid, severity, str(path) if path else None, " ".join(problem.split())))
 
     def table(self) -> pd.DataFrame:
-        order = {"error": 0, "warning": 1, "note": 2}
-        rows = sorted(dict.fromkeys(self.rows), key=lambda r: (r[0], order[r[2]], r[1] or "", r[3] or "", r[4]))
+        rows = sorted(dict.fromkeys(self.rows), key=lambda r: (r[0], SEVERITIES.index(r[2]), r[1] or "", r[3] or "", r[4]))
         return pd.DataFrame(rows, columns=list(PROBLEM_COLUMNS))
 
 
@@ -212,19 +215,20 @@ def check_columns(listing: Listing, findings: Findings) -> None:
         findings.add("warning", listing.name, None, None, text)
 
 
-def _recordings(listing: Listing, root: Path, findings: Findings, raw_too: bool) -> list[dict]:
-    """Recordings of all subjects that can be used; what can't be is reported."""
+def _recordings(listing: Listing, root: Path, findings: Findings, raw_too: bool) -> tuple[list[dict], dict[str, dict]]:
+    """(recordings of all subjects that can be used, uid -> who they are); what can't be used is reported."""
     name, dataset = listing.name, listing.dataset
-    uid_of, sites = {}, {}
+    uid_of, people = {}, {}
     for label in listing.everyone:
         uid = f"{name}/sub-{label}"
         fields, reason = describe(listing, label)
         if reason:
             findings.add("error", name, uid, None, reason)
         else:
-            uid_of[label], sites[uid] = uid, fields["site"]
+            uid_of[label] = uid
+            people[uid] = {**fields, "uid": uid, "dataset": name, "family": family_of(listing, uid, fields)}
     if isinstance(dataset, RoiDataset):
-        found, unusable = roi_recordings(uid_of, sites, dataset, root)
+        found, unusable = roi_recordings(uid_of, {uid: own["site"] for uid, own in people.items()}, dataset, root)
     else:
         found, unusable = bids_recordings(uid_of, dataset, root, raw_too=raw_too)
     silent = set(uid_of.values()) - {row["uid"] for row in found} - {uid for uid, _, _ in unusable}
@@ -241,7 +245,7 @@ def _recordings(listing: Listing, root: Path, findings: Findings, raw_too: bool)
             findings.add("error", name, uid, None, text)
         else:  # tables tell of everybody, also of those of whom nothing was fetched
             findings.add("note", name, uid, None, f"{text}: in the phenotype table only")
-    return found
+    return found, people
 
 
 def _check_recording(row: dict, name: str, fmri: FmriOptions, eeg: EegOptions, findings: Findings) -> bool:
@@ -316,10 +320,12 @@ def forecast_row(
 
 
 def show(problems: pd.DataFrame, forecast: pd.DataFrame) -> None:
-    """Print the problems, the gravest first and alike ones once, and the forecast."""
+    """Print the problems, the gravest first, of them what is not one subject's, and alike ones once; and the forecast."""
     console = Console()
     counts = problems["severity"].value_counts()
     alike = problems.assign(kind=problems["problem"].str.replace(r"sub-[^\s:;,]+", "sub-*", regex=True))
+    alike = alike.assign(rank=problems["severity"].map(SEVERITIES.index), own=problems["uid"].notna())
+    alike = alike.sort_values(["rank", "own"], kind="stable")
     groups = alike.groupby(["severity", "dataset", "kind"], sort=False)
     for i, ((severity, dataset, kind), own) in enumerate(groups):
         if i == SHOWN:
@@ -338,7 +344,7 @@ def show(problems: pd.DataFrame, forecast: pd.DataFrame) -> None:
     for row in forecast.itertuples(index=False):
         table.add_row(*map(str, row))
     console.print(table)
-    told = [(name, counts.get(name, 0)) for name in ("error", "warning", "note")]
+    told = [(name, counts.get(name, 0)) for name in SEVERITIES]
     console.print(", ".join(f"{n} {name}{'' if n == 1 else 's'}" for name, n in told))
     if empty := list(forecast["dataset"][forecast["subjects"] == 0]):
         console.print(f"nobody can be used in {', '.join(empty)}: mend the errors above before you run the study")
@@ -358,15 +364,19 @@ def run(
     atlas: AtlasOptions,
     preprocess: str = "none",
     fmriprep: FmriprepOptions | None = None,
+    tasks: Mapping[str, Task] | None = None,
+    splits: SplitOptions | None = None,
     report: Path | None,
     forecast: Path | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Check the datasets at `paths` and print what was found; write it at `report` and `forecast` where given.
 
-    `preprocess`: the study's route for raw BOLD; `fmriprep`: its options. Returns (problems, forecast). Never stops at a
-    problem: all are listed at once. Opening headers says nothing of the data behind them: the stages find out about those.
+    `preprocess`: the study's route for raw BOLD; `fmriprep`: its options; `tasks`: all of the study's. Returns (problems,
+    forecast). Never stops at a problem: all are listed at once. Opening headers says nothing of the data behind them: the
+    stages find out about those.
     """
     findings, rows, per_subject = Findings(), [], store_bytes(fmri, eeg, atlas)
+    everyone: list[dict] = []
     for name, dataset in datasets.items():
         usable: list[dict] = []
         try:
@@ -374,13 +384,17 @@ def run(
             if not isinstance(dataset, RoiDataset):
                 check_sidecars(name, paths[name], findings)
             check_columns(listing, findings)
-            found = _recordings(listing, paths[name], findings, preprocess != "none")
+            found, people = _recordings(listing, paths[name], findings, preprocess != "none")
             usable = [row for row in found if _check_recording(row, name, fmri, eeg, findings)]
+            everyone += [people[uid] for uid in dict.fromkeys(row["uid"] for row in usable)]
         except McspError as error:
             findings.add("error", name, None, paths[name], str(error))
         rows.append(forecast_row(dataset, name, usable, per_subject, preprocess))
     if preprocess == "fmriprep" and fmriprep is not None:
         check_container(fmriprep, findings)
+    if all(row["subjects"] for row in rows):  # else the datasets must be mended first
+        for severity, about, text in check_questions(pd.DataFrame(everyone)[list(PERSON_COLUMNS)], tasks or {}, splits):
+            findings.add(severity, about, None, None, text)
     problems, outlook = findings.table(), pd.DataFrame(rows, columns=list(FORECAST_COLUMNS))
     if report is not None:
         write_tsv(problems, report, PROBLEM_COLUMNS)
