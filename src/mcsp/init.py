@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from mcsp.bids.phenotype import read_phenotype, read_text
+from mcsp.bids.phenotype import USUAL_NAMES, read_phenotype, read_text
 from mcsp.bids.recordings import (
     BOLD_SUFFIXES,
     EEG_SUFFIXES,
@@ -41,12 +41,6 @@ MEANINGS = {
 CONTROLS = r"\b(controls?|ctrl|con|hc|hv|cn|healthy|td|tdc|nt|typical\w*|neurotypical\w*|unaffected|none|no diagnosis)\b"
 DIAGNOSIS_NAMES = (r"diagnos|(^|_)dx|disorder|patholog", r"group|patient|condition|status|population|cohort|arm|case")
 SITE_NAMES = r"(site|cent(er|re)|scanner|institution|location|hospital)(_?(id|name))?"
-OTHER_NAMES = {
-    "age": r"age(_?at_?scan|_years|_yrs)?",
-    "sex": r"sex|gender",
-    "family": r"family(_?id)?",
-    "handedness": r"hand(edness)?|dominant_hand",
-}
 SANITY = {"sex": {"column": "sex", "case": ["F"], "control": ["M"]}}
 
 
@@ -267,7 +261,7 @@ def _plain_columns(seen: Seen, values: dict[str, list[str]], levels: dict[str, d
     if sites:
         seen.phenotype["site"] = sites[0]
         seen.notes["site"] = f"guess: {_few(values[sites[0]], 5)}"
-    for option, words in OTHER_NAMES.items():
+    for option, words in USUAL_NAMES.items():
         named = next((c for c in values if re.fullmatch(words, c.lower()) and values[c]), None)
         if named and named != Phenotype.model_fields[option].default:
             seen.phenotype[option] = named

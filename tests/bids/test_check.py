@@ -126,7 +126,8 @@ def test_all_problems_at_once(tmp_path):
     assert "confounds lack trans_y" in by["x/sub-poor"]
     assert "label group=9" in by["x/sub-nine"]
     assert by["x/sub-empty"] == "no recording of fmri or eeg found"
-    assert lines(problems, "note") == ["no recording of fmri or eeg found: in the phenotype table only"]
+    of_people = problems[problems["uid"].notna()]
+    assert lines(of_people, "note") == ["no recording of fmri or eeg found: in the phenotype table only"]
     assert "no such directory" in by[by.index.isna()].item()
     assert forecast["subjects"].tolist() == [0, 0]
 
@@ -139,8 +140,29 @@ def test_a_directory_of_derivatives_without_a_recording_is_an_error(tmp_path):
     problems, forecast = check({"x": BidsDataset(kind="bids", path=str(root), derivatives=str(derivatives))})
     told = problems[problems["severity"] == "error"].set_index("uid")["problem"].to_dict()
     assert told == {"x/sub-b": "no recording of fmri or eeg found"}
-    assert problems[problems["severity"] == "note"]["uid"].tolist() == ["x/sub-c"]
+    assert problems[problems["severity"] == "note"]["uid"].dropna().tolist() == ["x/sub-c"]
     assert forecast["subjects"].tolist() == [1]
+
+
+def test_sex_and_age_are_not_lost_without_a_word(tmp_path):
+    def told(**phenotype):
+        datasets = {"x": BidsDataset(kind="bids", path=str(tmp_path), phenotype=Phenotype(**phenotype))}
+        problems, _ = check(datasets)
+        whole = problems[problems["uid"].isna() & problems["problem"].str.startswith("phenotype.")]
+        return [f"{severity}: {problem}" for severity, problem in zip(whole["severity"], whole["problem"])]
+
+    (tmp_path / "sub-a").mkdir()
+    who = ["a", "b", "c", "d"]
+    write_participants(tmp_path, participant_id=who, gender=["F", "femme", "n/a", "femme"], age=["26Y", "89+", "30.5", ""])
+    age = "warning: phenotype.age: 1 cell (26Y): no number: mend the table: unknown till then"
+    sex = "phenotype.sex: no table has a column sex: unknown for all"
+    assert told() == [age, f"warning: {sex} (there is gender: set phenotype.sex: gender)"]
+    unread = "warning: phenotype.sex: 2 cells (femme): not in phenotype.sex_map: add it: unknown till then"
+    assert told(sex="gender") == [age, unread]
+    assert told(sex="gender", sex_map={"F": "F", "femme": "F"}, where={"participant_id": ["b", "c"]}) == []
+    write_participants(tmp_path, participant_id=who)
+    assert told() == ["note: phenotype.age: no table has a column age: unknown for all", f"note: {sex}"]
+    assert told(age=None, sex=None) == []
 
 
 @pytest.mark.parametrize("folder", [None, "data/sub-a", "derivatives/sub-a"])

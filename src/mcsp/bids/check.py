@@ -16,7 +16,7 @@ from rich.table import Table
 
 from mcsp.bids.contents import derivatives_of
 from mcsp.bids.listing import AnyDataset, Listing, describe, family_of, list_subjects
-from mcsp.bids.phenotype import absent
+from mcsp.bids.phenotype import absent, overlooked, unread
 from mcsp.bids.questions import PERSON_COLUMNS, check_questions
 from mcsp.bids.recordings import (
     RAW_ONLY,
@@ -209,10 +209,24 @@ def check_container(options: FmriprepOptions, findings: Findings) -> None:
 
 
 def check_columns(listing: Listing, findings: Findings) -> None:
-    """Report columns that the study names and no phenotype table has: what they would tell stays unknown."""
-    for option, names in absent(listing.phenotype, [] if listing.rows is None else list(listing.rows)).items():
+    """Report columns that the study names and no phenotype table has, and cells that can't be read: what they would tell stays
+    unknown.
+    """
+    phenotype, columns = listing.phenotype, [] if listing.rows is None else list(listing.rows)
+    for option, names in absent(phenotype, columns).items():
         text = f"phenotype.{option}: no table has a column {' or '.join(names)}: it stays empty in the cohort table"
         findings.add("warning", listing.name, None, None, text)
+    if listing.rows is None:
+        return
+    for option, near in overlooked(phenotype, columns).items():
+        text = f"phenotype.{option}: no table has a column {getattr(phenotype, option)}: unknown for all"
+        hint = f" (there is {near[0]}: set phenotype.{option}: {near[0]})" if near else ""
+        findings.add("warning" if near else "note", listing.name, None, None, text + hint)
+    for option, cells in unread(listing.rows, phenotype).items():
+        if cells:
+            what = "not in phenotype.sex_map: add it" if option == "sex" else "no number: mend the table"
+            told = f"{len(cells)} cell{'s' if len(cells) > 1 else ''} ({', '.join(list(dict.fromkeys(cells))[:4])})"
+            findings.add("warning", listing.name, None, None, f"phenotype.{option}: {told}: {what}: unknown till then")
 
 
 def _recordings(listing: Listing, root: Path, findings: Findings, raw_too: bool) -> tuple[list[dict], dict[str, dict]]:
