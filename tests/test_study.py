@@ -40,6 +40,18 @@ def problems(change):
         ({"eeg": {"high_pass": 30, "low_pass": 10}}, "high_pass (30.0 Hz) must be below low_pass (10.0 Hz)"),
         ({"eeg": {"high_pass": 45}}, "high_pass (45.0 Hz) must be below low_pass (45.0 Hz)"),
         ({"fmri": {"t_r": 6.0}}, "above the Nyquist frequency of t_r"),
+        (
+            {"atlas": {"name": "dosenbach169"}},
+            "atlas is not allowed: name = dosenbach169 is not known: did you mean dosenbach160?",
+        ),
+        ({"atlas": {"name": "schaefer250"}}, "name = schaefer250 is not known: did you mean schaefer"),
+        (
+            {"atlas": {"name": "mine"}},
+            "name = mine is not known: dosenbach160, schaefer100, schaefer200, schaefer300, schaefer400",
+        ),
+        ({"atlas": {"image": "x.nii.gz"}}, "image = x.nii.gz needs table: a TSV with columns index and name"),
+        ({"atlas": {"kind": "series"}}, "kind = series needs table"),
+        ({"atlas": {"table": "x.tsv"}}, "kind = volume: 'volume' needs image beside table"),
         ({"tasks": {"asd": {"case": ["AUTISM"]}}}, "no dataset gives the label(s) AUTISM (known: ADHD, ASD, MDD, control)"),
         ({"tasks": {"asd": {"control": ["ASD"]}}}, "ASD stands on both sides"),
         ({"study": "a b"}, "use letters, digits and '-'"),

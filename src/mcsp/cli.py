@@ -106,11 +106,16 @@ def check(
     from mcsp.options.fmriprep import FmriprepOptions
     from mcsp.options.tasks import Task
     from mcsp.options.training import SplitOptions
+    from mcsp.study import check_paths
     from mcsp.workflow import load_plan
 
     if (study is None) == (inputs is None):
         raise McspError("check: give a study file, e.g. `mcsp check config/studies/demo.yaml`")
-    values = json.loads(inputs if inputs is not None else load_plan(study, Path("results")).check_options())
+    if inputs is None:
+        plan = load_plan(study, Path("results"))
+        check_paths(plan.study, study.name)
+        inputs = plan.check_options()
+    values = json.loads(inputs)
     datasets = {name: _parse(Dataset, json.dumps(value["options"])) for name, value in values["datasets"].items()}
     found = run(
         datasets=datasets,

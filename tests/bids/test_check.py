@@ -208,6 +208,18 @@ def test_the_exit_status_tells_a_study_that_can_t_run(tmp_path):
     assert "nobody can be used in lab: mend the errors above" in told
 
 
+def test_a_wrong_path_is_told_first_and_once(tmp_path):
+    study = lab_study(tmp_path, atlas={"image": "/nowhere.nii.gz", "table": "/nowhere.tsv"})
+    study["datasets"]["lab"]["derivatives"] = str(tmp_path / "fmriprp")
+    status, told = command_line(tmp_path, study)
+    assert status == 1
+    assert [line.split(": no such file or directory")[0] for line in told.splitlines() if line] == [
+        f"x.yaml: datasets.lab.derivatives = {tmp_path / 'fmriprp'}",
+        "x.yaml: atlas.image = /nowhere.nii.gz",
+        "x.yaml: atlas.table = /nowhere.tsv",
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "severity", "text"),
     [
