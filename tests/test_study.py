@@ -38,6 +38,7 @@ def problems(change):
         ({"pretrain": {"epochs": "many"}}, 'x.yaml: pretrain.epochs = "many" is not allowed: input should be a valid integer'),
         ({"fmri": {"high_pass": 0.2}}, "high_pass (0.2 Hz) must be below low_pass (0.1 Hz)"),
         ({"eeg": {"high_pass": 30, "low_pass": 10}}, "high_pass (30.0 Hz) must be below low_pass (10.0 Hz)"),
+        ({"eeg": {"ch_names": ["Fz", "Cz", "Pz", "Oz", "Cz"]}}, "eeg is not allowed: ch_names: Cz stands twice"),
         ({"eeg": {"high_pass": 45}}, "high_pass (45.0 Hz) must be below low_pass (45.0 Hz)"),
         ({"fmri": {"t_r": 6.0}}, "above the Nyquist frequency of t_r"),
         (

@@ -208,6 +208,15 @@ def test_the_exit_status_tells_a_study_that_can_t_run(tmp_path):
     assert "nobody can be used in lab: mend the errors above" in told
 
 
+def test_channels_that_the_montage_lacks_are_told_once(tmp_path):
+    (tmp_path / "sub-a").mkdir()
+    options = {"eeg": EegOptions(ch_names=["FP1", "Cz", "Pz", "E17"])}
+    wrong = "eeg.ch_names: not in standard_1020: FP1 (Fp1?), E17: write them as there, or leave them out"
+    assert wrong in lines(check({"x": BidsDataset(kind="bids", path=str(tmp_path))}, **options)[0], "error")
+    without = BidsDataset(kind="bids", path=str(tmp_path), modalities=["fmri"])
+    assert wrong not in lines(check({"x": without}, **options)[0], "error")
+
+
 def test_a_wrong_path_is_told_first_and_once(tmp_path):
     study = lab_study(tmp_path, atlas={"image": "/nowhere.nii.gz", "table": "/nowhere.tsv"})
     study["datasets"]["lab"]["derivatives"] = str(tmp_path / "fmriprp")

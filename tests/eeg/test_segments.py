@@ -132,6 +132,13 @@ def test_recordings_beyond_repair_are_excluded_with_a_reason(spoil, message):
         preprocess(raw, OPTIONS, 50.0)
 
 
+def test_channels_that_are_all_bad_are_told_by_their_table():
+    raw = make_raw()
+    raw.info["bads"] = list(CHANNELS_19)
+    with pytest.raises(Exclusion, match=r"all 19 channels are bad by channels\.tsv"):
+        preprocess(raw, OPTIONS, 50.0)
+
+
 def test_missing_values_stay_in_their_channel():
     raw = make_raw()
     raw._data[2, 50:60] = np.inf

@@ -28,11 +28,11 @@ from mcsp.bids.recordings import (
     roi_recordings,
 )
 from mcsp.confounds import STRATEGIES, read_confounds
-from mcsp.eeg.read import MIN_KNOWN, check_edf_size, standard_name
+from mcsp.eeg.read import MIN_KNOWN, check_edf_size, standard_name, unreadable
 from mcsp.eeg.segments import LEAST_TOP, top_frequency
 from mcsp.errors import Exclusion, McspError
 from mcsp.grayordinates import is_dlabel, is_dtseries, open_series, read_labels, series_t_r
-from mcsp.montage import is_hydrocel_128, template_montage
+from mcsp.montage import check_channels, is_hydrocel_128, template_montage
 from mcsp.options.atlas import AtlasOptions
 from mcsp.options.datasets import RoiDataset
 from mcsp.options.domains import BANDS
@@ -117,7 +117,7 @@ def check_eeg(path: Path, options: EegOptions) -> tuple[list[str], list[str]]:
     except Exclusion as error:
         return [str(error)], []
     except Exception as error:  # readers fail in many ways on damaged files
-        return [f"can't be read ({type(error).__name__}: {' '.join(str(error).split())[:200]}): export or copy it again"], []
+        return [unreadable(error)], []
     errors, warnings = [], []
     template = template_montage(options.montage).ch_names
     known = {name.lower(): name for name in template}
@@ -404,6 +404,11 @@ def run(
         except McspError as error:
             findings.add("error", name, None, paths[name], str(error))
         rows.append(forecast_row(dataset, name, usable, per_subject, preprocess))
+    if any("eeg" in dataset.modalities for dataset in datasets.values()):
+        try:
+            check_channels(eeg.ch_names, eeg.montage)
+        except McspError as error:
+            findings.add("error", "eeg", None, None, str(error))
     if preprocess == "fmriprep" and fmriprep is not None:
         check_container(fmriprep, findings)
     if all(row["subjects"] for row in rows):  # else the datasets must be mended first

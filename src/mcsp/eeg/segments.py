@@ -116,6 +116,8 @@ def preprocess(raw: mne.io.BaseRaw, options: EegOptions, line_freq: float) -> tu
 
     Raises Exclusion when too many channels are bad or amplitudes can't be EEG.
     """
+    if set(raw.info["bads"]) >= set(raw.ch_names):
+        raise Exclusion(f"all {len(raw.ch_names)} channels are bad by channels.tsv: mend its column status")
     reject_missing(raw, options.max_bad_share)
     filter_raw(raw, options, line_freq)
     good = [name for name in raw.ch_names if name not in raw.info["bads"]]

@@ -54,4 +54,6 @@ class EegOptions(Options):
     def _check(self) -> EegOptions:
         if self.high_pass >= self.low_pass:
             raise ValueError(f"high_pass ({self.high_pass} Hz) must be below low_pass ({self.low_pass} Hz)")
+        if double := next((name for name in self.ch_names if self.ch_names.count(name) > 1), None):
+            raise ValueError(f"ch_names: {double} stands twice: name each channel once")
         return self
