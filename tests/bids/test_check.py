@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from mcsp.bids.check import check_bold, n_regions, run, show, store_bytes
+from mcsp.bids.check import check_bold, check_length, n_regions, run, show, store_bytes
 from mcsp.cli import app
+from mcsp.errors import Exclusion
+from mcsp.fmri.series import standard_length, to_common_rate
 from mcsp.init import SANITY
 from mcsp.options.atlas import AtlasOptions
 from mcsp.options.datasets import BidsDataset, Phenotype
@@ -22,12 +24,14 @@ from mcsp.store import StoreWriter, read_tsv
 from tests.bids.small_datasets import write_bold, write_participants
 from tests.fmri.test_surface import places, write_dlabel, write_dtseries
 
+ANY_LENGTH = FmriOptions(confounds="none", min_frames=8)
+
 
 def check(datasets, out=None, fmri=None, eeg=None, **options):
     return run(
         datasets=datasets,
         paths={name: Path(d.path) for name, d in datasets.items()},
-        fmri=fmri or FmriOptions(confounds="none"),
+        fmri=fmri or ANY_LENGTH,
         eeg=eeg or EegOptions(),
         atlas=AtlasOptions(),
         report=out / "problems.tsv" if out else None,
@@ -50,7 +54,6 @@ def test_raw_subject_of_a_real_scanner(real_data, tmp_path):
     assert "T1w, 2x2x2 mm: sound" in notes
     warnings = "\n".join(lines(problems, "warning"))
     assert "field maps have names that BIDS does not know" in warnings
-    assert "20 frames of 2.52 s are 50 s" in warnings
     assert "not readable as JSON" in warnings  # a JSON at the top that is a path of git-annex
     assert forecast["subjects"].tolist() == [0]
     assert len(read_tsv(tmp_path / "problems.tsv")) == len(problems)
@@ -73,18 +76,56 @@ def test_real_eeg(eeg_bids):
 
 def test_bold_by_its_header(tmp_path):
     good = write_bold(tmp_path, "a")
-    assert check_bold(good)[0] == []
-    assert "short for functional connectivity" in check_bold(good)[1][0]
-    assert "2 s in the sidecar, 3 s in the header" in check_bold(write_bold(tmp_path, "b", header_t_r=3.0))[1][0]
+    assert check_bold(good, ANY_LENGTH) == ([], [])
+    assert "2 s in the sidecar, 3 s in the header" in check_bold(write_bold(tmp_path, "b", header_t_r=3.0), ANY_LENGTH)[1][0]
     cut = write_bold(tmp_path, "c", suffix=".nii")
     cut.write_bytes(cut.read_bytes()[:-100])
-    assert check_bold(cut)[0] == ["100 bytes shorter than its header says: the file is cut: copy it again"]
+    assert check_bold(cut, ANY_LENGTH)[0] == ["100 bytes shorter than its header says: the file is cut: copy it again"]
     gone = write_bold(tmp_path, "d")
     gone.write_bytes(gzip.compress(gzip.decompress(gone.read_bytes())[:200]))
-    assert "header not readable" in check_bold(gone)[0][0]
+    assert "header not readable" in check_bold(gone, ANY_LENGTH)[0][0]
     flat = write_bold(tmp_path, "e")
     nib.Nifti1Image(np.ones((3, 3, 3)), np.eye(4)).to_filename(flat)
-    assert "an image of 3 dimensions" in check_bold(flat)[0][0]
+    assert "an image of 3 dimensions" in check_bold(flat, ANY_LENGTH)[0][0]
+
+
+@pytest.mark.parametrize(
+    ("n", "t_r", "options", "errors", "warnings"),
+    [
+        (60, 2.0, {}, 0, 0),
+        (59, 2.0, {}, 1, 0),
+        (40, 3.0, {}, 1, 0),  # 59 frames of 2 s, from the first to the last
+        (41, 3.0, {}, 0, 0),
+        (59, 2.0, {"min_frames": 59}, 0, 0),
+        (59, 2.0, {"runs": "join"}, 0, 1),
+    ],
+)
+def test_runs_that_are_too_short_for_the_study(n, t_r, options, errors, warnings):
+    """Against what the stage does with such a run: the frames at the common rate, and whether they are enough."""
+    fmri = FmriOptions(**options)
+    told = check_length(n, t_r, fmri)
+    assert tuple(map(len, told)) == (errors, warnings)
+    series, _ = to_common_rate(np.random.default_rng(0).normal(size=(n, 2)), np.arange(n), t_r, fmri.t_r)
+    if errors + warnings:
+        assert f"{len(series)} at 2 s (fmri.t_r)" in (told[0] + told[1])[0]
+        with pytest.raises(Exclusion, match=f"too short: {len(series)} frames"):
+            standard_length(series, fmri)
+    else:
+        assert standard_length(series, fmri)[1] == len(series)
+
+
+def test_who_is_certain_to_be_left_out_does_not_count(tmp_path):
+    cut = write_bold(tmp_path, "cut")
+    write_bold(tmp_path, "good")
+    table = next(cut.parent.glob("*_desc-confounds_timeseries.tsv"))
+    table.write_text("\n".join(table.read_text().splitlines()[:-2]) + "\n")
+    dataset = {"x": BidsDataset(kind="bids", path=str(tmp_path))}
+    problems, forecast = check(dataset)
+    assert lines(problems, "error") == ["confounds have 6 rows, the run 8 frames: fetch both again"]
+    assert forecast["subjects"].tolist() == [1]
+    problems, forecast = check(dataset, fmri=FmriOptions(confounds="none"))
+    assert "8 frames of 2 s are 16 s: 8 at 2 s (fmri.t_r), 60 are needed (fmri.min_frames)" in lines(problems, "error")
+    assert forecast["subjects"].tolist() == [0]
 
 
 def test_grayordinates_by_their_header(tmp_path):
@@ -94,12 +135,12 @@ def test_grayordinates_by_their_header(tmp_path):
         return write_dtseries(folder / f"sub-{label}_task-rest_space-fsLR_den-91k_bold.dtseries.nii", places(), n=100)
 
     path = recording("a")
-    assert check_bold(path) == ([], [])
+    assert check_bold(path, ANY_LENGTH) == ([], [])
     path.write_bytes(path.read_bytes()[:-10])
-    assert "is cut off" in check_bold(path)[0][0]
+    assert "is cut off" in check_bold(path, ANY_LENGTH)[0][0]
     path = recording("b")
     path.with_name(path.name.replace(".dtseries.nii", ".json")).write_text('{"RepetitionTime": 0.7}')
-    assert "0.7 s in the sidecar, 2 s in the header" in check_bold(path)[1][0]
+    assert "0.7 s in the sidecar, 2 s in the header" in check_bold(path, ANY_LENGTH)[1][0]
     image = write_dlabel(tmp_path / "a.dlabel.nii", places(), np.resize([0, 1, 2], len(places())))
     assert n_regions(AtlasOptions(image=str(image))) == 2
 
@@ -119,7 +160,7 @@ def test_all_problems_at_once(tmp_path):
         ),
         "gone": BidsDataset(kind="bids", path=str(tmp_path / "gone")),
     }
-    problems, forecast = check(datasets, fmri=FmriOptions())
+    problems, forecast = check(datasets, fmri=FmriOptions(min_frames=8))
     by = problems[problems["severity"] == "error"].set_index("uid")["problem"]
     assert "it looks like ms" in by["x/sub-tr"]
     assert "no confounds table beside the run" in by["x/sub-noconf"]

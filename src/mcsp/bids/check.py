@@ -86,11 +86,32 @@ class Findings:
         return pd.DataFrame(rows, columns=list(PROBLEM_COLUMNS))
 
 
-def check_bold(path: Path) -> tuple[list[str], list[str]]:
+def _bold_header(path: Path) -> nib.Nifti1Header:
+    return open_series(path)[0].nifti_header if is_dtseries(path) else nifti_header(path)
+
+
+def n_frames(header: nib.Nifti1Header) -> int:
+    """Frames of a BOLD run: the fourth axis of a volume, the fifth of grayordinates."""
+    shape = header.get_data_shape()
+    return int(shape[4 if len(shape) > 4 else 3])
+
+
+def check_length(n: int, t_r: float, options: FmriOptions) -> tuple[list[str], list[str]]:
+    """(errors, warnings) of a run of `n` frames of `t_r` s: are enough left at the common repetition time?"""
+    common = int((n - 1) * t_r / options.t_r + 1e-6) + 1
+    if common >= options.min_frames:
+        return [], []
+    text = f"{n} frames of {t_r:g} s are {n * t_r:.0f} s: {common} at {options.t_r:g} s (fmri.t_r)"
+    if options.runs == "join":
+        return [], [f"{text}; all runs of the subject together need {options.min_frames} (fmri.min_frames)"]
+    return [f"{text}, {options.min_frames} are needed (fmri.min_frames)"], []
+
+
+def check_bold(path: Path, options: FmriOptions) -> tuple[list[str], list[str]]:
     """(errors, warnings) of a BOLD run by its header and sidecars."""
     try:
         check_file(path)
-        header = open_series(path)[0].nifti_header if is_dtseries(path) else nifti_header(path)
+        header = _bold_header(path)
         own = series_t_r(path) if is_dtseries(path) else header_t_r(header)
         t_r = repetition_time(path)
     except Exclusion as error:
@@ -101,10 +122,8 @@ def check_bold(path: Path) -> tuple[list[str], list[str]]:
     expected = int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize + NIFTI_OFFSET
     if path.suffix == ".nii" and path.stat().st_size < expected:
         return [f"{expected - path.stat().st_size} bytes shorter than its header says: the file is cut: copy it again"], []
-    n_frames = header.get_data_shape()[4 if is_dtseries(path) else 3]
-    if n_frames * t_r < 120:
-        warnings.append(f"{n_frames} frames of {t_r:g} s are {n_frames * t_r:.0f} s: short for functional connectivity")
-    return [], warnings
+    errors, short = check_length(n_frames(header), t_r, options)
+    return errors, warnings + short
 
 
 def check_eeg(path: Path, options: EegOptions) -> tuple[list[str], list[str]]:
@@ -143,21 +162,23 @@ def check_eeg(path: Path, options: EegOptions) -> tuple[list[str], list[str]]:
     return errors, warnings
 
 
-def check_confounds(path: str, options: FmriOptions) -> tuple[list[str], list[str]]:
-    """(errors, warnings) of a run's confounds table: are the columns of the strategy there?"""
-    wanted = STRATEGIES[options.confounds]
-    if not wanted:
-        return [], []
+def check_confounds(path: str, bold: Path, options: FmriOptions) -> tuple[list[str], list[str]]:
+    """(errors, warnings) of the confounds table of a run: are the columns of the strategy there, and a row for each frame?"""
     if not path:
-        return [f"no confounds table beside the run, fmri.confounds = {options.confounds} needs one: fetch it, or set none"], []
+        text = f"no confounds table beside the run, fmri.confounds = {options.confounds} needs one: fetch it, or set none"
+        return [text] if STRATEGIES[options.confounds] else [], []
     try:
         table = read_confounds(Path(path))
     except Exclusion as error:
         return [str(error)], []
-    missing = [column for column in wanted if column not in table]
+    missing = [column for column in STRATEGIES[options.confounds] if column not in table]
     if missing:
         return [f"confounds lack {', '.join(missing[:4])} for fmri.confounds = {options.confounds}: choose another"], []
-    return [], []
+    try:
+        n = n_frames(_bold_header(bold))
+    except Exclusion:
+        return [], []  # told of the run itself
+    return [] if len(table) == n else [f"confounds have {len(table)} rows, the run {n} frames: fetch both again"], []
 
 
 def check_sidecars(name: str, root: Path, findings: Findings) -> None:
@@ -171,11 +192,11 @@ def check_sidecars(name: str, root: Path, findings: Findings) -> None:
             findings.add("warning", name, None, path, f"not readable as JSON ({error}): mend or delete it")
 
 
-def check_raw(name: str, uid: str, folder: Path, findings: Findings) -> None:
+def check_raw(name: str, uid: str, folder: Path, fmri: FmriOptions, findings: Findings) -> None:
     """Report on raw BOLD, its T1w and field maps of a subject that waits for preprocessing."""
     t1w = sorted(folder.glob("**/anat/*_T1w.nii*"))
     for path in sorted(folder.glob("**/func/*_bold.nii*")):
-        errors, warnings = check_bold(path)
+        errors, warnings = check_bold(path, fmri)
         for severity, lines in (("error", errors), ("warning", warnings)):
             for line in lines:
                 findings.add(severity, name, uid, path, line)
@@ -229,7 +250,9 @@ def check_columns(listing: Listing, findings: Findings) -> None:
             findings.add("warning", listing.name, None, None, f"phenotype.{option}: {told}: {what}: unknown till then")
 
 
-def _recordings(listing: Listing, root: Path, findings: Findings, raw_too: bool) -> tuple[list[dict], dict[str, dict]]:
+def _recordings(
+    listing: Listing, root: Path, fmri: FmriOptions, findings: Findings, raw_too: bool
+) -> tuple[list[dict], dict[str, dict]]:
     """(recordings of all subjects that can be used, uid -> who they are); what can't be used is reported."""
     name, dataset = listing.name, listing.dataset
     uid_of, people = {}, {}
@@ -249,9 +272,9 @@ def _recordings(listing: Listing, root: Path, findings: Findings, raw_too: bool)
     for uid, modality, reason in unusable:
         findings.add("error", name, uid, None, f"{modality}: {reason}")
         if reason == RAW_ONLY:
-            check_raw(name, uid, root / uid.split("/")[1], findings)
+            check_raw(name, uid, root / uid.split("/")[1], fmri, findings)
     for uid in sorted({row["uid"] for row in found if row["kind"] == "raw"}):
-        check_raw(name, uid, root / uid.split("/")[1], findings)
+        check_raw(name, uid, root / uid.split("/")[1], fmri, findings)
     places = [root] if isinstance(dataset, RoiDataset) else [root, derivatives_of(dataset, root)]
     for uid in sorted(silent):
         text = f"no recording of {' or '.join(dataset.modalities)} found"
@@ -266,8 +289,10 @@ def _check_recording(row: dict, name: str, fmri: FmriOptions, eeg: EegOptions, f
     """Report on one recording; True when it looks usable."""
     path = Path(row["path"])
     parts = []
+    if row["kind"] == "raw":
+        return not check_bold(path, fmri)[0]  # check_raw tells why
     if row["kind"] == "bold":
-        parts = [check_bold(path), check_confounds(row["confounds"], fmri)]
+        parts = [check_bold(path, fmri), check_confounds(row["confounds"], path, fmri)]
         if not row["mask"] and not is_dtseries(path):
             parts.append(([], ["no brain mask beside the run: parcels are averaged without one"]))
     elif row["kind"] == "eeg":
@@ -398,7 +423,7 @@ def run(
             if not isinstance(dataset, RoiDataset):
                 check_sidecars(name, paths[name], findings)
             check_columns(listing, findings)
-            found, people = _recordings(listing, paths[name], findings, preprocess != "none")
+            found, people = _recordings(listing, paths[name], fmri, findings, preprocess != "none")
             usable = [row for row in found if _check_recording(row, name, fmri, eeg, findings)]
             everyone += [people[uid] for uid in dict.fromkeys(row["uid"] for row in usable)]
         except McspError as error:
