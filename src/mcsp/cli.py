@@ -16,7 +16,8 @@ from mcsp.errors import McspError, machine_fault
 app = typer.Typer(
     name="mcsp",
     help="From BIDS recordings of fMRI and EEG to self-supervised models, honest evaluation and biomarkers. "
-    "Snakemake calls one command per rule; `init`, `fetch`, `check`, `status`, `schema` and `bench` are for people.",
+    "Snakemake calls one command per rule; `init`, `fetch`, `check`, `preprocess --dry-run`, `status`, `show`, `figure`, "
+    "`schema` and `bench` are for people.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -1033,12 +1034,15 @@ def figure(
 ) -> None:
     """Draw figures again from existing results, in seconds: labels, colours and sizes can be tuned, nothing is rerun."""
     from mcsp.figures.draw import draw, parse_files, parse_names
-    from mcsp.study import read_yaml
+    from mcsp.options.results import FigureOptions
+    from mcsp.study import parse_options, read_yaml
     from mcsp.workflow import load_plan
 
     plan = load_plan(study, results) if study else None
+    styled = read_yaml(style) if style else {}
+    parse_options(FigureOptions, styled, str(style))
     place = out or (plan.root / "figures" / "tuned" if plan else Path())
-    values = {**json.loads(plan.figure_options() if plan else options), **(read_yaml(style) if style else {})}
+    values = {**json.loads(plan.figure_options() if plan else options), **styled}
     sizes = {"width_mm": width_mm, "column_mm": width_mm, "dpi": dpi}
     values |= {key: value for key, value in sizes.items() if value}
     for kind, of_task in parse_names(names, list(plan.study.tasks) if plan else task):
