@@ -162,6 +162,7 @@ def test_errors_in_one_line(tmp_path):
     [
         (b"", None, "FILL IN phenotype: .*participants.tsv: phenotype table not readable (No columns to parse from file)"),
         (b"participant_id\tgroup\nsub-1\tASD\textra\nsub-2\tTD\n", None, "FILL IN phenotype: .*not readable"),
+        (b"participant_id,group\nsub-1,ASD\nsub-2,TD\n", None, "FILL IN phenotype: .*separated by commas? BIDS wants tabs"),
         (b"participant_id\tage\n", None, "FILL IN phenotype.labels: no column looks like a diagnosis"),
         (b"participant_id\tgroup: #1\nsub-1\tASD: yes # no\nsub-2\tTD\n", b"[1]", "labels: {'group: #1': {'ASD: yes # no'"),
         ("\ufeffparticipant_id\tGroupe\nsub-1\tt\xe9moin\nsub-2\tAutiste\n".encode(), None, "Groupe: {Autiste: [ASD], "),
