@@ -275,7 +275,7 @@ def status(
     from mcsp.workflow import load_plan
 
     plan = load_plan(study, results)
-    run(results=plan.root, datasets=list(plan.study.datasets), tasks=list(plan.study.tasks))
+    run(results=plan.root, datasets=list(plan.study.datasets), tasks=list(plan.study.tasks), study=study)
 
 
 @app.command()
@@ -1110,9 +1110,11 @@ def show(
     plan = load_plan(study, results)
     if unfinished:
         from mcsp.report.page import run
+        from mcsp.status import mending
 
         out = plan.root / "report" / "unfinished.html"
         run(study=json.loads(plan.page_options(str(study))), results=plan.root, figures=plan.report_figures(), out=out)
+        print(mending(study))
         return
     table = plan.root / "evaluate" / "summary.tsv"
     if not table.is_file():
