@@ -14,8 +14,6 @@ from mcsp.status import run
 from mcsp.store import StoreWriter, read_tsv, write_table, write_tsv
 
 LATER = ("connectivity-fmri", "connectivity-eeg", "spectra-fmri", "spectra-eeg")
-
-
 STUDY = Path("config/studies/mine.yaml")
 
 

@@ -125,6 +125,10 @@ def preprocess(raw: mne.io.BaseRaw, options: EegOptions, line_freq: float) -> tu
     middle = float(np.median(data.std(axis=1)))
     if middle > TOO_LARGE:
         raise Exclusion(f"median amplitude {middle * 1e6:.0f} uV (SD): not EEG, or in wrong units: check the channels' units")
+    if 0 < middle < FLAT:
+        raise Exclusion(
+            f"median amplitude {middle * 1e6:.1g} uV (SD): dead, or volts or mV taken for uV: check the channels' units"
+        )
     raw.info["bads"] += find_bad_channels(data, good)
     share = len(raw.info["bads"]) / len(raw.ch_names)
     if share > options.max_bad_share:
