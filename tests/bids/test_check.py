@@ -21,7 +21,7 @@ from mcsp.options.eeg import EegOptions
 from mcsp.options.fmri import FmriOptions
 from mcsp.options.fmriprep import FmriprepOptions
 from mcsp.store import StoreWriter, read_tsv
-from tests.bids.small_datasets import write_bold, write_participants
+from tests.bids.small_datasets import write_bold, write_brainvision, write_participants
 from tests.fmri.test_surface import places, write_dlabel, write_dtseries
 
 ANY_LENGTH = FmriOptions(confounds="none", min_frames=8)
@@ -247,6 +247,15 @@ def test_the_exit_status_tells_a_study_that_can_t_run(tmp_path):
     status, told = command_line(tmp_path, study)
     assert status == 1
     assert "nobody can be used in lab: mend the errors above" in told
+
+
+def test_the_size_of_a_recording_is_that_of_its_data_too(tmp_path):
+    header = write_brainvision(tmp_path, "a", seconds=60.0)
+    data = header.with_suffix(".eeg").stat().st_size
+    assert data == 4 * 19 * 60 * 200
+    dataset = BidsDataset(kind="bids", path=str(tmp_path), modalities=["eeg"])
+    _, forecast = check({"x": dataset}, eeg=EegOptions(n_segments=50))
+    assert forecast["input_mb"].item() == pytest.approx((data + header.stat().st_size) / 1e6, abs=0.05)
 
 
 def test_channels_that_the_montage_lacks_are_told_once(tmp_path):

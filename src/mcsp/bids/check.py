@@ -26,6 +26,7 @@ from mcsp.bids.recordings import (
     nifti_header,
     repetition_time,
     roi_recordings,
+    size_of,
 )
 from mcsp.confounds import STRATEGIES, read_confounds
 from mcsp.eeg.read import MIN_KNOWN, check_edf_size, standard_name, unreadable
@@ -337,7 +338,7 @@ def forecast_row(
 ) -> dict:
     """Forecast of one dataset: who, how large, how many files, how long."""
     uids = {m: {row["uid"] for row in usable if row["modality"] == m} for m in ("fmri", "eeg")}
-    sizes = {row["path"]: Path(row["path"]).stat().st_size / 1e6 for row in usable}
+    sizes = {row["path"]: size_of(Path(row["path"])) / 1e6 for row in usable}
     seconds = 0.0
     for row in {row["uid"] + row["modality"]: row for row in reversed(usable)}.values():  # stages use the first run
         if row["kind"] in ("bold", "raw"):

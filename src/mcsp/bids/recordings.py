@@ -358,6 +358,11 @@ def roi_recordings(
     return found, unusable
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a recording, with the data file that its header names."""
+    return sum(part.stat().st_size for part in [path, *data_files(path)])
+
+
 def recordings_table(rows: list[dict]) -> pd.DataFrame:
     """The recordings table: fixed columns and types, with size and fingerprint of each file.
 
@@ -366,7 +371,7 @@ def recordings_table(rows: list[dict]) -> pd.DataFrame:
     """
     for row in rows:
         path = Path(row["path"])
-        row["size"] = sum(p.stat().st_size for p in [path, *data_files(path)])
+        row["size"] = size_of(path)
         row["fingerprint"] = fingerprint(path)
     table = pd.DataFrame(rows, columns=COLUMNS)
     for column in ("t_r", "sfreq", "line_freq"):
