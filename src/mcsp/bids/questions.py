@@ -19,9 +19,8 @@ PERSON_COLUMNS = ("uid", "dataset", "site", "family", "labels", "age", "sex")
 def _counts(y: pd.Series, task: Task) -> str:
     if task.kind == "regression":
         return f"{task.column} is known of {len(y)} who look usable"
-    sides = ["controls", "cases"] if task.kind == "binary" else list(task.classes)
-    numbers = y.value_counts()
-    return ", ".join(f"{numbers.get(i, 0)} {side}" for i, side in reversed(list(enumerate(sides)))) + " look usable"
+    sides = {1: "cases", 0: "controls"} if task.kind == "binary" else dict(enumerate(task.classes))
+    return ", ".join(f"{(y == number).sum()} {side}" for number, side in sides.items()) + " look usable"
 
 
 def _answers(people: pd.DataFrame, tasks: Mapping[str, Task]) -> tuple[dict[str, pd.Series], list[Finding]]:
