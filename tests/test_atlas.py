@@ -149,16 +149,11 @@ def test_no_network_is_one_line(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (AtlasOptions(name="nowhere"), "nowhere is not known"),
-        (AtlasOptions(name="schaefer250"), "schaefer100, 200, 300 and 400"),
-        (AtlasOptions(image="x.nii.gz"), "needs atlas.table"),
-        (AtlasOptions(kind="series"), "needs atlas.table"),
-        (AtlasOptions(table="x.tsv"), "needs atlas.image"),
         (AtlasOptions(table="missing.tsv", kind="series"), "missing.tsv: not readable"),
         (AtlasOptions(exclude=["nobody"]), "no region nobody"),
     ],
 )
-def test_wrong_options(tmp_path, options, message):
+def test_wrong_files_and_regions(tmp_path, options, message):
     with pytest.raises(McspError, match=message) as caught:
         run(options=options, out=tmp_path / "atlas.tsv")
     assert "\n" not in str(caught.value)

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from mcsp.errors import McspError
-from mcsp.init import choose_tasks, diagnosis_score, meaning_of, run
-from mcsp.study import load_study
+from mcsp.init import SANITY, choose_tasks, diagnosis_score, meaning_of, run
+from mcsp.study import check_paths, load_study, parse_study
 from mcsp.workflow import Plan
 from tests.bids.small_datasets import ingest_all, write_bold, write_participants
 from tests.conftest import PROJECT
@@ -21,12 +21,17 @@ from tests.simulate.tiny_study import simulate
 
 
 def written(root: Path, out: Path) -> tuple[dict, str]:
-    """The study file of a dataset as values and as text, after the checks that Snakemake makes of it."""
+    """The study file of a dataset as values and as text, after the checks that Snakemake makes of it. Where the user must fill
+    in the tasks first, with a sanity task.
+    """
     run(bids_dir=root, out=out)
-    study = load_study(out)
-    assert Plan(study).shards
     text = out.read_text()
-    return yaml.safe_load(text), text
+    values = yaml.safe_load(text)
+    assert ("tasks" in values) == ("FILL IN tasks" not in text)
+    study = parse_study({"tasks": SANITY, **values}, out.name)
+    check_paths(study, out.name)
+    assert Plan(study).shards
+    return values, text
 
 
 @pytest.mark.parametrize(
@@ -127,7 +132,7 @@ def test_what_lies_elsewhere_is_found(tmp_path):
     assert dataset["derivatives"].endswith("d/derivatives/fmriprep-23")
     assert dataset["space"] == "MNI152NLin6Asym"
     assert dataset["phenotype"] == {"subject": "ID"}
-    assert "FILL IN a question" in text
+    assert "FILL IN tasks" in text
 
 
 def test_errors_in_one_line(tmp_path):
@@ -157,6 +162,7 @@ def test_errors_in_one_line(tmp_path):
     [
         (b"", None, "FILL IN phenotype: .*participants.tsv: phenotype table not readable (No columns to parse from file)"),
         (b"participant_id\tgroup\nsub-1\tASD\textra\nsub-2\tTD\n", None, "FILL IN phenotype: .*not readable"),
+        (b"participant_id,group\nsub-1,ASD\nsub-2,TD\n", None, "FILL IN phenotype: .*separated by commas? BIDS wants tabs"),
         (b"participant_id\tage\n", None, "FILL IN phenotype.labels: no column looks like a diagnosis"),
         (b"participant_id\tgroup: #1\nsub-1\tASD: yes # no\nsub-2\tTD\n", b"[1]", "labels: {'group: #1': {'ASD: yes # no'"),
         ("\ufeffparticipant_id\tGroupe\nsub-1\tt\xe9moin\nsub-2\tAutiste\n".encode(), None, "Groupe: {Autiste: [ASD], "),
@@ -189,6 +195,16 @@ def test_derivatives_alone_without_a_table(tmp_path):
     assert "preprocess" not in values
     assert "preprocessed BOLD of 1 subjects" in text
     assert "FILL IN phenotype: no participants.tsv here" in text
+    assert "tasks" not in values
+    assert "FILL IN tasks: {asd: {case: [ASD]}}: no column tells of diagnosis or sex" in text
+
+
+@pytest.mark.parametrize(("sexes", "tasks"), [(["F", "M"], SANITY), (["F", "F"], None), (["n/a", "n/a"], None)])
+def test_a_sanity_task_needs_a_column_of_the_sex(tmp_path, sexes, tasks):
+    for label in "12":
+        write_bold(tmp_path / "d", label)
+    write_participants(tmp_path / "d", participant_id=["sub-1", "sub-2"], gender=sexes, score=["7", "9"])
+    assert written(tmp_path / "d", tmp_path / "study.yaml")[0].get("tasks") == tasks
 
 
 def test_sessions_of_eeg_without_sidecars(tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from mcsp.status import run
 from mcsp.store import StoreWriter, read_tsv, write_table, write_tsv
 
 LATER = ("connectivity-fmri", "connectivity-eeg", "spectra-fmri", "spectra-eeg")
+STUDY = Path("config/studies/mine.yaml")
 
 
 def ingested(root, shard, lines, recordings, raw=()):
@@ -64,7 +66,7 @@ def crashed(tmp_path):
 
 
 def test_subject_by_stage(crashed):
-    states = run(results=crashed, datasets=["d", "notyet"], tasks=["asd"])[0].set_index("uid")
+    states = run(results=crashed, datasets=["d", "notyet"], tasks=["asd"], study=STUDY)[0].set_index("uid")
     assert states["ingest"].to_dict() == {
         "d/sub-a": "done", "d/sub-b": "done", "d/sub-c": "excluded", "d/sub-e": "done", "d/sub-f": "done",
     }  # fmt: skip
@@ -93,7 +95,7 @@ def test_jobs_and_their_last_error(crashed, capsys):
     )
     log(crashed, "cohort", "cohort", "error: dataset d: nobody is left: too short (3x)\n")
     log(crashed, "finetune", "asd_fold-0_seed-0", "")
-    jobs = run(results=crashed, datasets=["d"], tasks=["asd"])[1].set_index(["rule", "job"])
+    jobs = run(results=crashed, datasets=["d"], tasks=["asd"], study=STUDY)[1].set_index(["rule", "job"])
     assert jobs["state"].to_dict() == {
         ("cohort", "cohort"): "failed",
         ("finetune", "asd_fold-0_seed-0"): "unfinished",
@@ -108,17 +110,26 @@ def test_jobs_and_their_last_error(crashed, capsys):
     assert "pretrain/fold-0.log" in shown
 
 
+def test_who_was_left_out_may_be_mended(crashed, tmp_path, capsys):
+    remedy = "snakemake --cores 2 --configfile config/studies/mine.yaml --forcerun ingest_shard"
+    run(results=crashed, datasets=["d"], tasks=[], study=STUDY)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(remedy)
+    ingested(tmp_path / "whole", 0, [("a", "ingest", "done", None)], [("a", "fmri")])
+    run(results=tmp_path / "whole", datasets=["d"], tasks=[], study=STUDY)
+    assert remedy not in capsys.readouterr().out
+
+
 def test_a_job_that_ran_well_once_and_fails_now_is_failed(crashed):
     log(crashed, "fmri", "d_000", "fine\n", done=True)
     old = time.time() - 100
     os.utime(crashed / "benchmarks" / "fmri" / "d_000.tsv", (old, old))
     log(crashed, "fmri", "d_000", "error: disk full\n")
-    jobs = run(results=crashed, datasets=["d"], tasks=[])[1]
+    jobs = run(results=crashed, datasets=["d"], tasks=[], study=STUDY)[1]
     assert jobs[["state", "message"]].values.tolist() == [["failed", "error: disk full"]]
 
 
 def test_nothing_has_run(tmp_path, capsys):
-    states, jobs = run(results=tmp_path / "none", datasets=["d"], tasks=["asd"])
+    states, jobs = run(results=tmp_path / "none", datasets=["d"], tasks=["asd"], study=STUDY)
     assert states.empty
     assert jobs.empty
     assert "nothing has run yet" in " ".join(capsys.readouterr().out.split())
@@ -129,7 +140,7 @@ def test_preprocessing_of_raw_bold(tmp_path):
     """Who was left out there is not said to wait for later stages; who comes preprocessed has no such stage."""
     lines = [(s, "ingest", "done", None) for s in "abc"]
     ingested(tmp_path, 0, lines, [(s, "fmri") for s in "abc"], raw="ab")
-    waiting = run(results=tmp_path, datasets=["d"], tasks=[])[0].set_index("uid")
+    waiting = run(results=tmp_path, datasets=["d"], tasks=[], study=STUDY)[0].set_index("uid")
     assert waiting["preprocess"].fillna("-").tolist() == ["waiting", "waiting", "-"]
     folder = tmp_path / "status" / "d" / "preprocess" / "shard-000.tsv"
     outcomes = [
@@ -137,7 +148,7 @@ def test_preprocessing_of_raw_bold(tmp_path):
         Outcome("d/sub-c", "done", None, None),
     ]  # fmt: skip
     write_status(folder, "preprocess-fmri", "d", outcomes)
-    states = run(results=tmp_path, datasets=["d"], tasks=[])[0].set_index("uid")
+    states = run(results=tmp_path, datasets=["d"], tasks=[], study=STUDY)[0].set_index("uid")
     assert states["preprocess"].fillna("-").tolist() == ["done", "excluded", "-"]
     assert states["fmri"].fillna("-").tolist() == ["waiting", "-", "waiting"]
     assert states["connectivity-fmri"].fillna("-").tolist() == ["waiting", "-", "waiting"]

@@ -37,9 +37,32 @@ def problems(change):
         ),
         ({"pretrain": {"epochs": "many"}}, 'x.yaml: pretrain.epochs = "many" is not allowed: input should be a valid integer'),
         ({"fmri": {"high_pass": 0.2}}, "high_pass (0.2 Hz) must be below low_pass (0.1 Hz)"),
+        ({"eeg": {"high_pass": 30, "low_pass": 10}}, "high_pass (30.0 Hz) must be below low_pass (10.0 Hz)"),
+        ({"eeg": {"ch_names": ["Fz", "Cz", "Pz", "Oz", "Cz"]}}, "eeg is not allowed: ch_names: Cz stands twice"),
+        ({"eeg": {"high_pass": 45}}, "high_pass (45.0 Hz) must be below low_pass (45.0 Hz)"),
         ({"fmri": {"t_r": 6.0}}, "above the Nyquist frequency of t_r"),
+        (
+            {"atlas": {"name": "dosenbach169"}},
+            "atlas is not allowed: name = dosenbach169 is not known: did you mean dosenbach160?",
+        ),
+        ({"atlas": {"name": "schaefer250"}}, "name = schaefer250 is not known: did you mean schaefer"),
+        (
+            {"atlas": {"name": "mine"}},
+            "name = mine is not known: dosenbach160, schaefer100, schaefer200, schaefer300, schaefer400",
+        ),
+        ({"atlas": {"image": "x.nii.gz"}}, "image = x.nii.gz needs table: a TSV with columns index and name"),
+        ({"atlas": {"kind": "series"}}, "kind = series needs table"),
+        ({"atlas": {"table": "x.tsv"}}, "kind = volume: 'volume' needs image beside table"),
         ({"tasks": {"asd": {"case": ["AUTISM"]}}}, "no dataset gives the label(s) AUTISM (known: ADHD, ASD, MDD, control)"),
         ({"tasks": {"asd": {"control": ["ASD"]}}}, "ASD stands on both sides"),
+        (
+            {"evaluate": {"rivals": ["phenotype", "svmm"]}},
+            'x.yaml: evaluate.rivals.1 = "svmm" is not allowed: did you mean svm? There are phenotype, linear, svm, tangent',
+        ),
+        ({"fmri": {"confounds": "24motion"}}, 'fmri.confounds = "24motion" is not allowed: did you mean 24motion+wmcsf? There'),
+        ({"preprocess": "x"}, "preprocess = \"x\" is not allowed: input should be 'none', 'embedded' or 'fmriprep'"),
+        ({"tasks": {"asd": {"case": "ASD"}}}, 'x.yaml: tasks.asd.case = "ASD" is not allowed: write a list: [ASD]'),
+        ({"tasks": {"asd": {"case": [1]}}}, 'x.yaml: tasks.asd.case.0 = 1 is not allowed: write it in quotes: "1"'),
         ({"study": "a b"}, "use letters, digits and '-'"),
         ({"datasets": {"a;rm": GOOD["datasets"]["a"]}}, "use letters, digits and '-' in names"),
         (
@@ -72,6 +95,25 @@ def test_the_atlas_lies_where_the_recordings_lie(space, atlas, line):
     both = parse_study({**study, "datasets": {"lab": {**lab, "space": "fsLR"}}, "atlas": {"image": "a.dlabel.nii"}})
     assert Plan(both).atlas["image"].name == "atlas.dlabel.nii"
     assert Plan(parse_study(GOOD)).atlas["image"].name == "atlas.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("labels", "line"),
+    [
+        ("{1: [ASD]}", 'diagnosis.1 is not allowed as a name: write it in quotes: "1"'),
+        ("{2020-01-31: [ASD]}", 'diagnosis."2020-01-31" is not allowed as a name: write it in quotes: "2020-01-31"'),
+        (
+            "{yes: [ASD]}",
+            "diagnosis.true is not allowed as a name: YAML reads yes, no, on and off as true and false: write it in q",
+        ),
+        ("{ADHD: ASD}", 'diagnosis.ADHD = "ASD" is not allowed: write a list: [ASD]'),
+    ],
+)
+def test_values_that_yaml_takes_for_something_else(labels, line):
+    text = f"{{study: x, datasets: {{a: {{kind: bids, path: /a, phenotype: {{labels: {{diagnosis: {labels}}}}}}}}}}}"
+    with pytest.raises(McspError) as caught:
+        parse_study({**GOOD, **yaml.safe_load(text)}, "x.yaml")
+    assert str(caught.value).startswith(f"x.yaml: datasets.a.phenotype.labels.{line}")
 
 
 def test_all_problems_at_once():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -176,22 +175,9 @@ def _build(options: AtlasOptions) -> tuple[pd.DataFrame, nib.spatialimages.Spati
     if is_dlabel(options.image) and options.kind == "volume":
         labels = read_labels(options.image)
         return read_regions(options.table) if options.table else dlabel_regions(labels, options.image), labels
-    if options.table or options.image:
-        if not options.table:
-            raise McspError(f"atlas.image = {options.image} needs atlas.table: a TSV with columns index and name")
-        if bool(options.image) != (options.kind == "volume"):
-            raise McspError(f"atlas.kind = {options.kind}: 'volume' needs atlas.image beside atlas.table, 'series' has none")
+    if options.table:
         return read_regions(options.table), _read_image(options.image) if options.image else None
-    if options.kind == "series":
-        raise McspError("atlas.kind = series needs atlas.table: a TSV with columns index, name[, code]")
-    if options.name == "dosenbach160":
-        rows, image = dosenbach160()
-    elif re.fullmatch(r"schaefer\d+", options.name):
-        rows, image = schaefer(options.name)
-    else:
-        raise McspError(
-            f"atlas.name = {options.name} is not known: dosenbach160, schaefer100..400, or give atlas.table and atlas.image"
-        )
+    rows, image = dosenbach160() if options.name == "dosenbach160" else schaefer(options.name)
     return _checked(rows, options.name), image
 
 

@@ -16,7 +16,8 @@ from mcsp.errors import McspError, machine_fault
 app = typer.Typer(
     name="mcsp",
     help="From BIDS recordings of fMRI and EEG to self-supervised models, honest evaluation and biomarkers. "
-    "Snakemake calls one command per rule; `init`, `fetch`, `check`, `status`, `schema` and `bench` are for people.",
+    "Snakemake calls one command per rule; `init`, `fetch`, `check`, `preprocess --dry-run`, `status`, `show`, `figure`, "
+    "`schema` and `bench` are for people.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -94,20 +95,30 @@ def check(
     report: Annotated[Path | None, typer.Option(help="Table of problems to write.")] = None,
     forecast: Annotated[Path | None, typer.Option(help="Table of disk, files and time to write.")] = None,
 ) -> None:
-    """Read headers, sidecars and pairing of every input, and forecast disk, files and time, before anything runs."""
-    from mcsp.bids.check import run
+    """Read headers, sidecars and pairing of every input, and forecast disk, files and time, before anything runs.
+
+    Ends with status 1 when the study file can't run as it is.
+    """
+    from mcsp.bids.check import hopeless, run
     from mcsp.options.atlas import AtlasOptions
     from mcsp.options.datasets import Dataset
     from mcsp.options.eeg import EegOptions
     from mcsp.options.fmri import FmriOptions
     from mcsp.options.fmriprep import FmriprepOptions
+    from mcsp.options.tasks import Task
+    from mcsp.options.training import SplitOptions
+    from mcsp.study import check_paths
     from mcsp.workflow import load_plan
 
     if (study is None) == (inputs is None):
         raise McspError("check: give a study file, e.g. `mcsp check config/studies/demo.yaml`")
-    values = json.loads(inputs if inputs is not None else load_plan(study, Path("results")).check_options())
+    if inputs is None:
+        plan = load_plan(study, Path("results"))
+        check_paths(plan.study, study.name)
+        inputs = plan.check_options()
+    values = json.loads(inputs)
     datasets = {name: _parse(Dataset, json.dumps(value["options"])) for name, value in values["datasets"].items()}
-    run(
+    found = run(
         datasets=datasets,
         paths={name: Path(value["path"]) for name, value in values["datasets"].items()},
         fmri=FmriOptions.model_validate(values["fmri"]),
@@ -115,9 +126,13 @@ def check(
         atlas=AtlasOptions.model_validate(values["atlas"]),
         preprocess=values["preprocess"],
         fmriprep=FmriprepOptions.model_validate(values["fmriprep"]),
+        tasks={name: Task.model_validate(value) for name, value in values["tasks"].items()},
+        splits=SplitOptions.model_validate(values["splits"]),
         report=report,
         forecast=forecast,
     )
+    if study is not None and hopeless(*found):  # not as a job of Snakemake, which would delete the tables that say why
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -260,7 +275,7 @@ def status(
     from mcsp.workflow import load_plan
 
     plan = load_plan(study, results)
-    run(results=plan.root, datasets=list(plan.study.datasets), tasks=list(plan.study.tasks))
+    run(results=plan.root, datasets=list(plan.study.datasets), tasks=list(plan.study.tasks), study=study)
 
 
 @app.command()
@@ -1019,12 +1034,15 @@ def figure(
 ) -> None:
     """Draw figures again from existing results, in seconds: labels, colours and sizes can be tuned, nothing is rerun."""
     from mcsp.figures.draw import draw, parse_files, parse_names
-    from mcsp.study import read_yaml
+    from mcsp.options.results import FigureOptions
+    from mcsp.study import parse_options, read_yaml
     from mcsp.workflow import load_plan
 
     plan = load_plan(study, results) if study else None
+    styled = read_yaml(style) if style else {}
+    parse_options(FigureOptions, styled, str(style))
     place = out or (plan.root / "figures" / "tuned" if plan else Path())
-    values = {**json.loads(plan.figure_options() if plan else options), **(read_yaml(style) if style else {})}
+    values = {**json.loads(plan.figure_options() if plan else options), **styled}
     sizes = {"width_mm": width_mm, "column_mm": width_mm, "dpi": dpi}
     values |= {key: value for key, value in sizes.items() if value}
     for kind, of_task in parse_names(names, list(plan.study.tasks) if plan else task):
@@ -1092,9 +1110,11 @@ def show(
     plan = load_plan(study, results)
     if unfinished:
         from mcsp.report.page import run
+        from mcsp.status import mending
 
         out = plan.root / "report" / "unfinished.html"
         run(study=json.loads(plan.page_options(str(study))), results=plan.root, figures=plan.report_figures(), out=out)
+        print(mending(study))
         return
     table = plan.root / "evaluate" / "summary.tsv"
     if not table.is_file():

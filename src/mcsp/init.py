@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from mcsp.bids.phenotype import read_phenotype, read_text
+from mcsp.bids.phenotype import USUAL_NAMES, read_phenotype, read_text
 from mcsp.bids.recordings import (
     BOLD_SUFFIXES,
     EEG_SUFFIXES,
@@ -41,12 +41,7 @@ MEANINGS = {
 CONTROLS = r"\b(controls?|ctrl|con|hc|hv|cn|healthy|td|tdc|nt|typical\w*|neurotypical\w*|unaffected|none|no diagnosis)\b"
 DIAGNOSIS_NAMES = (r"diagnos|(^|_)dx|disorder|patholog", r"group|patient|condition|status|population|cohort|arm|case")
 SITE_NAMES = r"(site|cent(er|re)|scanner|institution|location|hospital)(_?(id|name))?"
-OTHER_NAMES = {
-    "age": r"age(_?at_?scan|_years|_yrs)?",
-    "sex": r"sex|gender",
-    "family": r"family(_?id)?",
-    "handedness": r"hand(edness)?|dominant_hand",
-}
+SANITY = {"sex": {"column": "sex", "case": ["F"], "control": ["M"]}}
 
 
 @dataclass
@@ -58,6 +53,7 @@ class Seen:
     options: dict[str, Any] = field(default_factory=dict)
     phenotype: dict[str, Any] = field(default_factory=dict)
     tasks: dict[str, dict] = field(default_factory=dict)
+    both_sexes: bool = False
     preprocess: str = "none"
     notes: dict[str, str] = field(default_factory=dict)
     found: list[str] = field(default_factory=list)
@@ -265,11 +261,12 @@ def _plain_columns(seen: Seen, values: dict[str, list[str]], levels: dict[str, d
     if sites:
         seen.phenotype["site"] = sites[0]
         seen.notes["site"] = f"guess: {_few(values[sites[0]], 5)}"
-    for option, words in OTHER_NAMES.items():
+    for option, words in USUAL_NAMES.items():
         named = next((c for c in values if re.fullmatch(words, c.lower()) and values[c]), None)
         if named and named != Phenotype.model_fields[option].default:
             seen.phenotype[option] = named
     sex = seen.phenotype.get("sex", "sex")
+    seen.both_sexes = len(values.get(sex, [])) > 1
     strange = [v for v in values.get(sex, []) if v not in Phenotype().sex_map]
     told = {v: "F" if re.search(r"female|wom[ae]n|girl", str(levels[sex].get(v, "")).lower()) else "M" for v in strange}
     if strange and all(re.search(r"male|m[ae]n\b|girl|boy", str(levels[sex].get(v, "")).lower()) for v in strange):
@@ -319,7 +316,6 @@ def _lines(values: dict[str, Any], notes: dict[str, str], indent: str) -> list[s
 
 def study_text(seen: Seen, name: str) -> str:
     """The study file: the options, with what was found, guessed and is missing in comments."""
-    tasks = seen.tasks or {"sex": {"column": "sex", "case": ["F"], "control": ["M"]}}
     lines = [f"# Written by `mcsp init {seen.root}`: {seen.n_subjects} subjects. Look through what is marked guess."]
     lines += [f"# {text}" for text in seen.found]
     lines += [f"study: {name}", "datasets:", f"  {name}:", "    kind: bids", f"    path: {_flow(str(seen.root))}"]
@@ -329,11 +325,12 @@ def study_text(seen: Seen, name: str) -> str:
     lines += [f"    # FILL IN {text}" for text in seen.missing]
     if seen.preprocess != "none":
         lines += _lines({"preprocess": seen.preprocess}, seen.notes, "")
-    lines += ["tasks:"]
+    if seen.tasks or seen.both_sexes:
+        lines += ["tasks:"]
     if not seen.tasks:
-        lines += [
-            "  # FILL IN a question, e.g. asd: {case: [ASD]}. Until then, a sanity task that needs a column of the sex only:"
-        ]
+        own = "  # FILL IN a question, e.g. asd: {case: [ASD]}. Until then, a sanity task that needs a column of the sex only:"
+        lines += [own if seen.both_sexes else "# FILL IN tasks: {asd: {case: [ASD]}}: no column tells of diagnosis or sex"]
+    tasks = seen.tasks or (SANITY if seen.both_sexes else {})
     return "\n".join([*lines, *_lines(tasks, {}, "  ")]) + "\n"
 
 
@@ -348,7 +345,7 @@ def run(*, bids_dir: Path, out: Path | None) -> Path:
     if out.exists():
         raise McspError(f"{out}: is there already: delete it, or give another file with --out")
     text = study_text(look(root), name)
-    parse_study(yaml.safe_load(text), out.name)
+    parse_study({"tasks": SANITY, **yaml.safe_load(text)}, out.name)
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return out

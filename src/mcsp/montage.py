@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 
 import mne
@@ -33,6 +33,16 @@ def template_montage(name: str, head_size: float = 0.095) -> mne.channels.DigMon
             except ValueError:
                 continue
     raise McspError(f"eeg.montage = {name} is not known to MNE: see mne.channels.get_builtin_montages()")
+
+
+def check_channels(ch_names: Sequence[str], montage: str) -> None:
+    """Raises McspError when channels of the study's montage have no place in the template `montage`."""
+    known = template_montage(montage).ch_names
+    unknown = [name for name in ch_names if name not in known]
+    if unknown:
+        alike = {name.lower(): name for name in known}
+        hints = [f"{name} ({alike[name.lower()]}?)" if name.lower() in alike else name for name in unknown]
+        raise McspError(f"eeg.ch_names: not in {montage}: {', '.join(hints)}: write them as there, or leave them out")
 
 
 def is_hydrocel_128(names: Collection[str]) -> bool:

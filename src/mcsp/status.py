@@ -177,8 +177,14 @@ def _print_ends(results: Path, tasks: Sequence[str], console: Console) -> None:
     console.print(f"report: {report if report.is_file() else 'not yet'}", highlight=False, soft_wrap=True)
 
 
-def run(*, results: Path, datasets: Sequence[str], tasks: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Print what is done, what failed and why, and write it to `results`/status/status.tsv and jobs.tsv.
+def mending(study: Path) -> str:
+    """What to do after a recording was replaced in place: Snakemake does not look at the data's times."""
+    return f"mended a file of the dataset? say so: snakemake --cores 2 --configfile {study} --forcerun ingest_shard"
+
+
+def run(*, results: Path, datasets: Sequence[str], tasks: Sequence[str], study: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Print what is done, what failed and why, and write it to `results`/status/status.tsv and jobs.tsv. `study`: the study's
+    file, for the remedy.
 
     Returns (subject x stage, jobs). Half-made files are passed over; nothing needs to have run.
     """
@@ -195,4 +201,6 @@ def run(*, results: Path, datasets: Sequence[str], tasks: Sequence[str]) -> tupl
     console.print(
         f"all of it: {results / 'status' / 'status.tsv'}, {results / 'status' / 'jobs.tsv'}", highlight=False, soft_wrap=True
     )
+    if states["reason"].notna().any():
+        console.print(mending(study), markup=False, highlight=False, soft_wrap=True)
     return states, jobs

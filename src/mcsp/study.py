@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -31,6 +32,8 @@ from mcsp.options.training import FinetuneOptions, PretrainOptions, SplitOptions
 from mcsp.options.validation import ValidationOptions
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+BRANCH = re.compile(r"(literal|list|dict|function-\w+)\[.*\]|str|float")  # of a field that takes this or that
+AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 class Study(Options):
@@ -155,9 +158,9 @@ class Study(Options):
         return [(field, Path(path)) for field, path in found]
 
 
-def _fields_at(location: tuple[str | int, ...]) -> list[str]:
-    """Names of the options that are allowed beside the last part of `location`."""
-    schema = Study.model_json_schema()
+def _fields_at(model: type[Options], location: tuple[str | int, ...]) -> list[str]:
+    """Names of the options of `model` that are allowed beside the last part of `location`."""
+    schema = model.model_json_schema()
     node: dict[str, Any] = schema
     for part in location[:-1]:
         while "$ref" in node:
@@ -173,35 +176,80 @@ def _fields_at(location: tuple[str | int, ...]) -> list[str]:
     return list(node.get("properties", {}))
 
 
-def _line(error: Mapping[str, Any], source: str) -> str:
-    location = tuple(error["loc"])
-    kinds = ("bids", "roi", "simulate", "edge", "amplitude", "band", "EdgeEffect", "AmplitudeEffect", "BandEffect")
-    shown = ".".join(str(part) for i, part in enumerate(location) if not (i and part in kinds)) or "study"
+def _near(name: str, names: list[str]) -> str | None:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else None
+
+
+def _shown(location: tuple[str | int, ...]) -> str:
+    """A place in the study file without what the validation adds: kinds, and the branches of 'this or that'."""
+    kinds = ("bids", "roi", "simulate", "edge", "amplitude", "band", "EdgeEffect", "AmplitudeEffect", "BandEffect", "[key]")
+    parts = [str(part) for i, part in enumerate(location) if not (i and (part in kinds or BRANCH.fullmatch(str(part))))]
+    return ".".join(parts) or "study"
+
+
+def _why(error: Mapping[str, Any]) -> str:
+    """Why a value is not allowed, with the remedy where one can be told."""
     value = error["input"]
+    if error["type"] == "string_type" and isinstance(value, bool):
+        return 'YAML reads yes, no, on and off as true and false: write it in quotes, e.g. "yes"'
+    if error["type"] == "string_type" and isinstance(value, int | float | date):
+        return f'write it in quotes: "{value}"'
+    if error["type"] == "list_type" and isinstance(value, str):
+        return f"write a list: [{value}]"
+    if error["type"] == "literal_error" and isinstance(value, str):
+        allowed = re.findall(r"'([^']+)'", error["ctx"]["expected"])
+        near = next((f"did you mean {name}?" for name in allowed if name.startswith(value)), None) or _near(value, allowed)
+        if near and len(allowed) > 1:
+            return f"{near} There are {', '.join(allowed)}"
+    message = error["msg"].removeprefix("Value error, ")
+    return message[0].lower() + message[1:] if message[1:2].islower() else message
+
+
+def _line(error: Mapping[str, Any], source: str, model: type[Options]) -> str:
+    location, value = tuple(error["loc"]), error["input"]
+    shown = _shown(location)
     if error["type"] == "extra_forbidden":
-        allowed = _fields_at(location)
-        near = difflib.get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
-        remedy = f"did you mean {near[0]}?" if near else f"allowed here: {', '.join(allowed) or 'nothing'}"
+        allowed = _fields_at(model, location)
+        remedy = _near(str(location[-1]), allowed) or f"allowed here: {', '.join(allowed) or 'nothing'}"
         return f"{source}: {shown} is not an option: {remedy}"
     if error["type"] == "missing":
         return f"{source}: {shown} is missing: give it a value"
-    message = error["msg"].removeprefix("Value error, ")
     if not location:
-        return f"{source}: {message}"  # of several fields at once, which the message names
+        return f"{source}: {error['msg'].removeprefix('Value error, ')}"  # of several fields at once, which the message names
+    if location[-1] == "[key]":
+        return f"{source}: {_shown((*location[:-2], json.dumps(value, default=str)))} is not allowed as a name: {_why(error)}"
     text = json.dumps(value, default=str) if not isinstance(value, dict | Options) else ""
     given = f" = {text}" if text and len(text) <= 60 else ""
-    return (
-        f"{source}: {shown}{given} is not allowed: {message[0].lower() if message[1:2].islower() else message[0]}{message[1:]}"
-    )
+    return f"{source}: {shown}{given} is not allowed: {_why(error)}"
+
+
+def _told(errors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The errors but for those of a branch of 'this or that' where another branch got further."""
+    places = [tuple(error["loc"]) for error in errors]
+    return [
+        error
+        for error, place in zip(errors, places)
+        if not (
+            place
+            and BRANCH.fullmatch(str(place[-1]))
+            and any(other[: len(place) - 1] == place[:-1] and len(other) > len(place) for other in places)
+        )
+    ]
+
+
+def parse_options(model: type[AnyOptions], values: Mapping[str, Any], source: str) -> AnyOptions:
+    """Validate options. Raises McspError with one line per problem, all problems at once; `source` names the file."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = dict.fromkeys(_line(e, source, model) for e in _told(error.errors()))
+        raise McspError("\n".join(lines)) from error
 
 
 def parse_study(values: Mapping[str, Any], source: str = "study") -> Study:
     """Validate a study. Raises McspError with one line per problem, all problems at once; `source` names the file."""
-    try:
-        return Study.model_validate(values)
-    except ValidationError as error:
-        lines = dict.fromkeys(_line(e, source) for e in error.errors())
-        raise McspError("\n".join(lines)) from error
+    return parse_options(Study, values, source)
 
 
 def check_paths(study: Study, source: str = "study") -> None:

@@ -242,12 +242,15 @@ class Plan:
         return json.dumps({name: dataset.n_shards for name, dataset in self.study.datasets.items()})
 
     def check_options(self) -> str:
-        """What `check` needs: datasets with their directories, and the options that fix the stores' sizes, as JSON."""
+        """What `check` needs: datasets with their directories, tasks, folds, and what fixes the stores' sizes, as JSON."""
         datasets = {
             name: {"options": dataset.model_dump(mode="json", exclude={"fetch", "cite"}), "path": str(self.dataset_path(name))}
             for name, dataset in self.study.datasets.items()
         }
-        parts = {name: getattr(self.study, name).model_dump(mode="json") for name in ("fmri", "eeg", "atlas", "fmriprep")}
+        sections = ("fmri", "eeg", "atlas", "fmriprep", "splits")
+        parts = {name: getattr(self.study, name).model_dump(mode="json") for name in sections}
+        tasks = {**self.study.tasks, **self.study.other_tasks}
+        parts |= {"tasks": {name: task.model_dump(mode="json") for name, task in tasks.items()}}
         return json.dumps({"datasets": datasets, "preprocess": self.study.preprocess, **parts}, sort_keys=True)
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mcsp.bids import cohort, ingest
+from mcsp.options.eeg import CHANNELS_19
 from mcsp.store import read_table, read_tsv
 
 
@@ -86,6 +87,26 @@ def write_bold(
     if confounds:
         table = pd.DataFrame({"trans_x": np.zeros(8), "framewise_displacement": [np.nan, *[0.1 * (seed + 1)] * 7]})
         table.to_csv(folder / f"{stem}_desc-confounds_timeseries.tsv", sep="\t", index=False, na_rep="n/a")
+    return path
+
+
+def write_brainvision(root: Path, label: str, names=CHANNELS_19, *, seconds=10.0, sfreq=200.0) -> Path:
+    """Write a BrainVision recording of noise (SD 20 uV) as a BIDS dataset has it. Returns its header's path."""
+    path = root / f"sub-{label}" / "eeg" / f"sub-{label}_task-rest_eeg.vhdr"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = 20 * np.random.default_rng([0, *label.encode()]).normal(size=(int(seconds * sfreq), len(names)))
+    path.with_suffix(".eeg").write_bytes(data.astype("<f4").tobytes())
+    path.with_suffix(".vmrk").write_text("Brain Vision Data Exchange Marker File, Version 1.0\n\n[Marker Infos]\n")
+    sections = {
+        "Common Infos": [
+            f"DataFile={path.stem}.eeg", f"MarkerFile={path.stem}.vmrk", "DataFormat=BINARY", "DataOrientation=MULTIPLEXED",
+            f"NumberOfChannels={len(names)}", f"SamplingInterval={1e6 / sfreq}",
+        ],
+        "Binary Infos": ["BinaryFormat=IEEE_FLOAT_32"],
+        "Channel Infos": [f"Ch{i + 1}={name},,1,µV" for i, name in enumerate(names)],
+    }  # fmt: skip
+    text = "".join(f"\n[{name}]\n" + "\n".join(lines) + "\n" for name, lines in sections.items())
+    path.write_text(f"Brain Vision Data Exchange Header File Version 1.0\n{text}", encoding="utf-8")
     return path
 
 

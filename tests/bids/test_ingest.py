@@ -16,7 +16,7 @@ from mcsp.options.simulate import SimulatedDataset
 from mcsp.shards import shard_of
 from mcsp.study import parse_study, read_yaml
 from mcsp.workflow import overlay
-from tests.bids.small_datasets import ingest_all, write_bold, write_participants
+from tests.bids.small_datasets import ingest_all, write_bold, write_brainvision, write_participants
 from tests.fmri.test_surface import places, write_dtseries
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -68,6 +68,31 @@ def test_derivatives_of_the_synthetic_example(real_data, tmp_path):
     fd = pd.read_csv(first["confounds"], sep="\t")["FramewiseDisplacement"]
     expected = pd.to_numeric(fd, errors="coerce").fillna(0).mean()
     assert found.subjects.iloc[0]["mean_fd"] == pytest.approx(expected)
+
+
+def test_a_filter_of_tasks_that_leaves_nothing_says_what_there_is(tmp_path):
+    root = tmp_path / "data"
+    write_bold(root, "a")
+    write_bold(root, "a", task="nback")
+    write_brainvision(root, "a")
+    write_brainvision(root, "b")
+    raw = root / "sub-c" / "func"
+    raw.mkdir(parents=True)
+    (raw / "sub-c_task-nback_bold.nii.gz").touch()
+    (root / "sub-d").mkdir()
+    dataset = BidsDataset(kind="bids", path=str(root), derivatives=str(root), n_shards=1, tasks=["restt"])
+    for raw_too in (False, True):
+        found = ingest_all(dataset, root, tmp_path, raw_too=raw_too)
+        remedy = "mend the dataset's option tasks"
+        there = "no recording of task restt (there are: {}): " + remedy
+        assert found.reason("d/sub-a") == f"{there.format('rest')}; {there.format('nback, rest')}"
+        assert found.reason("d/sub-b") == there.format("rest")
+        assert found.reason("d/sub-c") == there.format("nback")
+        assert found.reason("d/sub-d") == "no recording of fmri or eeg found"
+    some = ingest_all(dataset.model_copy(update={"tasks": ["nback"]}), root, tmp_path)
+    assert some.recordings["task"].tolist() == ["nback"]
+    assert some.state("d/sub-a") == "done"
+    assert not some.status["reason"].fillna("").str.contains("no recording of task").loc[some.status["uid"] == "d/sub-a"].any()
 
 
 def test_raw_subject_of_a_real_scanner(real_data, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from mcsp.bids.cohort import same_people
 from mcsp.bids.contents import shard_hashes
 from mcsp.bids.listing import describe, list_subjects
-from mcsp.bids.phenotype import absent, person, read_phenotype, used_columns
+from mcsp.bids.phenotype import absent, person, read_phenotype, read_text, used_columns
 from mcsp.errors import McspError
 from mcsp.options.datasets import BidsDataset, Phenotype
 from mcsp.shards import plain_label, shard_of
@@ -363,6 +363,25 @@ def test_what_is_only_carried_may_be_missing(tmp_path):
     assert absent(phenotype, list(rows)) == {"handedness": ["hand"], "medication": ["med"]}
     fields, reason = told(phenotype, **rows.iloc[0])
     assert (fields["iq"], fields["handedness"], reason) == (99.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "told"),
+    [
+        ("a.tsv", "id,age", r"a\.tsv: one column only, are cells separated by commas\? BIDS wants tabs"),
+        ("a.tsv", "id;age", "separated by semicolons"),
+        ("a.csv", "id;age", r"separated by semicolons\? a \.csv has commas"),
+        ("a.csv", "id\tage", "separated by tabs"),
+        ("a.tsv", "id", None),
+    ],
+)
+def test_other_separators_are_told(tmp_path, name, header, told):
+    (tmp_path / name).write_text(f"{header}\n1{header[2:3]}2\n")
+    if told is None:
+        assert list(read_text(tmp_path / name)) == ["id"]
+        return
+    with pytest.raises(McspError, match=told):
+        read_text(tmp_path / name)
 
 
 def test_wildcards_that_fit_nothing_are_passed_over(tmp_path):

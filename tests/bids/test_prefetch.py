@@ -16,7 +16,7 @@ def test_nothing_to_download_for_what_is_built_in_or_given(tmp_path, capsys):
     for options in (
         AtlasOptions(),
         AtlasOptions(name="mine", table="t.tsv", kind="series"),
-        AtlasOptions(name="schaefer100", image="x"),
+        AtlasOptions(name="schaefer100", image="x", table="t.tsv"),
     ):
         run(atlas=options, out=tmp_path / "downloads.tsv")
         assert read_tsv(tmp_path / "downloads.tsv").empty

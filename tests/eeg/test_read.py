@@ -7,12 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mcsp.bids.check import check_eeg
 from mcsp.eeg.read import check_edf_size, read_eeg, standard_name
 from mcsp.errors import Exclusion
 from mcsp.montage import template_montage
+<<<<<<< HEAD
 from mcsp.options.eeg import CHANNELS_19
 from tests.eeg.nets import HYDROCEL, NET_128, field_raw
 from tests.eeg.test_segments import make_raw
+=======
+from mcsp.options.eeg import CHANNELS_19, EegOptions
+from tests.bids.small_datasets import write_brainvision
+from tests.eeg.test_segments import HYDROCEL, NET_128, field_raw, make_raw
+>>>>>>> check8
 
 KNOWN = {name.lower(): name for name in template_montage("standard_1020").ch_names}
 
@@ -106,6 +113,13 @@ def test_damaged_brainvision(tmp_path):
     path.write_text("not a header")
     with pytest.raises(Exclusion, match="can't be read"):
         read_eeg(path, None, "standard_1020", 60.0)
+
+
+def test_two_channels_of_one_name(tmp_path):
+    path = write_brainvision(tmp_path, "a", ["Cz", *CHANNELS_19])
+    with pytest.raises(Exclusion, match=r"eeg\.vhdr: two channels are named Cz: rename one of them"):
+        read_eeg(path, None, "standard_1020", 60.0)
+    assert check_eeg(path, EegOptions())[0] == ["two channels are named Cz: rename one of them"]
 
 
 def test_the_net_of_128_needs_no_electrodes_table(tmp_path):

@@ -124,12 +124,21 @@ def test_bad_channels_are_found_and_interpolated():
         (lambda d: d[:8].fill(0.0), r"8 of 19 channels are bad \(Fp1, Fp2, F7, F3, Fz\)"),
         (lambda d: d.fill(0.0), "19 of 19 channels are bad"),
         (lambda d: np.multiply(d, 1e6, out=d), "not EEG, or in wrong units"),
+        (lambda d: np.multiply(d, 1e-3, out=d), r"median amplitude 0\.007 uV \(SD\): dead, or volts or mV taken for uV"),
+        (lambda d: np.multiply(d, 1e-6, out=d), r"median amplitude 7e-06 uV \(SD\): dead, or volts or mV taken for uV"),
     ],
 )
 def test_recordings_beyond_repair_are_excluded_with_a_reason(spoil, message):
     raw = make_raw()
     spoil(raw._data)
     with pytest.raises(Exclusion, match=message):
+        preprocess(raw, OPTIONS, 50.0)
+
+
+def test_channels_that_are_all_bad_are_told_by_their_table():
+    raw = make_raw()
+    raw.info["bads"] = list(CHANNELS_19)
+    with pytest.raises(Exclusion, match=r"all 19 channels are bad by channels\.tsv"):
         preprocess(raw, OPTIONS, 50.0)
 
 

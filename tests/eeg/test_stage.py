@@ -8,6 +8,7 @@ from mcsp.bids.check import check_eeg
 from mcsp.bids.recordings import COLUMNS
 from mcsp.domains import connectivity, spectra
 from mcsp.eeg.stage import run
+from mcsp.errors import McspError
 from mcsp.options.datasets import BidsDataset
 from mcsp.options.domains import ConnectivityOptions, SpectraOptions
 from mcsp.options.eeg import EegOptions
@@ -48,6 +49,14 @@ def test_a_bad_recording_never_stops_a_shard(tmp_path, threads):
     used = read_tsv(tmp_path / "runs.tsv").set_index("uid")
     assert used["state"].tolist() == ["used", "used"]
     assert used["sfreq"].tolist() == [250, 500]  # before resampling
+
+
+def test_a_channel_that_the_montage_lacks_concerns_everybody(tmp_path):
+    places = {name: tmp_path / name for name in ("recordings", "store", "status", "runs")}
+    write_table(pd.DataFrame([recording(tmp_path, "d/sub-a")]), places["recordings"])
+    with pytest.raises(McspError, match=r"eeg\.ch_names: not in standard_1020: FP1 \(Fp1\?\)"):
+        run(dataset="d", options=EegOptions(ch_names=["FP1", "Cz", "Pz", "Oz"]), threads=1, **places)
+    assert not places["store"].exists()
 
 
 def test_what_a_rate_can_not_hold_is_missing_and_not_zero(tmp_path):

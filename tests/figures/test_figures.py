@@ -378,6 +378,12 @@ def test_a_figure_without_its_files_says_what_to_do(tmp_path):
         assert words in str(done.exception) + done.output
 
 
+def test_a_wrong_style_names_its_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text("labls: {a: b}")
+    done = CliRunner().invoke(app, ["figure", "performance", "--style", str(tmp_path / "mine.yaml")])
+    assert str(done.exception) == f"{tmp_path / 'mine.yaml'}: labls is not an option: did you mean labels?"
+
+
 def test_the_palette_is_told_apart_by_colour_blind_eyes():
     """Machado et al. 2009's matrices for the three kinds of colour-blindness, severity 1, on linear RGB."""
     kinds = {

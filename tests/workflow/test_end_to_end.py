@@ -89,6 +89,7 @@ def test_a_page_of_what_is_there_can_be_had_at_any_time(finished, tmp_path):
         [*command, "--results", str(tmp_path / "results")], cwd=finished.root, capture_output=True, text=True, check=True
     )
     assert "unfinished.html" in done.stdout
+    assert done.stdout.rstrip().endswith("--configfile config/studies/tiny.yaml --forcerun ingest_shard")
     text = (half / "report/unfinished.html").read_text()
     assert "ASD against controls: not explained" in text
     assert "ASD against controls: not evaluated" not in text

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mcsp.bids.contents import derivatives_of
-from mcsp.bids.listing import AnyDataset, Listing, describe, list_subjects
-from mcsp.bids.phenotype import absent
+from mcsp.bids.listing import AnyDataset, Listing, describe, family_of, list_subjects
+from mcsp.bids.phenotype import absent, overlooked, unread
+from mcsp.bids.questions import PERSON_COLUMNS, check_questions
 from mcsp.bids.recordings import (
     RAW_ONLY,
     bids_recordings,
@@ -25,25 +26,28 @@ from mcsp.bids.recordings import (
     nifti_header,
     repetition_time,
     roi_recordings,
+    size_of,
 )
 from mcsp.confounds import STRATEGIES, read_confounds
-from mcsp.eeg.read import MIN_KNOWN, check_edf_size, standard_name
+from mcsp.eeg.read import MIN_KNOWN, check_edf_size, standard_name, unreadable
 from mcsp.eeg.segments import LEAST_TOP, top_frequency
 from mcsp.errors import Exclusion, McspError
 from mcsp.grayordinates import is_dlabel, is_dtseries, open_series, read_labels, series_t_r
-from mcsp.montage import is_hydrocel_128, template_montage
+from mcsp.montage import check_channels, is_hydrocel_128, template_montage
 from mcsp.options.atlas import AtlasOptions
 from mcsp.options.datasets import RoiDataset
 from mcsp.options.domains import BANDS
 from mcsp.options.eeg import EegOptions
 from mcsp.options.fmri import FmriOptions
 from mcsp.options.fmriprep import FmriprepOptions
+from mcsp.options.tasks import Task
+from mcsp.options.training import SplitOptions
 from mcsp.preprocess.fmriprep import find_licence, find_program
 from mcsp.store import read_tsv, write_tsv
 
 PROBLEM_COLUMNS = {
-    "dataset": "Dataset's name in the study file",
-    "uid": "Subject: dataset/sub-label; n/a: the dataset as a whole",
+    "dataset": "Dataset's name in the study file, or what else the line is about: a task, the folds, preprocessing",
+    "uid": "Subject: dataset/sub-label; n/a: the whole of it",
     "severity": "error: it will be left out; warning: look at it; note: good to know",
     "file": "File that the line speaks of",
     "problem": "What is wrong, and the remedy",
@@ -66,6 +70,7 @@ EMBEDDED_SECONDS = (50.0, 0.15)  # per subject, per frame; the demo: 75 s, 122 f
 SHARD_SECONDS = 6.0  # imports, per job
 NIFTI_OFFSET = 352  # bytes before the data of a single-file image
 SHOWN = 25
+SEVERITIES = ("error", "warning", "note")
 
 
 @dataclass
@@ -78,16 +83,36 @@ class Findings:
         self.rows.append((dataset, uid, severity, str(path) if path else None, " ".join(problem.split())))
 
     def table(self) -> pd.DataFrame:
-        order = {"error": 0, "warning": 1, "note": 2}
-        rows = sorted(dict.fromkeys(self.rows), key=lambda r: (r[0], order[r[2]], r[1] or "", r[3] or "", r[4]))
+        rows = sorted(dict.fromkeys(self.rows), key=lambda r: (r[0], SEVERITIES.index(r[2]), r[1] or "", r[3] or "", r[4]))
         return pd.DataFrame(rows, columns=list(PROBLEM_COLUMNS))
 
 
-def check_bold(path: Path) -> tuple[list[str], list[str]]:
+def _bold_header(path: Path) -> nib.Nifti1Header:
+    return open_series(path)[0].nifti_header if is_dtseries(path) else nifti_header(path)
+
+
+def n_frames(header: nib.Nifti1Header) -> int:
+    """Frames of a BOLD run: the fourth axis of a volume, the fifth of grayordinates."""
+    shape = header.get_data_shape()
+    return int(shape[4 if len(shape) > 4 else 3])
+
+
+def check_length(n: int, t_r: float, options: FmriOptions) -> tuple[list[str], list[str]]:
+    """(errors, warnings) of a run of `n` frames of `t_r` s: are enough left at the common repetition time?"""
+    common = int((n - 1) * t_r / options.t_r + 1e-6) + 1
+    if common >= options.min_frames:
+        return [], []
+    text = f"{n} frames of {t_r:g} s are {n * t_r:.0f} s: {common} at {options.t_r:g} s (fmri.t_r)"
+    if options.runs == "join":
+        return [], [f"{text}; all runs of the subject together need {options.min_frames} (fmri.min_frames)"]
+    return [f"{text}, {options.min_frames} are needed (fmri.min_frames)"], []
+
+
+def check_bold(path: Path, options: FmriOptions) -> tuple[list[str], list[str]]:
     """(errors, warnings) of a BOLD run by its header and sidecars."""
     try:
         check_file(path)
-        header = open_series(path)[0].nifti_header if is_dtseries(path) else nifti_header(path)
+        header = _bold_header(path)
         own = series_t_r(path) if is_dtseries(path) else header_t_r(header)
         t_r = repetition_time(path)
     except Exclusion as error:
@@ -98,10 +123,8 @@ def check_bold(path: Path) -> tuple[list[str], list[str]]:
     expected = int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize + NIFTI_OFFSET
     if path.suffix == ".nii" and path.stat().st_size < expected:
         return [f"{expected - path.stat().st_size} bytes shorter than its header says: the file is cut: copy it again"], []
-    n_frames = header.get_data_shape()[4 if is_dtseries(path) else 3]
-    if n_frames * t_r < 120:
-        warnings.append(f"{n_frames} frames of {t_r:g} s are {n_frames * t_r:.0f} s: short for functional connectivity")
-    return [], warnings
+    errors, short = check_length(n_frames(header), t_r, options)
+    return errors, warnings + short
 
 
 def check_eeg(path: Path, options: EegOptions) -> tuple[list[str], list[str]]:
@@ -114,7 +137,7 @@ def check_eeg(path: Path, options: EegOptions) -> tuple[list[str], list[str]]:
     except Exclusion as error:
         return [str(error)], []
     except Exception as error:  # readers fail in many ways on damaged files
-        return [f"can't be read ({type(error).__name__}: {' '.join(str(error).split())[:200]}): export or copy it again"], []
+        return [unreadable(error)], []
     errors, warnings = [], []
     template = template_montage(options.montage).ch_names
     known = {name.lower(): name for name in template}
@@ -140,21 +163,23 @@ def check_eeg(path: Path, options: EegOptions) -> tuple[list[str], list[str]]:
     return errors, warnings
 
 
-def check_confounds(path: str, options: FmriOptions) -> tuple[list[str], list[str]]:
-    """(errors, warnings) of a run's confounds table: are the columns of the strategy there?"""
-    wanted = STRATEGIES[options.confounds]
-    if not wanted:
-        return [], []
+def check_confounds(path: str, bold: Path, options: FmriOptions) -> tuple[list[str], list[str]]:
+    """(errors, warnings) of the confounds table of a run: are the columns of the strategy there, and a row for each frame?"""
     if not path:
-        return [f"no confounds table beside the run, fmri.confounds = {options.confounds} needs one: fetch it, or set none"], []
+        text = f"no confounds table beside the run, fmri.confounds = {options.confounds} needs one: fetch it, or set none"
+        return [text] if STRATEGIES[options.confounds] else [], []
     try:
         table = read_confounds(Path(path))
     except Exclusion as error:
         return [str(error)], []
-    missing = [column for column in wanted if column not in table]
+    missing = [column for column in STRATEGIES[options.confounds] if column not in table]
     if missing:
         return [f"confounds lack {', '.join(missing[:4])} for fmri.confounds = {options.confounds}: choose another"], []
-    return [], []
+    try:
+        n = n_frames(_bold_header(bold))
+    except Exclusion:
+        return [], []  # told of the run itself
+    return [] if len(table) == n else [f"confounds have {len(table)} rows, the run {n} frames: fetch both again"], []
 
 
 def check_sidecars(name: str, root: Path, findings: Findings) -> None:
@@ -168,11 +193,11 @@ def check_sidecars(name: str, root: Path, findings: Findings) -> None:
             findings.add("warning", name, None, path, f"not readable as JSON ({error}): mend or delete it")
 
 
-def check_raw(name: str, uid: str, folder: Path, findings: Findings) -> None:
+def check_raw(name: str, uid: str, folder: Path, fmri: FmriOptions, findings: Findings) -> None:
     """Report on raw BOLD, its T1w and field maps of a subject that waits for preprocessing."""
     t1w = sorted(folder.glob("**/anat/*_T1w.nii*"))
     for path in sorted(folder.glob("**/func/*_bold.nii*")):
-        errors, warnings = check_bold(path)
+        errors, warnings = check_bold(path, fmri)
         for severity, lines in (("error", errors), ("warning", warnings)):
             for line in lines:
                 findings.add(severity, name, uid, path, line)
@@ -206,34 +231,51 @@ def check_container(options: FmriprepOptions, findings: Findings) -> None:
 
 
 def check_columns(listing: Listing, findings: Findings) -> None:
-    """Report columns that the study names and no phenotype table has: what they would tell stays unknown."""
-    for option, names in absent(listing.phenotype, [] if listing.rows is None else list(listing.rows)).items():
+    """Report columns that the study names and no phenotype table has, and cells that can't be read: what they would tell stays
+    unknown.
+    """
+    phenotype, columns = listing.phenotype, [] if listing.rows is None else list(listing.rows)
+    for option, names in absent(phenotype, columns).items():
         text = f"phenotype.{option}: no table has a column {' or '.join(names)}: it stays empty in the cohort table"
         findings.add("warning", listing.name, None, None, text)
+    if listing.rows is None:
+        return
+    for option, near in overlooked(phenotype, columns).items():
+        text = f"phenotype.{option}: no table has a column {getattr(phenotype, option)}: unknown for all"
+        hint = f" (there is {near[0]}: set phenotype.{option}: {near[0]})" if near else ""
+        findings.add("warning" if near else "note", listing.name, None, None, text + hint)
+    for option, cells in unread(listing.rows, phenotype).items():
+        if cells:
+            what = "not in phenotype.sex_map: add it" if option == "sex" else "no number: mend the table"
+            told = f"{len(cells)} cell{'s' if len(cells) > 1 else ''} ({', '.join(list(dict.fromkeys(cells))[:4])})"
+            findings.add("warning", listing.name, None, None, f"phenotype.{option}: {told}: {what}: unknown till then")
 
 
-def _recordings(listing: Listing, root: Path, findings: Findings, raw_too: bool) -> list[dict]:
-    """Recordings of all subjects that can be used; what can't be is reported."""
+def _recordings(
+    listing: Listing, root: Path, fmri: FmriOptions, findings: Findings, raw_too: bool
+) -> tuple[list[dict], dict[str, dict]]:
+    """(recordings of all subjects that can be used, uid -> who they are); what can't be used is reported."""
     name, dataset = listing.name, listing.dataset
-    uid_of, sites = {}, {}
+    uid_of, people = {}, {}
     for label in listing.everyone:
         uid = f"{name}/sub-{label}"
         fields, reason = describe(listing, label)
         if reason:
             findings.add("error", name, uid, None, reason)
         else:
-            uid_of[label], sites[uid] = uid, fields["site"]
+            uid_of[label] = uid
+            people[uid] = {**fields, "uid": uid, "dataset": name, "family": family_of(listing, uid, fields)}
     if isinstance(dataset, RoiDataset):
-        found, unusable = roi_recordings(uid_of, sites, dataset, root)
+        found, unusable = roi_recordings(uid_of, {uid: own["site"] for uid, own in people.items()}, dataset, root)
     else:
         found, unusable = bids_recordings(uid_of, dataset, root, raw_too=raw_too)
     silent = set(uid_of.values()) - {row["uid"] for row in found} - {uid for uid, _, _ in unusable}
     for uid, modality, reason in unusable:
         findings.add("error", name, uid, None, f"{modality}: {reason}")
         if reason == RAW_ONLY:
-            check_raw(name, uid, root / uid.split("/")[1], findings)
+            check_raw(name, uid, root / uid.split("/")[1], fmri, findings)
     for uid in sorted({row["uid"] for row in found if row["kind"] == "raw"}):
-        check_raw(name, uid, root / uid.split("/")[1], findings)
+        check_raw(name, uid, root / uid.split("/")[1], fmri, findings)
     places = [root] if isinstance(dataset, RoiDataset) else [root, derivatives_of(dataset, root)]
     for uid in sorted(silent):
         text = f"no recording of {' or '.join(dataset.modalities)} found"
@@ -241,15 +283,17 @@ def _recordings(listing: Listing, root: Path, findings: Findings, raw_too: bool)
             findings.add("error", name, uid, None, text)
         else:  # tables tell of everybody, also of those of whom nothing was fetched
             findings.add("note", name, uid, None, f"{text}: in the phenotype table only")
-    return found
+    return found, people
 
 
 def _check_recording(row: dict, name: str, fmri: FmriOptions, eeg: EegOptions, findings: Findings) -> bool:
     """Report on one recording; True when it looks usable."""
     path = Path(row["path"])
     parts = []
+    if row["kind"] == "raw":
+        return not check_bold(path, fmri)[0]  # check_raw tells why
     if row["kind"] == "bold":
-        parts = [check_bold(path), check_confounds(row["confounds"], fmri)]
+        parts = [check_bold(path, fmri), check_confounds(row["confounds"], path, fmri)]
         if not row["mask"] and not is_dtseries(path):
             parts.append(([], ["no brain mask beside the run: parcels are averaged without one"]))
     elif row["kind"] == "eeg":
@@ -294,7 +338,7 @@ def forecast_row(
 ) -> dict:
     """Forecast of one dataset: who, how large, how many files, how long."""
     uids = {m: {row["uid"] for row in usable if row["modality"] == m} for m in ("fmri", "eeg")}
-    sizes = {row["path"]: Path(row["path"]).stat().st_size / 1e6 for row in usable}
+    sizes = {row["path"]: size_of(Path(row["path"])) / 1e6 for row in usable}
     seconds = 0.0
     for row in {row["uid"] + row["modality"]: row for row in reversed(usable)}.values():  # stages use the first run
         if row["kind"] in ("bold", "raw"):
@@ -316,10 +360,12 @@ def forecast_row(
 
 
 def show(problems: pd.DataFrame, forecast: pd.DataFrame) -> None:
-    """Print the problems, the gravest first and alike ones once, and the forecast."""
+    """Print the problems, the gravest first, of them what is not one subject's, and alike ones once; and the forecast."""
     console = Console()
     counts = problems["severity"].value_counts()
     alike = problems.assign(kind=problems["problem"].str.replace(r"sub-[^\s:;,]+", "sub-*", regex=True))
+    alike = alike.assign(rank=problems["severity"].map(SEVERITIES.index), own=problems["uid"].notna())
+    alike = alike.sort_values(["rank", "own"], kind="stable")
     groups = alike.groupby(["severity", "dataset", "kind"], sort=False)
     for i, ((severity, dataset, kind), own) in enumerate(groups):
         if i == SHOWN:
@@ -338,10 +384,15 @@ def show(problems: pd.DataFrame, forecast: pd.DataFrame) -> None:
     for row in forecast.itertuples(index=False):
         table.add_row(*map(str, row))
     console.print(table)
-    told = [(name, counts.get(name, 0)) for name in ("error", "warning", "note")]
+    told = [(name, counts.get(name, 0)) for name in SEVERITIES]
     console.print(", ".join(f"{n} {name}{'' if n == 1 else 's'}" for name, n in told))
     if empty := list(forecast["dataset"][forecast["subjects"] == 0]):
         console.print(f"nobody can be used in {', '.join(empty)}: mend the errors above before you run the study")
+
+
+def hopeless(problems: pd.DataFrame, forecast: pd.DataFrame) -> bool:
+    """Whether the study can't run as it is: nobody can be used in a dataset, or an error is not one subject's alone."""
+    return bool((forecast["subjects"] == 0).any() or (problems["uid"].isna() & (problems["severity"] == "error")).any())
 
 
 def run(
@@ -353,15 +404,19 @@ def run(
     atlas: AtlasOptions,
     preprocess: str = "none",
     fmriprep: FmriprepOptions | None = None,
+    tasks: Mapping[str, Task] | None = None,
+    splits: SplitOptions | None = None,
     report: Path | None,
     forecast: Path | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Check the datasets at `paths` and print what was found; write it at `report` and `forecast` where given.
 
-    `preprocess`: the study's route for raw BOLD; `fmriprep`: its options. Returns (problems, forecast). Never stops at a
-    problem: all are listed at once. Opening headers says nothing of the data behind them: the stages find out about those.
+    `preprocess`: the study's route for raw BOLD; `fmriprep`: its options; `tasks`: all of the study's. Returns (problems,
+    forecast). Never stops at a problem: all are listed at once. Opening headers says nothing of the data behind them: the
+    stages find out about those.
     """
     findings, rows, per_subject = Findings(), [], store_bytes(fmri, eeg, atlas)
+    everyone: list[dict] = []
     for name, dataset in datasets.items():
         usable: list[dict] = []
         try:
@@ -369,13 +424,22 @@ def run(
             if not isinstance(dataset, RoiDataset):
                 check_sidecars(name, paths[name], findings)
             check_columns(listing, findings)
-            found = _recordings(listing, paths[name], findings, preprocess != "none")
+            found, people = _recordings(listing, paths[name], fmri, findings, preprocess != "none")
             usable = [row for row in found if _check_recording(row, name, fmri, eeg, findings)]
+            everyone += [people[uid] for uid in dict.fromkeys(row["uid"] for row in usable)]
         except McspError as error:
             findings.add("error", name, None, paths[name], str(error))
         rows.append(forecast_row(dataset, name, usable, per_subject, preprocess))
+    if any("eeg" in dataset.modalities for dataset in datasets.values()):
+        try:
+            check_channels(eeg.ch_names, eeg.montage)
+        except McspError as error:
+            findings.add("error", "eeg", None, None, str(error))
     if preprocess == "fmriprep" and fmriprep is not None:
         check_container(fmriprep, findings)
+    if all(row["subjects"] for row in rows):  # else the datasets must be mended first
+        for severity, about, text in check_questions(pd.DataFrame(everyone)[list(PERSON_COLUMNS)], tasks or {}, splits):
+            findings.add(severity, about, None, None, text)
     problems, outlook = findings.table(), pd.DataFrame(rows, columns=list(FORECAST_COLUMNS))
     if report is not None:
         write_tsv(problems, report, PROBLEM_COLUMNS)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mcsp.bids.listing import AnyDataset, describe, list_subjects
+from mcsp.bids.listing import AnyDataset, describe, family_of, list_subjects
 from mcsp.bids.recordings import Unusable, bids_recordings, mean_displacement, recordings_table, roi_recordings
 from mcsp.options.datasets import RoiDataset
 from mcsp.options.simulate import SimulatedDataset
@@ -59,7 +59,7 @@ def run(
         fields, reason = describe(listing, label)
         shared = None if isinstance(dataset, SimulatedDataset) else dataset.people
         people[uid] = {"uid": uid, "dataset": name, "shard": shard, "subject": label, "mean_fd": float("nan"), **fields}
-        people[uid]["family"] = f"{shared or name}:{fields['family']}" if fields["family"] else uid
+        people[uid]["family"] = family_of(listing, uid, fields)
         people[uid]["person"] = f"{shared}:{plain_label(label)}" if shared else uid
         if reason:
             reasons[uid] = reason

@@ -118,3 +118,9 @@ def _person(listing: Listing, own: pd.DataFrame) -> tuple[dict, str | None]:
     if motion:
         fields["mean_fd"] = float(pd.to_numeric(cell(row, motion, phenotype) or "nan", errors="coerce"))
     return fields, reason
+
+
+def family_of(listing: Listing, uid: str, fields: dict) -> str:
+    """Name of a subject's family that no other dataset has, unless they share people; the uid where it has none."""
+    shared = None if isinstance(listing.dataset, SimulatedDataset) else listing.dataset.people
+    return f"{shared or listing.name}:{fields['family']}" if fields["family"] else uid

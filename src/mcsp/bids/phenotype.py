@@ -17,6 +17,13 @@ from mcsp.shards import plain_label
 
 # The columns that the simulator writes. Its labels need no map: 'ADHD+ASD' means both.
 SIMULATED_TABLE = Phenotype(site="site", family="family", labels={"diagnosis": {}})
+# Names that columns of an option usually have, in small letters.
+USUAL_NAMES = {
+    "age": r"age(_?at_?scan|_years|_yrs)?",
+    "sex": r"sex|gender",
+    "family": r"family(_?id)?",
+    "handedness": r"hand(edness)?|dominant_hand",
+}
 NOBODY = {
     "age": math.nan,
     "sex": None,
@@ -236,6 +243,23 @@ def absent(phenotype: Phenotype, columns: Sequence[str]) -> dict[str, list[str]]
     """Option -> columns that the study names for it and no table has, of what is only carried along."""
     wanted = phenotype.carried()
     return {option: names for option, names in wanted.items() if names and not set(names) & set(columns)}
+
+
+def overlooked(phenotype: Phenotype, columns: Sequence[str]) -> dict[str, list[str]]:
+    """Age or sex, where no table has the column of it -> columns that look like it."""
+    lost = [option for option in ("age", "sex") if (name := getattr(phenotype, option)) and name not in columns]
+    return {option: [column for column in columns if re.fullmatch(USUAL_NAMES[option], column.lower())] for option in lost}
+
+
+def unread(rows: pd.DataFrame, phenotype: Phenotype) -> dict[str, list[str]]:
+    """Age or sex -> cells of the rows that count, which tell neither that nor that it is missing."""
+    readable = {"age": lambda text: not math.isnan(_as_number(text)), "sex": phenotype.sex_map.__contains__}
+    found = {}
+    for option, fits in readable.items():
+        column = getattr(phenotype, option)
+        cells = rows.loc[rows["_unfit"] == "", column] if column in rows else []
+        found[option] = [text for own in cells if (text := known(own, phenotype)) and not fits(text)]
+    return found
 
 
 def used_columns(phenotype: Phenotype, columns: Sequence[str]) -> list[str]:

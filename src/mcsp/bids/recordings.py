@@ -29,6 +29,7 @@ EEG_SUFFIXES = (".vhdr", ".edf", ".bdf", ".set")
 BOLD_SUFFIXES = (".nii.gz", ".nii")
 SURFACE_SPACE = "fsLR"
 RUN_ENTITIES = ("ses", "task", "acq", "ce", "rec", "dir", "run")
+TASK = RUN_ENTITIES.index("task")
 T_R_RANGE = (0.2, 10.0)  # s
 RAW_ONLY = "raw BOLD only: set preprocess: embedded or fmriprep, or point derivatives at fMRIPrep's output"
 
@@ -240,31 +241,36 @@ def bids_recordings(
     raw, processed = Index(root, uid_of), Index(derivatives_of(dataset, root), uid_of)
     found: list[dict] = []
     unusable: list[Unusable] = []
+    tasks = set(dataset.tasks) if isinstance(dataset, BidsDataset) else set()
+    passed_over: list[tuple[str, str, str]] = []  # uid, modality, task
 
     def attempt(row: dict, modality: str, describe) -> None:
         uid = uid_of[row["sub"]]
+        if tasks and row["task"] not in tasks:
+            passed_over.append((uid, modality, row["task"] or "none"))
+            return
         try:
             found.append({"uid": uid, "path": str(row["path"].resolve()), **_entities(row), **describe()})
         except Exclusion as error:
             unusable.append((uid, modality, str(error)))
 
-    tasks = set(dataset.tasks) if isinstance(dataset, BidsDataset) else set()
     if "fmri" in dataset.modalities:
         space = dataset.space if isinstance(dataset, BidsDataset) else "MNI152NLin2009cAsym"
         bold = {**preprocessed_bold(raw, space), **preprocessed_bold(processed, space)}
         sources = _grouped(raw.select(suffix="bold", desc=None, space=None, ext=BOLD_SUFFIXES))
         for key, row in sorted(bold.items(), key=lambda item: str(item[1]["path"])):
             source = sources[key][0]["path"] if key in sources else None
-            if not tasks or row["task"] in tasks:
-                attempt(row, "fmri", lambda row=row, source=source: _bold(row, source))
+            attempt(row, "fmri", lambda row=row, source=source: _bold(row, source))
         if raw_too:
             anatomy = raw.select(suffix="T1w", desc=None, space=None, ext=BOLD_SUFFIXES)
             waiting = {key: rows for key, rows in sources.items() if key[0] not in {sub for sub, _ in bold}}
             for (sub, _), rows in sorted(waiting.items(), key=lambda item: str(item[1][0]["path"])):
                 own = [row for row in anatomy if row["sub"] == sub]
-                if not tasks or rows[0]["task"] in tasks:
-                    attempt(rows[0], "fmri", lambda rows=rows, own=own: raw_bold(rows, own))
+                attempt(rows[0], "fmri", lambda rows=rows, own=own: raw_bold(rows, own))
         else:
+            passed_over += [
+                (uid_of[sub], "fmri", run[TASK] or "none") for sub, run in sources if tasks and run[TASK] not in tasks
+            ]
             unusable += _unprocessed(sources, bold, [*raw.rows, *processed.rows], space, uid_of, tasks)
     if "eeg" in dataset.modalities:
         electrodes = raw.select(suffix="electrodes", datatype="eeg", ext=".tsv")
@@ -272,9 +278,25 @@ def bids_recordings(
         for rows in _grouped(raw.select(suffix="eeg", datatype="eeg", ext=EEG_SUFFIXES)).values():
             row = min(rows, key=lambda row: EEG_SUFFIXES.index(row["ext"]))
             own = [e for e in electrodes if e["sub"] == row["sub"]]
-            if not tasks or row["task"] in tasks:
-                attempt(row, "eeg", lambda row=row, own=own: _eeg(row, own, line_freq))
-    return found, unusable
+            attempt(row, "eeg", lambda row=row, own=own: _eeg(row, own, line_freq))
+    return found, unusable + _of_other_tasks(passed_over, tasks, {row["uid"] for row in found} | {line[0] for line in unusable})
+
+
+def _of_other_tasks(passed_over: list[tuple[str, str, str]], tasks: set[str], told: set[str]) -> list[Unusable]:
+    """A line for each subject, but those who are `told` of, who has recordings of other tasks than the dataset's only."""
+    others = defaultdict(set)
+    for uid, modality, task in passed_over:
+        others[uid, modality].add(task)
+    wanted = ", ".join(sorted(tasks))
+    return [
+        (
+            uid,
+            modality,
+            f"no recording of task {wanted} (there are: {', '.join(sorted(names))}): mend the dataset's option tasks",
+        )
+        for (uid, modality), names in sorted(others.items())
+        if uid not in told
+    ]
 
 
 def _unprocessed(
@@ -292,7 +314,7 @@ def _unprocessed(
         (uid_of[sub], "fmri", f"preprocessed BOLD in space {', '.join(sorted(names))} only, {hint}")
         for sub, names in spaces.items()
     ]
-    wanted = {sub for sub, run in sources if not tasks or run[RUN_ENTITIES.index("task")] in tasks}
+    wanted = {sub for sub, run in sources if not tasks or run[TASK] in tasks}
     return sorted(lines + [(uid_of[sub], "fmri", RAW_ONLY) for sub in wanted - have - set(spaces)])
 
 
@@ -336,6 +358,11 @@ def roi_recordings(
     return found, unusable
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a recording, with the data file that its header names."""
+    return sum(part.stat().st_size for part in [path, *data_files(path)])
+
+
 def recordings_table(rows: list[dict]) -> pd.DataFrame:
     """The recordings table: fixed columns and types, with size and fingerprint of each file.
 
@@ -344,7 +371,7 @@ def recordings_table(rows: list[dict]) -> pd.DataFrame:
     """
     for row in rows:
         path = Path(row["path"])
-        row["size"] = sum(p.stat().st_size for p in [path, *data_files(path)])
+        row["size"] = size_of(path)
         row["fingerprint"] = fingerprint(path)
     table = pd.DataFrame(rows, columns=COLUMNS)
     for column in ("t_r", "sfreq", "line_freq"):

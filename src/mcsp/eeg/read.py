@@ -44,6 +44,14 @@ def check_edf_size(path: Path) -> None:
         )
 
 
+def unreadable(error: Exception) -> str:
+    """What a reader's error means, and the remedy. MNE numbers BrainVision's channels of one name, then lacks their units."""
+    text = " ".join(str(error).split())[:200]
+    if double := re.match(r"Channel (.+)-\d+ has no associated original unit", text):
+        return f"two channels are named {double[1]}: rename one of them"
+    return f"can't be read ({type(error).__name__}: {text}): export or copy it again"
+
+
 def standard_name(name: str, known: dict[str, str]) -> str:
     """A channel's name as the montage writes it: 'EEG Fp1-Ref', 'FP1.', 'T3' -> 'Fp1', 'Fp1', 'T7'. `known`: lower -> name."""
     bare = re.sub(r"^(eeg)[ _-]+", "", name.strip(), flags=re.IGNORECASE)
@@ -90,7 +98,7 @@ def read_eeg(path: Path, electrodes: Path | None, montage: str, max_duration: fl
     try:
         raw = mne.io.read_raw(path, preload=False, verbose="error")
     except Exception as error:  # readers fail in many ways on damaged files
-        raise Exclusion(f"{path.name}: can't be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})") from error
+        raise Exclusion(f"{path.name}: {unreadable(error)}") from error
     table = _channels_table(path)
     if table is not None:
         other = set(table.loc[table["type"].str.upper() != "EEG", "name"])

@@ -116,6 +116,8 @@ def preprocess(raw: mne.io.BaseRaw, options: EegOptions, line_freq: float) -> tu
 
     Raises Exclusion when too many channels are bad or amplitudes can't be EEG.
     """
+    if set(raw.info["bads"]) >= set(raw.ch_names):
+        raise Exclusion(f"all {len(raw.ch_names)} channels are bad by channels.tsv: mend its column status")
     reject_missing(raw, options.max_bad_share)
     filter_raw(raw, options, line_freq)
     good = [name for name in raw.ch_names if name not in raw.info["bads"]]
@@ -123,6 +125,10 @@ def preprocess(raw: mne.io.BaseRaw, options: EegOptions, line_freq: float) -> tu
     middle = float(np.median(data.std(axis=1)))
     if middle > TOO_LARGE:
         raise Exclusion(f"median amplitude {middle * 1e6:.0f} uV (SD): not EEG, or in wrong units: check the channels' units")
+    if 0 < middle < FLAT:
+        raise Exclusion(
+            f"median amplitude {middle * 1e6:.1g} uV (SD): dead, or volts or mV taken for uV: check the channels' units"
+        )
     raw.info["bads"] += find_bad_channels(data, good)
     share = len(raw.info["bads"]) / len(raw.ch_names)
     if share > options.max_bad_share:

@@ -12,6 +12,7 @@ from mcsp.eeg.read import read_eeg
 from mcsp.eeg.segments import LEAST_TOP, cut_segments, preprocess, scale_of, top_frequency
 from mcsp.errors import Exclusion
 from mcsp.fingerprints import check_unchanged
+from mcsp.montage import check_channels
 from mcsp.options.eeg import EegOptions
 from mcsp.shards import run_record, work_through, write_runs, write_status
 from mcsp.store import StoreWriter, read_table
@@ -66,7 +67,11 @@ def subject_segments(rows: list[dict], options: EegOptions) -> tuple[np.ndarray,
 
 
 def run(*, dataset: str, recordings: Path, options: EegOptions, store: Path, status: Path, runs: Path, threads: int) -> None:
-    """Write one shard of the EEG temporal store, the status of its subjects, and which of their recordings were used."""
+    """Write one shard of the EEG temporal store, the status of its subjects, and which of their recordings were used.
+
+    Raises McspError for channels that the montage does not have.
+    """
+    check_channels(options.ch_names, options.montage)
     table = read_table(recordings)
     table = table[table["modality"] == "eeg"]
     items = [(uid, rows.to_dict("records")) for uid, rows in table.groupby("uid", sort=True)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mcsp.options import Options
 
+NAMES = ["dosenbach160", *(f"schaefer{n}00" for n in range(1, 5))]
 VOLUME, SURFACE = "atlas.nii.gz", "atlas.dlabel.nii"  # label images that the atlas stage writes beside its table
 
 
@@ -27,6 +29,20 @@ class AtlasOptions(Options):
         "volume", description="series: ROIs are columns of ready series, without an image"
     )
     exclude: list[str] = Field([], description="ROIs to leave out, by code or name")
+
+    @model_validator(mode="after")
+    def _check(self) -> AtlasOptions:
+        if self.table and bool(self.image) != (self.kind == "volume"):
+            raise ValueError(f"kind = {self.kind}: 'volume' needs image beside table, 'series' has none")
+        if self.kind == "series" and not self.table:
+            raise ValueError("kind = series needs table: a TSV with columns index, name[, code]")
+        if self.image and not self.table and self.image_name != SURFACE:
+            raise ValueError(f"image = {self.image} needs table: a TSV with columns index and name")
+        if not self.image and not self.table and self.name not in NAMES:
+            near = difflib.get_close_matches(self.name, NAMES, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"{', '.join(NAMES)}, or give table and image"
+            raise ValueError(f"name = {self.name} is not known: {hint}")
+        return self
 
     @property
     def image_name(self) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mcsp.options import Options
 
@@ -49,3 +49,11 @@ class EegOptions(Options):
     peak_to_peak: PositiveFloat = Field(
         800e-6, description="Segments with a larger peak-to-peak amplitude (V) after filtering are rejected"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> EegOptions:
+        if self.high_pass >= self.low_pass:
+            raise ValueError(f"high_pass ({self.high_pass} Hz) must be below low_pass ({self.low_pass} Hz)")
+        if double := next((name for name in self.ch_names if self.ch_names.count(name) > 1), None):
+            raise ValueError(f"ch_names: {double} stands twice: name each channel once")
+        return self
