@@ -11,15 +11,10 @@ from mcsp.bids.check import check_eeg
 from mcsp.eeg.read import check_edf_size, read_eeg, standard_name
 from mcsp.errors import Exclusion
 from mcsp.montage import template_montage
-<<<<<<< HEAD
-from mcsp.options.eeg import CHANNELS_19
-from tests.eeg.nets import HYDROCEL, NET_128, field_raw
-from tests.eeg.test_segments import make_raw
-=======
 from mcsp.options.eeg import CHANNELS_19, EegOptions
 from tests.bids.small_datasets import write_brainvision
-from tests.eeg.test_segments import HYDROCEL, NET_128, field_raw, make_raw
->>>>>>> check8
+from tests.eeg.nets import HYDROCEL, NET_128, field_raw
+from tests.eeg.test_segments import make_raw
 
 KNOWN = {name.lower(): name for name in template_montage("standard_1020").ch_names}
 
