@@ -45,7 +45,7 @@ def write_fmri(root: Path, dataset: str, people: dict[str, np.ndarray], n_frames
             padded = np.zeros((n_rois, n_frames))
             padded[:, : x.shape[1]] = x
             series.add(uid, padded, x.shape[1])
-            edges.add(uid, correlation(x, x.shape[1]), x.shape[1])
+            edges.add(uid, correlation(x, x.shape[1]), x.shape[1], lacks=True)
     return paths[1]
 
 

@@ -173,7 +173,7 @@ class Container:
         told = json.dumps({"RepetitionTime": t_r, "TaskName": task}).encode()
         return {
             f"{anat}_T1w.nii.gz": image((6, 6, 6)),
-            f"{func}_bold.nii.gz": image((4, 4, 4, 12), t_r),
+            f"{func}_bold.nii.gz": image((4, 4, 4, int(SECONDS / t_r)), t_r),
             f"{func}_bold.json": told,
         }
 

@@ -162,7 +162,7 @@ def test_a_step_fills_what_is_missing_once(subjects, monkeypatch):
     calls, original = [], torch.where
     monkeypatch.setattr(torch, "where", lambda *a: calls.append(a[0].shape) or original(*a))
     found = step.losses(batch, 0)
-    assert len(calls) == 2  # EEG spectra and EEG graphs
+    assert len(calls) == 4  # spectra and graphs of both modalities
     assert {"id_eeg", "cd_eeg", "kd_eeg", "cf_all"} <= set(found)
     for name, value in found.items():
         assert value.isfinite()

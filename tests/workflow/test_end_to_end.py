@@ -316,7 +316,17 @@ def test_series_alone_are_answered_as_the_stores_are(finished):
     subjects = Subjects(finished.results / "store", cohort, list(cohort["uid"])[:4], model.keys)
     batch = subjects.collate(range(4))
     stored = model.embed(batch)
-    alone = model.embed(fmri=batch.x["fmri", "temporal"], eeg=batch.x["eeg", "temporal"].numpy(), n_valid=batch.n_valid["fmri"])
+    gaps = {
+        uid
+        for store in map(Store, finished.results.glob("store/*/fmri/temporal/*.arrow"))
+        for i, uid in enumerate(store.uids)
+        if store.frames(i) is not None
+    }
+    assert gaps & set(subjects.uids[:4])
+    fmri = {
+        domain: batch.x["fmri", domain] for domain in ("temporal", "spectral")
+    }  # series don't tell where frames were left out
+    alone = model.embed(fmri=fmri, eeg=batch.x["eeg", "temporal"].numpy(), n_valid=batch.n_valid["fmri"])
     for key, values in stored.items():
         assert (alone[key] - values).abs().max() < 1e-4, key
 

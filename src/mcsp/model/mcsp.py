@@ -167,8 +167,9 @@ class MCSP(_Saved):
         mapping of domains, any of temporal (B, R, T), spatial (B, R, R; Fisher z) and spectral (B, R, T // 2 + 1;
         amplitude). `eeg`: segments (B, S, C, samples) at `config["data"]["eeg"]["sfreq"]` Hz, channels in the order of its
         `ch_names`, divided by the recording's scale (1.4826 x median absolute value); or temporal, spatial (B, bands, C, C)
-        and spectral (B, S, C, samples // 2 + 1), these two NaN where the recording's rate was too low. What is not given is
-        computed from the series as the workflow does it.
+        and spectral (B, S, C, samples // 2 + 1), these two NaN where the recording's rate was too low, as those of fMRI are for
+        regions that it lacks. What is not given is computed from the series as the workflow does it; of fMRI from which frames
+        were scrubbed, give the spectral domain too (`mcsp.domains.amplitudes.region_spectra`), as series don't tell where.
         numpy or torch; both modalities of the same subjects in the same order, all NaN where a subject lacks one.
         `n_valid` (B): frames of fMRI that are data, where series are padded; shorter arrays are padded here. Instead of
         arrays, a ready `batch`. Raises McspError, in one line, for arrays that the model can't read.

@@ -63,23 +63,24 @@ SVM = {"label": "SVM", "make": svm_steps, "grid": {"svc__C": STRENGTHS}, "calibr
 
 class Harmonise(TransformerMixin, BaseEstimator):
     """ComBat as a pipeline's first step, so that the inner cross-validation too fits it on its training subjects only.
-    Columns: the site's number, age, sex, then the features.
+    Columns: the site's number, age, sex, then the features, which are filled in before.
     """
 
     def fit(self, x: np.ndarray, y: np.ndarray | None = None) -> Harmonise:
         """Fit on training subjects. `y` is not used: ComBat must not see labels."""
-        self.combat_ = Combat().fit(x[:, 3:], x[:, 0], x[:, 1:3])
+        self.fill_ = filled().fit(x[:, 3:])
+        self.combat_ = Combat().fit(self.fill_.transform(x[:, 3:]), x[:, 0], x[:, 1:3])
         return self
 
     def transform(self, x: np.ndarray) -> np.ndarray:
         """Harmonised features."""
-        return self.combat_.transform(x[:, 3:], x[:, 0], x[:, 1:3])
+        return self.combat_.transform(self.fill_.transform(x[:, 3:]), x[:, 0], x[:, 1:3])
 
 
 def harmonised_steps() -> Pipeline:
     """ComBat, then ridge logistic regression."""
-    fill, *steps = (step for _, step in logistic_steps().steps)
-    return make_pipeline(fill, Harmonise(), *steps)
+    _, *steps = (step for _, step in logistic_steps().steps)
+    return make_pipeline(Harmonise(), *steps)
 
 
 @dataclass
