@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from torch import Tensor
 from mcsp.model.batch import Batch, Key
 from mcsp.model.encoders import GraphEncoder
 from mcsp.options.results import ExplainOptions
+
+# captum says of every input that it asks for gradients, which is what it is called for
+warnings.filterwarnings("ignore", message=r"Input Tensor \d+ did not already require gradients")
 
 Forward = Callable[[Batch], Tensor]
 CHUNK = 64  # inputs that go through the model at once
