@@ -8,18 +8,14 @@ from scipy.interpolate import CubicSpline
 LONGEST_GAP = 5  # frames in a row that a spline fills; over longer ones it would overshoot
 
 
-def amplitude_spectrum(series: np.ndarray, n_valid: int, *, detrend: bool = True) -> np.ndarray:
-    """One-sided amplitude spectrum (..., T // 2 + 1) of `series` (..., T), whose first `n_valid` samples are data.
+def amplitude_spectrum(series: np.ndarray, n: int, *, detrend: bool = True) -> np.ndarray:
+    """One-sided amplitude spectrum (..., n // 2 + 1) of `series` (..., any number of samples) at the frequencies of `n` samples.
 
-    A sinusoid A sin(2 pi f t) at a bin's frequency gives A there, in the units of the series, where all samples are data; the
-    mean (if kept) and the Nyquist bin are not doubled. Of fewer samples the grid of frequencies is the same, and so is the sum
-    of squares over frequencies of a series of the same variance: what is noise does not look larger where less was kept.
+    A sinusoid A sin(2 pi f t) at a bin's frequency gives A there, in the units of the series, where `n` is their number; the
+    mean (if kept) and the Nyquist bin are not doubled. Whatever their number, the sum of squares over frequencies is the same
+    for series of the same variance: what is noise does not look larger where less was kept.
     """
-    return _on_grid(np.asarray(series, float)[..., :n_valid], np.shape(series)[-1], detrend)
-
-
-def _on_grid(x: np.ndarray, n: int, detrend: bool) -> np.ndarray:
-    """Amplitudes of data `x` (..., any number of samples) at the frequencies of `n` samples."""
+    x = np.asarray(series, float)
     length = x.shape[-1]
     if detrend:
         x = x - x.mean(axis=-1, keepdims=True)
@@ -50,7 +46,8 @@ def region_spectra(series: np.ndarray, n_valid: int, frames: np.ndarray | None =
     from the field of view, they were not recorded.
     """
     data = np.asarray(series, float)[:, :n_valid]
-    found = _on_grid(data if frames is None else without_gaps(data, frames), np.shape(series)[-1], detrend)
+    whole = data if frames is None else without_gaps(data, frames)
+    found = amplitude_spectrum(whole, np.shape(series)[-1], detrend=detrend)
     return np.where(np.ptp(data, axis=-1, keepdims=True) > 0, found, np.float32(np.nan))
 
 

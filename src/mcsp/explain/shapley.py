@@ -22,9 +22,9 @@ from sklearn.pipeline import Pipeline
 from mcsp.cohort import domain_meta, of_modalities, task_labels, without_answer
 from mcsp.evaluation.rivals.catalogue import rival_maker
 from mcsp.evaluation.rivals.features import POWER_BANDS
+from mcsp.evaluation.rivals.tuning import filled
 from mcsp.evaluation.splits import guard, load_splits, part
 from mcsp.explain.models import rank_correlation
-from mcsp.explain.summaries import known_mean
 from mcsp.explain.truth import interval
 from mcsp.options.results import ExplainOptions
 from mcsp.options.tasks import Task
@@ -175,8 +175,8 @@ def rival_values(rival: str, stores: Path, cohort: pd.DataFrame, splits: pd.Data
             if asked.empty:
                 continue
             background, x = (fitted.read(modality, rows).astype(float) for rows in (known, asked))
-            mean = np.nan_to_num(known_mean(background))
-            background, x = (np.where(np.isnan(own), mean, own) for own in (background, x))
+            fill = filled().fit(background)
+            background, x = fill.transform(background), fill.transform(x)
             for kind, (groups, names) in groupings(modality, metas[modality]).items():
                 if rival != "linear" and kind == "channel_band":
                     continue  # too many groups to ask a forest about
