@@ -5,7 +5,7 @@ import pytest
 from scipy.signal import butter, periodogram, sosfiltfilt
 
 from mcsp.domains import connectivity, spectra
-from mcsp.domains.amplitudes import LONGEST_GAP, amplitude_spectrum, region_spectra, segment_spectra, without_gaps
+from mcsp.domains.amplitudes import LONGEST_GAP, amplitude_spectrum, region_spectra, rescaled, segment_spectra, without_gaps
 from mcsp.options.domains import ConnectivityOptions, SpectraOptions
 from mcsp.store import Store, StoreWriter, read_tsv
 
@@ -85,6 +85,18 @@ def test_scrubbing_adds_no_frequencies(share):
     assert np.mean(high) == pytest.approx(np.mean(whole_high), abs=0.03)
 
 
+@pytest.mark.parametrize(("gap", "every"), [(1, 3), (3, 9), (5, 12), (5, 10)])
+def test_nor_does_it_change_the_level(gap, every):
+    """Of filled series as they are, gaps of 5 in 12 raised the sum of squares by 12 %."""
+    rng = np.random.default_rng(1)
+    levels = {}
+    for name, frames in (("whole", np.arange(120)), ("scrubbed", np.flatnonzero(np.arange(240) % every >= gap)[:120])):
+        series = band_limited(240, rng, (200,))[:, frames]
+        series = (series - series.mean(axis=1, keepdims=True)) / series.std(axis=1, keepdims=True)
+        levels[name] = np.square(region_spectra(series, 120, frames - frames[0])).sum(axis=1).mean()
+    assert levels["scrubbed"] == pytest.approx(levels["whole"], rel=0.04)
+
+
 def test_gaps_are_filled_where_they_are_short():
     frames = np.delete(np.arange(300), np.r_[40:43, 100 : 100 + LONGEST_GAP, 200:240])
     x = np.sin(2 * np.pi * 0.05 * frames)[None]
@@ -99,7 +111,7 @@ def test_longer_than_the_grid_is_the_fourier_sum_at_its_frequencies():
     rng = np.random.default_rng(0)
     frames = np.delete(np.arange(130), np.arange(5, 125, 12))
     x = band_limited(130, rng)[None, frames]
-    filled = without_gaps(x, frames)[0]
+    filled = rescaled(without_gaps(x, frames), x)[0]
     filled -= filled.mean()
     k = np.arange(61)
     wanted = np.abs(np.exp(-2j * np.pi * np.outer(k, np.arange(130)) / 120) @ filled) * 2 / np.sqrt(130 * 120)

@@ -117,6 +117,13 @@ def test_a_run_too_short_to_filter_is_excluded(changes, needed):
         denoise(series[1:], 2.0, options, None)
 
 
+def test_a_run_whose_end_is_empty_can_be_too_short_to_filter():
+    series = 1000 + np.random.default_rng(0).normal(size=(60, 6))
+    series[31:] = 0
+    with pytest.raises(Exclusion, match="too short: 31 frames of 2 s, the filter needs 34"):
+        denoise(series, 2.0, FmriOptions(confounds="none"), None)
+
+
 def test_scrubbing_keeps_frames_below_the_threshold():
     table = confounds_table(100).assign(framewise_displacement=np.where(np.arange(100) % 10 == 5, 0.9, 0.1))
     kept = keep_frames(table, FmriOptions())
@@ -137,7 +144,7 @@ def test_scrubbed_frames_do_not_reach_the_others(tmp_path):
 
 @pytest.mark.parametrize("empty", [[70], [149], [20, 21, 22, 90]])
 def test_empty_volumes_are_left_out_as_scrubbed_ones_are(empty):
-    """One volume of zeros made the mean connectivity of independent regions 0.94."""
+    """One volume of zeros made all regions move together: mean connectivity 0.9999 here, 0.94 at noise of 2 % of the mean."""
     rng = np.random.default_rng(3)
     series = 1000 + rng.normal(size=(150, 6))
     series[:, 4] = 0  # a lost region
@@ -156,6 +163,8 @@ def test_empty_volumes_are_left_out_as_scrubbed_ones_are(empty):
         sample_mask=np.delete(np.arange(150), empty),
     )
     np.testing.assert_allclose(cleaned, wanted, atol=1e-9)
+    if empty == [149]:  # nothing is made up beyond the last one
+        np.testing.assert_allclose(cleaned, denoise(series[:149], 2.0, options, None)[0], atol=1e-9)
     broken[:80] = 0
     with pytest.raises(Exclusion, match=r"4\d% of the frames are left without empty ones, below 50%"):
         denoise(broken, 2.0, options, None)

@@ -9,11 +9,11 @@ LONGEST_GAP = 5  # frames in a row that a spline fills; over longer ones it woul
 
 
 def amplitude_spectrum(series: np.ndarray, n: int, *, detrend: bool = True) -> np.ndarray:
-    """One-sided amplitude spectrum (..., n // 2 + 1) of `series` (..., any number of samples) at the frequencies of `n` samples.
+    """One-sided amplitude spectrum (..., n // 2 + 1) of `series` (..., any number of samples) at the frequencies of `n` of them.
 
-    A sinusoid A sin(2 pi f t) at a bin's frequency gives A there, in the units of the series, where `n` is their number; the
-    mean (if kept) and the Nyquist bin are not doubled. Whatever their number, the sum of squares over frequencies is the same
-    for series of the same variance: what is noise does not look larger where less was kept.
+    A sinusoid A sin(2 pi f t) at a bin's frequency gives A there, in the units of the series, where there are `n`; the mean (if
+    kept) and the Nyquist bin are not doubled. Of up to `n` samples the sum of squares over frequencies is the same
+    for series of the same variance (of more, nearly): what is noise does not look larger where less was kept.
     """
     x = np.asarray(series, float)
     length = x.shape[-1]
@@ -40,13 +40,22 @@ def without_gaps(series: np.ndarray, frames: np.ndarray) -> np.ndarray:
     return CubicSpline(places, series, axis=-1)(np.arange(places[-1] + 1))
 
 
+def rescaled(series: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """`series` (R, N) about their means, each with the variance that it has in `like` (R, M): what a spline fills in is smaller
+    or larger than what was measured, the more so the more of it there is.
+    """
+    x = series - series.mean(axis=-1, keepdims=True)
+    wanted, found = (own.std(axis=-1, keepdims=True) for own in (like, x))
+    return like.mean(axis=-1, keepdims=True) + x * np.divide(wanted, found, out=np.zeros_like(found), where=found > 0)
+
+
 def region_spectra(series: np.ndarray, n_valid: int, frames: np.ndarray | None = None, *, detrend: bool = True) -> np.ndarray:
     """Amplitude spectra (R, T // 2 + 1) of fMRI `series` (R, T), whose first `n_valid` frames are data. `frames` (n_valid,):
     which frames of the run they are, at the common rate, None: one after the other. NaN for regions that are constant: lost
     from the field of view, they were not recorded.
     """
     data = np.asarray(series, float)[:, :n_valid]
-    whole = data if frames is None else without_gaps(data, frames)
+    whole = data if frames is None else rescaled(without_gaps(data, frames), data)
     found = amplitude_spectrum(whole, np.shape(series)[-1], detrend=detrend)
     return np.where(np.ptp(data, axis=-1, keepdims=True) > 0, found, np.float32(np.nan))
 

@@ -70,8 +70,9 @@ def denoise(series: np.ndarray, t_r: float, options: FmriOptions, confounds: Pat
     if low_pass is not None and low_pass >= 0.5 / t_r:
         low_pass = None
     edges = sum(limit is not None for limit in (low_pass, options.high_pass))
-    if len(series) <= FILTER_PAD[edges]:
-        raise Exclusion(f"too short: {len(series)} frames of {t_r:g} s, the filter needs {FILTER_PAD[edges] + 1}")
+    span = kept[-1] - kept[0] + 1 if len(kept) else 0  # what lies outside is not made up
+    if span <= FILTER_PAD[edges]:
+        raise Exclusion(f"too short: {span} frames of {t_r:g} s, the filter needs {FILTER_PAD[edges] + 1}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nilearn warns of scrubbed frames and of constant series; both are handled here
         cleaned = clean(
@@ -83,6 +84,7 @@ def denoise(series: np.ndarray, t_r: float, options: FmriOptions, confounds: Pat
             high_pass=options.high_pass,
             t_r=t_r,
             sample_mask=kept if len(kept) < len(series) else None,
+            extrapolate=False,  # before nilearn 0.13 the default was another
         )
     return cleaned, kept
 
