@@ -146,7 +146,7 @@ def dosenbach160() -> tuple[pd.DataFrame, nib.Nifti1Image]:
 def schaefer(name: str) -> tuple[pd.DataFrame, nib.spatialimages.SpatialImage]:
     """Table and label image of a Schaefer 2018 parcellation, 7 networks, 2 mm, through nilearn's fetcher.
 
-    Raises McspError for a size that does not exist, or when it can be neither found nor downloaded.
+    Raises McspError when it can be neither found nor downloaded.
     """
     from nilearn.plotting import find_parcellation_cut_coords
 

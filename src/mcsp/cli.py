@@ -1040,7 +1040,8 @@ def figure(
 
     plan = load_plan(study, results) if study else None
     styled = read_yaml(style) if style else {}
-    parse_options(FigureOptions, styled, str(style))
+    if style:
+        parse_options(FigureOptions, styled, str(style))
     place = out or (plan.root / "figures" / "tuned" if plan else Path())
     values = {**json.loads(plan.figure_options() if plan else options), **styled}
     sizes = {"width_mm": width_mm, "column_mm": width_mm, "dpi": dpi}

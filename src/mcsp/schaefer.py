@@ -7,8 +7,6 @@ from pathlib import Path
 
 from mcsp.errors import McspError
 
-SIZES = (100, 200, 300, 400)
-
 
 def _cached(size: int) -> list[Path]:
     """Files of a parcellation that lie in nilearn's cache."""
@@ -22,14 +20,12 @@ def _cached(size: int) -> list[Path]:
 def fetch_schaefer(name: str) -> tuple[Path, list[str]]:
     """(label image, names of the regions in the order of their labels) of `schaefer<size>`: 7 networks, 2 mm.
 
-    From nilearn's cache, or else from the network. Raises McspError for a size that does not exist, when it can be neither
-    found nor downloaded, and when what lies in the cache is damaged.
+    From nilearn's cache, or else from the network. Raises McspError when it can be neither found nor downloaded, and when what
+    lies in the cache is damaged.
     """
     from nilearn import datasets
 
     size = int(name.removeprefix("schaefer"))
-    if size not in SIZES:
-        raise McspError(f"atlas.name = {name}: there are schaefer100, 200, 300 and 400")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a table that does not fit the image is said below, in one line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,8 @@ def _print_ends(results: Path, tasks: Sequence[str], console: Console) -> None:
 
 def mending(study: Path) -> str:
     """What to do after a recording was replaced in place: Snakemake does not look at the data's times."""
-    return f"mended a file of the dataset? say so: snakemake --cores 2 --configfile {study} --forcerun ingest_shard"
+    command = f"snakemake --cores 2 --configfile {shlex.quote(str(study))} --forcerun ingest_shard"
+    return f"mended a file of the dataset? say so: {command}"
 
 
 def run(*, results: Path, datasets: Sequence[str], tasks: Sequence[str], study: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -249,6 +249,15 @@ def test_the_exit_status_tells_a_study_that_can_t_run(tmp_path):
     assert "nobody can be used in lab: mend the errors above" in told
 
 
+def test_a_study_that_is_still_to_be_simulated_can_run(tmp_path):
+    """As in a fresh clone: nothing is known of who is in it, and nothing is wrong."""
+    simulated = {"kind": "simulate", "n_subjects": 8, "groups": {"control": 0.5, "ASD": 0.5}, "sites": [{"name": "A"}]}
+    status, told = command_line(tmp_path, {"study": "s", "datasets": {"x": simulated}, "tasks": {"asd": {"case": ["ASD"]}}})
+    assert status == 0, told
+    assert "note: x: not simulated yet: the run does so" in told
+    assert "0 errors, 0 warnings, 1 note" in told
+
+
 def test_the_size_of_a_recording_is_that_of_its_data_too(tmp_path):
     header = write_brainvision(tmp_path, "a", seconds=60.0)
     data = header.with_suffix(".eeg").stat().st_size

@@ -8,6 +8,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 
 from mcsp.cohort import task_labels
+from mcsp.evaluation.resampling import once_each
 from mcsp.evaluation.rivals.linear import logistic_steps
 from mcsp.evaluation.rivals.tuning import Fitted
 from mcsp.evaluation.splits import make_splits
@@ -17,7 +18,6 @@ from mcsp.explain.shapley import (
     linear_shapley,
     linear_weights,
     network_pairs,
-    once_each,
     rival_values,
     saliency,
     sampled_shapley,
@@ -106,5 +106,5 @@ def test_repeats_make_nobody_two_people(stored_study):
     for place, (values, labels, *_) in once.items():
         np.testing.assert_allclose(again[place][0], values, atol=1e-12)
         np.testing.assert_array_equal(again[place][1], labels)
-    parts = [pd.DataFrame([[1.0], [4.0]], ["b", "a"]), pd.DataFrame([[3.0], [5.0]], ["b", "c"])]
-    assert once_each(parts)[0].to_dict() == {"b": 2.0, "a": 4.0, "c": 5.0}
+    rows = pd.DataFrame([[1.0], [4.0], [3.0], [5.0]], ["b", "a", "b", "c"])
+    assert once_each(rows, rows.index)[0].to_dict() == {"b": 2.0, "a": 4.0, "c": 5.0}

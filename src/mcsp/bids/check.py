@@ -40,6 +40,7 @@ from mcsp.options.domains import BANDS
 from mcsp.options.eeg import EegOptions
 from mcsp.options.fmri import FmriOptions
 from mcsp.options.fmriprep import FmriprepOptions
+from mcsp.options.simulate import SimulatedDataset
 from mcsp.options.tasks import Task
 from mcsp.options.training import SplitOptions
 from mcsp.preprocess.fmriprep import find_licence, find_program
@@ -417,7 +418,12 @@ def run(
     """
     findings, rows, per_subject = Findings(), [], store_bytes(fmri, eeg, atlas)
     everyone: list[dict] = []
+    waiting = [name for name, own in datasets.items() if isinstance(own, SimulatedDataset) and not paths[name].is_dir()]
+    for name in waiting:
+        findings.add("note", name, None, None, "not simulated yet: the run does so, or `snakemake simulate`; then check again")
     for name, dataset in datasets.items():
+        if name in waiting:
+            continue
         usable: list[dict] = []
         try:
             listing = list_subjects(name, dataset, paths[name])
@@ -437,7 +443,7 @@ def run(
             findings.add("error", "eeg", None, None, str(error))
     if preprocess == "fmriprep" and fmriprep is not None:
         check_container(fmriprep, findings)
-    if all(row["subjects"] for row in rows):  # else the datasets must be mended first
+    if not waiting and all(row["subjects"] for row in rows):  # else the datasets must be mended, or made, first
         for severity, about, text in check_questions(pd.DataFrame(everyone)[list(PERSON_COLUMNS)], tasks or {}, splits):
             findings.add(severity, about, None, None, text)
     problems, outlook = findings.table(), pd.DataFrame(rows, columns=list(FORECAST_COLUMNS))

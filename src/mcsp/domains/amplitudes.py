@@ -9,10 +9,10 @@ LONGEST_GAP = 5  # frames in a row that a spline fills; over longer ones it woul
 
 
 def amplitude_spectrum(series: np.ndarray, n: int, *, detrend: bool = True) -> np.ndarray:
-    """One-sided amplitude spectrum (..., n // 2 + 1) of `series` (..., any number of samples) at the frequencies of `n` of them.
+    """One-sided amplitude spectrum (..., n // 2 + 1) of `series` (..., any number of samples) at the frequencies of `n`.
 
-    A sinusoid A sin(2 pi f t) at a bin's frequency gives A there, in the units of the series, where there are `n`; the mean (if
-    kept) and the Nyquist bin are not doubled. Of up to `n` samples the sum of squares over frequencies is the same
+    A sinusoid A sin(2 pi f t) at a bin's frequency gives A there, in the units of the series, where there are `n`; the mean
+    (if kept) and the Nyquist bin are not doubled. Of up to `n` samples the sum of squares over frequencies is the same
     for series of the same variance (of more, nearly): what is noise does not look larger where less was kept.
     """
     x = np.asarray(series, float)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 
 
 def resamples(strata: np.ndarray, n: int, seed: int) -> Iterator[np.ndarray]:
@@ -21,6 +22,11 @@ def together(subject: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     order = np.argsort(first)
     rows = np.split(np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))[:-1])
     return first[order], [rows[i] for i in order]
+
+
+def once_each(values: pd.DataFrame, uid: np.ndarray) -> pd.DataFrame:
+    """Each subject's mean over its rows, which are of repeats; indexed by `uid`, in the order of first appearance."""
+    return values.groupby(np.asarray(uid), sort=False).mean()
 
 
 def shuffled(values: np.ndarray, strata: np.ndarray, rng: np.random.Generator) -> np.ndarray:

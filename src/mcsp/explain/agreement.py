@@ -14,7 +14,7 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import cohen_kappa_score
 
 from mcsp.evaluation.resampling import interval as percentiles
-from mcsp.evaluation.resampling import resamples, together
+from mcsp.evaluation.resampling import once_each, resamples, together
 from mcsp.evaluation.splits import guard, part
 from mcsp.model.batch import Batch, best_device
 from mcsp.model.mcsp import Classifier
@@ -69,23 +69,18 @@ def single_modality_logits(
     return table.assign(y=table["uid"].map(y))
 
 
-def _once_each(logits: pd.DataFrame, uid: pd.Series) -> pd.DataFrame:
-    """Each subject's mean over the repeats that test it."""
-    return logits.groupby(uid.to_numpy(), sort=False).mean()
-
-
 def within_correlation(table: pd.DataFrame) -> float:
     """Spearman's correlation of the two logits, after the mean of each class and fold is taken away: what they share beyond
     the diagnosis.
     """
     centred = table[["fmri", "eeg"]] - table.groupby(["y", "fold"])[["fmri", "eeg"]].transform("mean")
-    own = _once_each(centred, table["uid"])
+    own = once_each(centred, table["uid"])
     return float(spearmanr(own["fmri"], own["eeg"]).statistic)
 
 
 def decision_kappa(table: pd.DataFrame) -> float:
     """Cohen's kappa of the two decisions."""
-    says = _once_each(table[["fmri", "eeg"]], table["uid"]) > 0
+    says = once_each(table[["fmri", "eeg"]], table["uid"]) > 0
     return cohen_kappa_score(says["fmri"], says["eeg"])
 
 

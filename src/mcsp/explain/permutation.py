@@ -60,11 +60,12 @@ def _welch(x: np.ndarray, squares: np.ndarray, known: np.ndarray, cases: np.ndar
     """Welch's t (P, K) of P labellings `cases` (P, N; 1 and 0) of features `x` (N, K), whose squares are `squares`; both are 0
     where a feature is not `known` (N, K) of a subject.
     """
-    parts = []
-    for side in (cases, 1 - cases):
-        n = np.maximum(side @ known, 2)  # a labelling may leave one of those who have a rare entry
-        mean = side @ x / n
-        parts.append((mean, np.maximum(side @ squares / n - mean**2, 0) / (n - 1)))
+    parts, own = [], [cases @ values for values in (known, x, squares)]
+    rest = [values.sum(axis=0) - of_cases for values, of_cases in zip((known, x, squares), own)]
+    for n, total, square in (own, rest):
+        n = np.maximum(n, 2)  # a labelling may leave one of those who have a rare entry
+        mean = total / n
+        parts.append((mean, np.maximum(square / n - mean**2, 0) / (n - 1)))
     (a, va), (b, vb) = parts
     return (a - b) / np.sqrt(np.maximum(va + vb, 1e-30))
 

@@ -20,6 +20,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from mcsp.cohort import domain_meta, of_modalities, task_labels, without_answer
+from mcsp.evaluation.resampling import once_each
 from mcsp.evaluation.rivals.catalogue import rival_maker
 from mcsp.evaluation.rivals.features import POWER_BANDS
 from mcsp.evaluation.rivals.tuning import filled
@@ -154,11 +155,6 @@ def rivals_metas(stores: Path, cohort: pd.DataFrame) -> dict[str, dict]:
     return {m: domain_meta(stores, cohort, m, d) for m, d in read if cohort[f"has_{m}"].any()}
 
 
-def once_each(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Values (N, G) of each subject (index uid), the mean over the repeats that test it, of the folds' tables."""
-    return pd.concat(parts).groupby(level=0, sort=False).mean()
-
-
 def rival_values(rival: str, stores: Path, cohort: pd.DataFrame, splits: pd.DataFrame, y: pd.Series, seed: int) -> dict:
     """(modality, kind) -> (values (N, G), labels (N), group of each feature, names of groups) of the folds' N test subjects."""
     maker, people = rival_maker(rival, stores, cohort, seed), cohort.set_index("uid", drop=False)
@@ -182,7 +178,8 @@ def rival_values(rival: str, stores: Path, cohort: pd.DataFrame, splits: pd.Data
                     continue  # too many groups to ask a forest about
                 values = fold_values(rival, model, x, background, groups, seed)
                 found.setdefault((modality, kind), []).append((pd.DataFrame(values, asked["uid"]), groups, names))
-    tested = {place: once_each([p[0] for p in parts]) for place, parts in found.items()}
+    tables = {place: pd.concat([p[0] for p in parts]) for place, parts in found.items()}
+    tested = {place: once_each(own, own.index) for place, own in tables.items()}
     return {place: (own.to_numpy(), y.loc[own.index].to_numpy(), *found[place][0][1:]) for place, own in tested.items()}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +24,7 @@ def atlas_files(atlas: AtlasOptions) -> list[Path]:
 
     Raises McspError when the download fails.
     """
-    if atlas.image or atlas.table or not re.fullmatch(r"schaefer\d+", atlas.name):
+    if atlas.image or atlas.table or atlas.name == "dosenbach160":
         return []
     image, _ = fetch_schaefer(atlas.name)
     return sorted(path for path in image.parent.iterdir() if path.is_file() and image.name.split("_FSL")[0] in path.name)

@@ -117,8 +117,9 @@ class Resume(Checkpoint):
     def _save_if_due(self, trainer: L.Trainer) -> None:
         told = self.told or trainer.received_sigterm
         due = told or time.monotonic() - self.saved >= self.seconds
-        if trainer.world_size > 1:  # saving is done together, and clocks differ
-            told, due = trainer.strategy.broadcast((told, due))
+        if trainer.world_size > 1:  # saving is done together, and clocks differ; whoever is told tells all
+            told = trainer.strategy.reduce_boolean_decision(told, all=False)
+            due = told or trainer.strategy.broadcast(due)
         if due:
             trainer.save_checkpoint(self.path)
             self.saved = time.monotonic()

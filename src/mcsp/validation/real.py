@@ -77,16 +77,15 @@ def network_targets(metas: dict[Key, dict], network: str) -> Targets:
 
 
 def network_strength(stores: Path, cohort: pd.DataFrame, network: str) -> pd.Series:
-    """Mean Fisher z of the edges inside a network, by uid. Raises McspError when the atlas has no such network."""
+    """Mean Fisher z of the edges inside a network, by uid, of those who have any of them. Raises McspError when the atlas has no such network."""
     meta = domain_meta(stores, cohort, "fmri", "spatial")
     own = np.flatnonzero([str(name) == network for name in meta["networks"]])
     if len(own) < 2:
         known = ", ".join(sorted({str(n) for n in meta["networks"]}))
         raise McspError(f"no network {network} of two regions or more in this study: it has {known}")
     upper = np.triu_indices(len(own), 1)
-    return pd.Series(
-        read_domain(stores, cohort, "fmri", "spatial", lambda row: float(known_mean(row[np.ix_(own, own)][upper])))
-    )
+    rows = read_domain(stores, cohort, "fmri", "spatial", lambda row: float(known_mean(row[np.ix_(own, own)][upper])))
+    return pd.Series(rows).dropna()
 
 
 def run_network(
@@ -104,6 +103,7 @@ def run_network(
     table = read_table(cohort)
     table = table[table["has_fmri"]].sample(frac=1, random_state=0).head(n_subjects).sort_values("uid")
     labels = median_split(network_strength(stores, table, network))
+    table = table[table["uid"].isin(labels.index)]
     table = table.assign(labels=table["uid"].map(labels), has_eeg=False).reset_index(drop=True)
     model = options.pretrain.model.model_copy(update={"modalities": ["fmri"]})
     options = options.model_copy(update={"pretrain": options.pretrain.model_copy(update={"model": model})})
