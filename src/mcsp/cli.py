@@ -97,7 +97,7 @@ def check(
 ) -> None:
     """Read headers, sidecars and pairing of every input, and forecast disk, files and time, before anything runs.
 
-    Ends with status 1 when the study file can't run as it is.
+    Ends with status 1 when the study file can't run as it is, its `other_tasks` among that.
     """
     from mcsp.bids.check import hopeless, run
     from mcsp.options.atlas import AtlasOptions

@@ -252,6 +252,7 @@ def test_the_exit_status_tells_a_study_that_can_t_run(tmp_path):
 def test_a_study_that_is_still_to_be_simulated_can_run(tmp_path):
     """As in a fresh clone: nothing is known of who is in it, and nothing is wrong."""
     simulated = {"kind": "simulate", "n_subjects": 8, "groups": {"control": 0.5, "ASD": 0.5}, "sites": [{"name": "A"}]}
+    simulated["modalities"] = ["fmri"]
     status, told = command_line(tmp_path, {"study": "s", "datasets": {"x": simulated}, "tasks": {"asd": {"case": ["ASD"]}}})
     assert status == 0, told
     assert "note: x: not simulated yet: the run does so" in told

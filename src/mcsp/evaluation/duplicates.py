@@ -67,7 +67,7 @@ def sketch(values: np.ndarray) -> np.ndarray:
 
 
 def connectivity_of(row: np.ndarray) -> np.ndarray:
-    """Edges (F,) of a row of a spatial store, (R, R) or (bands, C, C); 0 in bands that the recording does not hold."""
+    """Edges (F,) of a row of a spatial store, (R, R) or (bands, C, C); 0 in bands and of regions that it does not hold."""
     upper = np.triu_indices(row.shape[-1], 1)
     return np.nan_to_num(row[..., upper[0], upper[1]].reshape(-1).astype(float))
 

@@ -161,7 +161,7 @@ def fit_scalers(model, subjects: Subjects) -> None:
         for row in rows:
             values = scaler.raw(as_tensor(row)).double().reshape(-1, *scaler.mean.shape)
             total, squares = total + values.nansum(0), squares + values.square().nansum(0)
-            count = count + (~values.isnan()).sum(0)  # a recording tells nothing of what its rate could not hold
+            count = count + (~values.isnan()).sum(0)  # a recording tells nothing of what it does not hold
         known, count = (count > 0).sum(), count.clamp_min(1)
         mean = total / count
         variance = (squares / count - mean.square()).clamp_min(0)  # 0 of what nobody holds, which counts for nothing
