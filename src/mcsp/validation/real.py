@@ -77,8 +77,8 @@ def network_targets(metas: dict[Key, dict], network: str) -> Targets:
 
 
 def network_strength(stores: Path, cohort: pd.DataFrame, network: str) -> pd.Series:
-    """Mean Fisher z of the edges inside a network, by uid, of those who have any of them. Raises McspError when the atlas has no
-    such network.
+    """Mean Fisher z of the edges inside a network, by uid, of those who have any of them. Raises McspError when the atlas has
+    no such network.
     """
     meta = domain_meta(stores, cohort, "fmri", "spatial")
     own = np.flatnonzero([str(name) == network for name in meta["networks"]])
