@@ -32,6 +32,7 @@ from mcsp.confounds import STRATEGIES, read_confounds
 from mcsp.eeg.read import MIN_KNOWN, check_edf_size, standard_name, unreadable
 from mcsp.eeg.segments import LEAST_TOP, top_frequency
 from mcsp.errors import Exclusion, McspError
+from mcsp.fmri.series import n_at
 from mcsp.grayordinates import is_dlabel, is_dtseries, open_series, read_labels, series_t_r
 from mcsp.montage import check_channels, is_hydrocel_128, template_montage
 from mcsp.options.atlas import AtlasOptions
@@ -100,7 +101,7 @@ def n_frames(header: nib.Nifti1Header) -> int:
 
 def check_length(n: int, t_r: float, options: FmriOptions) -> tuple[list[str], list[str]]:
     """(errors, warnings) of a run of `n` frames of `t_r` s: are enough left at the common repetition time?"""
-    common = int((n - 1) * t_r / options.t_r + 1e-6) + 1
+    common = n_at((n - 1) * t_r, options.t_r)
     if common >= options.min_frames:
         return [], []
     text = f"{n} frames of {t_r:g} s are {n * t_r:.0f} s: {common} at {options.t_r:g} s (fmri.t_r)"

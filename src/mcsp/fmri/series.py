@@ -89,6 +89,11 @@ def denoise(series: np.ndarray, t_r: float, options: FmriOptions, confounds: Pat
     return cleaned, kept
 
 
+def n_at(seconds: float, common: float) -> int:
+    """Frames at `common` s from a first to a last one that lie `seconds` apart."""
+    return int(np.floor(seconds / common + 1e-6)) + 1
+
+
 def to_common_rate(series: np.ndarray, kept: np.ndarray, t_r: float, common: float) -> tuple[np.ndarray, np.ndarray]:
     """Series (K, R) at frames `kept` of repetition time `t_r`, at `common` s between frames: (N, R), and these frames' numbers.
 
@@ -97,8 +102,7 @@ def to_common_rate(series: np.ndarray, kept: np.ndarray, t_r: float, common: flo
     is left out: filled-in frames would correlate with each other as far as the head moved (censoring, Power et al. 2014).
     """
     times = kept * t_r
-    n = int(np.floor((times[-1] - times[0]) / common + 1e-6)) + 1
-    wanted = times[0] + common * np.arange(n)
+    wanted = times[0] + common * np.arange(n_at(times[-1] - times[0], common))
     measured = np.isin(np.floor(wanted / t_r + 0.5).astype(int), kept)
     if np.isclose(t_r, common):
         return series, kept - kept[0]
