@@ -419,11 +419,12 @@ def run(
     """
     findings, rows, per_subject = Findings(), [], store_bytes(fmri, eeg, atlas)
     everyone: list[dict] = []
-    waiting = [name for name, own in datasets.items() if isinstance(own, SimulatedDataset) and not paths[name].is_dir()]
-    for name in waiting:
-        findings.add("note", name, None, None, "not simulated yet: the run does so, or `snakemake simulate`; then check again")
+    waiting = False
     for name, dataset in datasets.items():
-        if name in waiting:
+        if isinstance(dataset, SimulatedDataset) and not paths[name].is_dir():
+            text = "not simulated yet: the run does so, or `snakemake simulate`; then check again"
+            findings.add("note", name, None, None, text)
+            waiting = True
             continue
         usable: list[dict] = []
         try:
