@@ -158,10 +158,10 @@ def test_a_step_fills_what_is_missing_once(subjects, monkeypatch):
     fit_scalers(model, subjects)
     step = Pretraining(model, PretrainOptions(), 1, History()).eval()
     batch = subjects.collate(range(8))
-    meant = step.losses(batch.filled(model.centres()), 0)
+    meant, _ = step.losses(batch.filled(model.centres()), 0)
     calls, original = [], torch.where
     monkeypatch.setattr(torch, "where", lambda *a: calls.append(a[0].shape) or original(*a))
-    found = step.losses(batch, 0)
+    found, _ = step.losses(batch, 0)
     assert len(calls) == 4  # spectra and graphs of both modalities
     assert {"id_eeg", "cd_eeg", "kd_eeg", "cf_all"} <= set(found)
     for name, value in found.items():

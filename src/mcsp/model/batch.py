@@ -20,6 +20,12 @@ def best_device() -> torch.device:
 MASKABLE: frozenset[Key] = frozenset((m, d) for m in ("fmri", "eeg") for d in ("spatial", "spectral"))
 
 
+def rows_of(present: Tensor, device: torch.device) -> Tensor | None:
+    """Numbers of those present, on `device`; None for everybody, as nothing need be copied then."""
+    present = present.cpu()
+    return None if bool(present.all()) else present.nonzero().squeeze(1).to(device, non_blocking=True)
+
+
 def fill(key: Key, x: Tensor, centres: Mapping[Key, Tensor]) -> Tensor:
     """Inputs (B, ...) with what was not recorded as the training subjects' mean, which says nothing."""
     return torch.where(x.isnan(), centres[key].to(x.dtype), x) if key in MASKABLE else x
@@ -28,8 +34,9 @@ def fill(key: Key, x: Tensor, centres: Mapping[Key, Tensor]) -> Tensor:
 @dataclass
 class Batch:
     """`x`: (modality, domain) -> (B, ...) inputs, zeros where a subject lacks the modality, NaN where its recording holds
-    nothing (`MASKABLE`). `present`: modality -> (B,) bool. `n_valid`: modality -> (B,) valid frames or segments, 0 where the
-    modality is missing. `whole`: known to hold no NaN, so that models need not look.
+    nothing (`MASKABLE`). `present`: modality -> (B,) bool, on the CPU: whom a step computes is decided there, and to ask a
+    GPU would be to wait for it. `n_valid`: modality -> (B,) valid frames or segments, 0 where the modality is missing.
+    `whole`: known to hold no NaN, so that models need not look.
     """
 
     x: dict[Key, Tensor]
@@ -41,8 +48,9 @@ class Batch:
         return len(next(iter(self.present.values())))
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch on another device."""
-        return self._each(lambda v: v.to(device, non_blocking=True))
+        """The batch on another device; `present` stays."""
+        x, n_valid = ({k: v.to(device, non_blocking=True) for k, v in part.items()} for part in (self.x, self.n_valid))
+        return Batch(x, self.present, n_valid, self.whole)
 
     def filled(self, centres: Mapping[Key, Tensor]) -> Batch:
         """The batch with what was not recorded as the training subjects' mean, by (modality, domain)."""

@@ -5,6 +5,7 @@ The forms are our reconstruction from the paper's text (arXiv 2409.19130); docs/
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcsp.model.batch import Key
+from mcsp.model.batch import Key, rows_of
 
 
 @dataclass(frozen=True)
@@ -30,40 +31,39 @@ class LossWeights:
 
 
 def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
-    """Normalised temperature-scaled cross entropy of N pairs. `a`, `b`: (N, d); row i of both is one subject.
+    """Normalised temperature-scaled cross entropy of N pairs: (...) of `a`, `b` (..., N, d); row i of both is one subject.
 
     Positives are the two views of a subject; negatives are all other subjects' views. 0 for fewer than 2 pairs.
     Source: Chen et al. 2020 (SimCLR), eq. 1.
     """
-    n = len(a)
+    n = a.shape[-2]
     if n < 2:
-        return (a.sum() + b.sum()) * 0.0
+        return (a + b).sum((-2, -1)) * 0.0
     with torch.autocast(a.device.type, enabled=False):
-        z = F.normalize(torch.cat([a, b]).float(), dim=1)
-        similarity = z @ z.T / temperature
+        z = F.normalize(torch.cat([a, b], dim=-2).float(), dim=-1)
+        similarity = z @ z.mT / temperature
         similarity = similarity.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=z.device), -torch.inf)
-        target = torch.arange(2 * n, device=z.device).roll(n)
-        return F.cross_entropy(similarity, target)
+        likely = F.log_softmax(similarity, dim=-1)
+        return -(likely.diagonal(n, -2, -1) + likely.diagonal(-n, -2, -1)).sum(dim=-1) / (2 * n)
+
+
+def _divergence(found: Tensor, target: Tensor) -> Tensor:
+    """KL divergence of log-distributions (..., N, K) from `target`, the mean over N: (...)."""
+    return F.kl_div(found, target, log_target=True, reduction="none").sum((-2, -1)) / found.shape[-2]
 
 
 def similarity_distillation(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     """L_IM of one domain: KL divergence between the two modalities' distributions over the other subjects of the batch,
-    both directions, the teacher side detached. `a`, `b`: (N, d), row i of both is one subject. 0 for fewer than 3.
+    both directions, the teacher side detached: (...) of `a`, `b` (..., N, d); row i of both is one subject. 0 for fewer than 3.
     """
-    n = len(a)
+    n = a.shape[-2]
     if n < 3:  # with one other subject both distributions are certain
-        return (a.sum() + b.sum()) * 0.0
+        return (a + b).sum((-2, -1)) * 0.0
     with torch.autocast(a.device.type, enabled=False):
+        z = F.normalize(torch.stack([a, b]).float(), dim=-1)
         self_pair = torch.eye(n, dtype=torch.bool, device=a.device)
-
-        def log_distribution(z: Tensor) -> Tensor:
-            z = F.normalize(z.float(), dim=1)
-            return F.log_softmax((z @ z.T / temperature).masked_fill(self_pair, -1e9), dim=1)
-
-        first, second = log_distribution(a), log_distribution(b)
-        forward = F.kl_div(first, second.detach(), log_target=True, reduction="batchmean")
-        backward = F.kl_div(second, first.detach(), log_target=True, reduction="batchmean")
-        return (forward + backward) / 2
+        distributions = F.log_softmax((z @ z.mT / temperature).masked_fill(self_pair, -1e9), dim=-1)
+        return _divergence(distributions, distributions.flip(0).detach()).sum(dim=0) / 2
 
 
 def fuse(z: dict[Key, Tensor], present: dict[str, Tensor]) -> Tensor:
@@ -72,26 +72,67 @@ def fuse(z: dict[Key, Tensor], present: dict[str, Tensor]) -> Tensor:
     """
     some = next(iter(z.values()))
     with torch.autocast(some.device.type, enabled=False):
-        return F.normalize(
-            sum(F.normalize(v.float(), dim=1) * present[m].to(v.device)[:, None] for (m, _), v in z.items()), dim=1
-        )
+        own = torch.stack([present[m] for m, _ in z]).to(some.device, torch.float32, non_blocking=True)
+        return F.normalize((F.normalize(torch.stack(list(z.values())).float(), dim=-1) * own[..., None]).sum(dim=0), dim=1)
 
 
-def teacher_distillation(z: Tensor, own: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """L_KD of one student: KL divergence from the teacher's to the student's distribution over the subjects of the batch.
+def teacher_distillation(z: Tensor, own: Tensor | None, teacher: Tensor, temperature: float) -> Tensor:
+    """L_KD of students: KL divergence from the teacher's to the student's distribution over the subjects of the batch, (...).
 
-    `teacher`: (B, d) fused embeddings t of all subjects; `z`: (n, d) the student's projections of n of them, `own` (n) their
-    rows. The teacher's distribution is the softmax of s(t_i, t_j) / temperature over all j, the subject itself among them,
-    the student's that of s(z_i, t_j) / temperature: it is lowest where z_i = t_i. No gradient reaches the teacher. 0 for
-    fewer than 2 subjects in the batch. Source: Fang et al. 2021 (SEED), with the batch in the place of the queue.
+    `teacher`: (B, d) fused embeddings t of all subjects; `z`: (..., n, d) students' projections of n of them, `own` (n) their
+    rows, None for all. The teacher's distribution is the softmax of s(t_i, t_j) / temperature over all j, the subject itself
+    among them, the student's that of s(z_i, t_j) / temperature: it is lowest where z_i = t_i. No gradient reaches the teacher.
+    0 for fewer than 2 subjects in the batch. Source: Fang et al. 2021 (SEED), with the batch in the place of the queue.
     """
-    if len(teacher) < 2 or len(z) == 0:
-        return z.sum() * 0.0
+    if len(teacher) < 2 or z.shape[-2] == 0:
+        return z.sum((-2, -1)) * 0.0
     with torch.autocast(z.device.type, enabled=False):
         t = F.normalize(teacher.detach().float(), dim=1)
-        target = F.log_softmax(t[own] @ t.T / temperature, dim=1)
-        found = F.log_softmax(F.normalize(z.float(), dim=1) @ t.T / temperature, dim=1)
-        return F.kl_div(found, target, log_target=True, reduction="batchmean")
+        target = F.log_softmax((t if own is None else t[own]) @ t.T / temperature, dim=-1)
+        found = F.log_softmax(F.normalize(z.float(), dim=-1) @ t.T / temperature, dim=-1)
+        return _divergence(found, target.expand_as(found))
+
+
+Pairs = tuple[Tensor, Tensor]  # (K, n, d) each: K comparisons of n subjects
+
+
+def _stacked(values: Iterable[Tensor], rows: Tensor | None) -> Tensor:
+    """Embeddings (K, n, d) of the subjects `rows`, None for all, of K times (B, d)."""
+    z = torch.stack(list(values))
+    return z if rows is None else z[:, rows]
+
+
+def _contrasts(pairs: Mapping[str, Pairs], temperature: float) -> dict[str, Tensor]:
+    """NT-Xent of each term, the sum over its pairs. All that compare equally many subjects are worked out at once."""
+    terms: dict[str, Tensor] = {}
+    for n in dict.fromkeys(a.shape[1] for a, _ in pairs.values()):
+        group = {name: sides for name, sides in pairs.items() if sides[0].shape[1] == n}
+        firsts, seconds = zip(*group.values())
+        values = nt_xent(torch.cat(firsts), torch.cat(seconds), temperature).split([len(a) for a in firsts])
+        terms |= {name: value.sum() for name, value in zip(group, values)}
+    return terms
+
+
+def _between(
+    z: dict[Key, Tensor], present: dict[str, Tensor], weights: LossWeights
+) -> tuple[dict[str, Pairs], dict[str, Tensor]]:
+    """(what L_CM and L_CF compare, the terms of L_IM) of those who have both modalities."""
+    pairs: dict[str, Pairs] = {}
+    terms: dict[str, Tensor] = {}
+    first, second = modalities = list(dict.fromkeys(m for m, _ in z))
+    shared = [d for m, d in z if m == first and (second, d) in z]
+    rows = rows_of(present[first] & present[second], next(iter(z.values())).device)
+    if shared and (weights.im or weights.cm):
+        sides = tuple(_stacked((z[m, d] for d in shared), rows) for m in modalities)
+        if weights.im:
+            values = similarity_distillation(*sides, weights.im_temperature).unbind()
+            terms |= {f"im_{d}": value for d, value in zip(shared, values)}
+        if weights.cm:
+            pairs |= {f"cm_{d}": tuple(side[i : i + 1] for side in sides) for i, d in enumerate(shared)}
+    if weights.cf and len(z) > 2:  # of one domain it is L_CM
+        whole = (fuse({key: v for key, v in z.items() if key[0] == m}, present) for m in modalities)
+        pairs["cf_all"] = tuple(_stacked([side], rows) for side in whole)
+    return pairs, terms
 
 
 def mcsp_losses(
@@ -110,31 +151,22 @@ def mcsp_losses(
     without the modality are left out, so their gradient is exactly zero.
     """
     terms: dict[str, Tensor] = {}
+    pairs: dict[str, Pairs] = {}
     modalities = list(dict.fromkeys(m for m, _ in z))
     for m in modalities:
-        domains = [d for mod, d in z if mod == m]
-        rows = present[m]
+        keys = [key for key in z if key[0] == m]
+        rows = rows_of(present[m], z[keys[0]].device)
         if weights.id:
-            terms[f"id_{m}"] = sum(nt_xent(h[m, d][rows], h_view[m, d][rows], weights.temperature) for d in domains)
-        if weights.cd and len(domains) > 1:
-            pairs = combinations(domains, 2)
-            terms[f"cd_{m}"] = sum(nt_xent(z[m, a][rows], z[m, b][rows], weights.temperature) for a, b in pairs)
+            pairs[f"id_{m}"] = _stacked((h[key] for key in keys), rows), _stacked((h_view[key] for key in keys), rows)
+        if weights.cd and len(keys) > 1:
+            firsts, seconds = zip(*combinations((z[key] for key in keys), 2))
+            pairs[f"cd_{m}"] = _stacked(firsts, rows), _stacked(seconds, rows)
         if weights.kd and teacher is not None:
-            own = torch.nonzero(rows).squeeze(1)
-            students = (teacher_distillation(z[m, d][rows], own, teacher, weights.im_temperature) for d in domains)
-            terms[f"kd_{m}"] = sum(students)
+            students = _stacked((z[key] for key in keys), rows)
+            terms[f"kd_{m}"] = teacher_distillation(students, rows, teacher, weights.im_temperature).sum()
     if len(modalities) == 2:
-        first, second = modalities
-        both = present[first] & present[second]
-        for d in (d for m, d in z if m == first and (second, d) in z):
-            pair = z[first, d][both], z[second, d][both]
-            if weights.im:
-                terms[f"im_{d}"] = similarity_distillation(*pair, weights.im_temperature)
-            if weights.cm:
-                terms[f"cm_{d}"] = nt_xent(*pair, weights.temperature)
-        if weights.cf and len(z) > 2:  # of one domain it is L_CM
-            whole = (fuse({key: v for key, v in z.items() if key[0] == m}, present)[both] for m in modalities)
-            terms["cf_all"] = nt_xent(*whole, weights.temperature)
-    zero = next(iter(z.values())).sum() * 0.0
-    terms["total"] = sum((getattr(weights, name.split("_")[0]) * value for name, value in terms.items()), zero)
+        pairs, terms = (own | new for own, new in zip((pairs, terms), _between(z, present, weights)))
+    terms |= _contrasts(pairs, weights.temperature)
+    weighted = [value if (w := getattr(weights, name.split("_")[0])) == 1 else w * value for name, value in terms.items()]
+    terms["total"] = torch.stack([next(iter(z.values())).sum() * 0.0, *weighted]).sum()
     return terms

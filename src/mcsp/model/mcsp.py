@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mcsp import __version__
 from mcsp.errors import McspError
-from mcsp.model.batch import Batch, Key, fill
+from mcsp.model.batch import Batch, Key, fill, rows_of
 from mcsp.model.encoders import Architecture, Projector, Scaler, make_encoder
 from mcsp.model.inputs import Array, Given, as_batch
 
@@ -112,20 +112,21 @@ class MCSP(_Saved):
         h: dict[Key, Tensor] = {}
         z: dict[Key, Tensor] = {}
         centres = {} if batch.whole else self.centres()
-        seen = {m: present.nonzero().squeeze(1) for m, present in batch.present.items()}
+        device = next(iter(batch.x.values())).device
+        seen = {m: rows_of(present, device) for m, present in batch.present.items()}
         for key in self.keys:
             x, n_valid, rows = batch.x[key], batch.n_valid[key[0]], seen[key[0]]
             x = x if batch.whole else fill(key, x, centres)
-            if not len(rows):
+            if rows is not None and not len(rows):
                 nothing = x.sum() * 0.0  # zero, but part of the graph, as attribution wants it
                 h[key] = nothing.expand(len(x), self.sizes.width)
                 z[key] = nothing.expand(len(x), self.sizes.dim)
                 continue
-            whole = len(rows) == len(x)  # then nothing is copied
-            features, segments = self.encoders[_name(key)](*((x, n_valid) if whole else (x[rows], n_valid[rows])))
+            given = (x, n_valid) if rows is None else (x[rows], n_valid[rows])
+            features, segments = self.encoders[_name(key)](*given)
             projected = self.projectors[_name(key)](features, segments)
             h[key], z[key] = (
-                v if whole else v.new_zeros(len(x), v.shape[1]).index_copy(0, rows, v) for v in (features, projected)
+                v if rows is None else v.new_zeros(len(x), v.shape[1]).index_copy(0, rows, v) for v in (features, projected)
             )
         return h, z
 
@@ -222,7 +223,7 @@ class Classifier(_Saved):
         """What the linear part reads (B, modalities and domains * width): what is `heard`, normalised, zero where a subject
         lacks the modality, divided by the number of those that it has.
         """
-        seen = [present[key[0]].to(features.dtype)[:, None] for key, features in h.items()]
+        seen = [present[key[0]].to(features)[:, None] for key, features in h.items()]
         parts = [s * nn.functional.layer_norm(f, f.shape[1:]) for s, f in zip(seen, h.values())]
         return torch.cat(parts, dim=1) / sum(seen).clamp_min(1)
 
@@ -230,7 +231,7 @@ class Classifier(_Saved):
         """Logits (B,) from what is `heard`; (B, classes) of several classes; the standardised value (B,) in regression."""
         total, count = 0.0, 0.0
         for key, features in h.items():
-            seen = present[key[0]].to(features.dtype)[:, None]
+            seen = present[key[0]].to(features)[:, None]
             total = total + seen * self.readers[_name(key)](features)
             count = count + seen
         out = self.head(total / count.clamp_min(1)) + self.direct(self.evidence(h, present))

@@ -112,15 +112,18 @@ def rank_and_world() -> tuple[int, int]:
 
 class PairedSampler:
     """Batches of numbers: subjects with both modalities share batches, so that cross-modal pairs are dense where they
-    exist; drawn anew each epoch from (seed, epoch), so that a resumed run goes on with the same batches.
+    exist, and the others' batches hold as many of each kind, to one subject: a GPU prepares for every new shape anew. Drawn
+    anew each epoch from (seed, epoch), so that a resumed run goes on with the same batches.
 
     With several ranks, each takes an equal share of every batch, filled up with `ABSENT`: together they see the batches
     that one process alone would see.
     """
 
     def __init__(self, has: dict[str, np.ndarray], batch_size: int, seed: int):
-        both = np.logical_and.reduce(list(has.values()))
-        self.groups = [np.flatnonzero(both), np.flatnonzero(~both)]
+        kind = sum(2**place * own.astype(int) for place, own in enumerate(has.values()))
+        both = 2 ** len(has) - 1
+        others = [np.flatnonzero(kind == k) for k in np.unique(kind) if k != both]
+        self.groups = [group for group in ([np.flatnonzero(kind == both)], others) if sum(map(len, group))]
         self.batch_size, self.seed, self.epoch = batch_size, seed, 0
 
     @property
@@ -132,16 +135,22 @@ class PairedSampler:
         """Called by Lightning at the start of each epoch."""
         self.epoch = epoch
 
-    def _count(self, size: int) -> int:
-        return max(1, round(size / self.batch_size)) if size else 0
+    def _count(self, group: list[np.ndarray]) -> int:
+        return max(1, round(sum(map(len, group)) / self.batch_size))
 
     def __len__(self) -> int:
-        return sum(self._count(len(group)) for group in self.groups)
+        return sum(map(self._count, self.groups))
+
+    def _batches(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        for group in self.groups:
+            shares = [np.array_split(rng.permutation(kind), self._count(group)) for kind in group]
+            shares[1:] = [share[::-1] for share in shares[1:]]  # one more of the one, one less of the other
+            yield from map(np.concatenate, zip(*shares))
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         rank, world = rank_and_world()
-        batches = [b for g in self.groups if len(g) for b in np.array_split(rng.permutation(g), self._count(len(g)))]
+        batches = list(self._batches(rng))
         for i in rng.permutation(len(batches)):
             share = batches[i][rank::world].tolist()
             yield share + [ABSENT] * (-(-len(batches[i]) // world) - len(share))

@@ -43,18 +43,17 @@ class History(Callback):
     def __init__(self) -> None:
         self.rows: list[dict] = []
         self._sums: dict[str, dict[str, list[float]]] = {"train": {}, "val": {}}
-        self._waiting: list[tuple[str, list[str], torch.Tensor]] = []
+        self._waiting: list[tuple[str, dict[str, int], torch.Tensor]] = []
 
-    def add(self, split: str, terms: dict[str, torch.Tensor], sizes: dict[str, torch.Tensor | int]) -> None:
+    def add(self, split: str, terms: dict[str, torch.Tensor], sizes: dict[str, int]) -> None:
         """Add one batch; `sizes`: subjects behind each term, by which its mean is weighted."""
-        names = list(terms)
-        values = torch.stack([terms[name].detach().double() for name in names])
-        weights = torch.stack([torch.as_tensor(sizes[name], dtype=torch.float64, device=values.device) for name in names])
-        self._waiting.append((split, names, torch.stack([values, weights])))
+        device = next(iter(terms.values())).device
+        values = torch.stack([value.detach().to(device) for value in terms.values()])
+        self._waiting.append((split, {name: sizes[name] for name in terms}, values))
 
     def _read(self) -> None:
-        for split, names, numbers in self._waiting:
-            for name, value, size in zip(names, *numbers.tolist()):
+        for split, sizes, values in self._waiting:
+            for (name, size), value in zip(sizes.items(), values.double().tolist()):
                 if size:
                     total, count = self._sums[split].get(name, (0.0, 0.0))
                     self._sums[split][name] = [total + value * size, count + size]

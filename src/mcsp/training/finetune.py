@@ -120,7 +120,7 @@ class Finetuning(L.LightningModule):
         if scale:
             heard = self.model.backbone.encoders if self.model.reads == "features" else self.model.backbone
             groups.insert(0, {"params": list(heard.parameters()), "lr": self.options.lr * scale})
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay)
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: cosine_with_warmup(step, self.steps, self.steps // 10 + 1)
         )

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mcsp.code import code_version
 from mcsp.errors import McspError
@@ -44,14 +45,14 @@ TERMS = {
 }
 
 
-def term_sizes(terms: dict[str, torch.Tensor], present: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Subjects behind each term; 0 where they are too few for it to be more than a constant. Tensors: nothing waits."""
+def term_sizes(terms: dict[str, torch.Tensor], present: dict[str, torch.Tensor]) -> dict[str, int]:
+    """Subjects behind each term; 0 where they are too few for it to be more than a constant."""
     masks = torch.stack(list(present.values()))
-    both = masks.all(dim=0).sum()
-    sizes = {"total": masks.any(dim=0).sum()}
+    both = int(masks.all(dim=0).sum())
+    sizes = {"total": int(masks.any(dim=0).sum())}
     for name in terms.keys() - {"total"}:
         kind, _, where = name.partition("_")
-        n = present[where].sum() if kind in ("id", "cd", "kd") else both
+        n = int(present[where].sum()) if kind in ("id", "cd", "kd") else both
         least = 3 if kind == "im" else 2
         sizes[name] = n * ((sizes["total"] if kind == "kd" else n) >= least)
     return sizes
@@ -85,13 +86,10 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def follow(self, student: MCSP, step: int) -> None:
         """Move towards the student after step number `step`. The momentum rises as (1 + step) / (10 + step), so that a
-        short training too forgets the initial weights; buffers are copied.
+        short training too forgets the initial weights. Buffers don't change in training.
         """
-        momentum = min(self.momentum, (1 + step) / (10 + step))
-        for own, new in zip(self.model.parameters(), student.parameters(), strict=True):
-            own.lerp_(new, 1 - momentum)
-        for own, new in zip(self.model.buffers(), student.buffers(), strict=True):
-            own.copy_(new)
+        follow = get_ema_multi_avg_fn(min(self.momentum, (1 + step) / (10 + step)))
+        follow(list(self.model.parameters()), list(student.parameters()), step)
 
 
 class Pretraining(L.LightningModule):
@@ -104,23 +102,23 @@ class Pretraining(L.LightningModule):
         self.strength = Augmentation(**options.augment.model_dump())
         self.teacher = Teacher(model, options.teacher_momentum) if options.loss.kd else None
 
-    def losses(self, batch: Batch, seed: int) -> dict[str, torch.Tensor]:
-        """All terms of a batch; `seed` sets its two views. The cross terms too compare views: the bare inputs of a few
-        subjects would be learnt by heart. The teacher alone sees those.
+    def losses(self, batch: Batch, seed: int) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+        """(all terms of a batch, the subjects behind each); `seed` sets its two views. The cross terms too compare views: the
+        bare inputs of a few subjects would be learnt by heart. The teacher alone sees those.
         """
         centres = self.model.centres()
         batch = batch.filled(centres)  # once, for both views and the teacher
-        views = self.strength, torch.Generator(device=self.device).manual_seed(seed), centres
-        _, z = self.model(augmented(batch, *views))
-        view = self.model(augmented(batch, *views))[1] if self.weights.id else z
+        draw, views = torch.Generator(device=self.device).manual_seed(seed), 2 if self.weights.id else 1
+        z = self.model(augmented(batch, self.strength, draw, centres, views=views))[1]
         present = batch.present
-        parts = [z, view]
+        parts = [{key: v[: len(batch)] for key, v in z.items()}, {key: v[-len(batch) :] for key, v in z.items()}]
         if self.teacher:
             parts.append({FUSED: self.teacher(batch)})
         if self.training:  # validation is done whole by every rank
             parts, present = everyones(parts, present)
         teacher = parts[2][FUSED] if self.teacher else None
-        return mcsp_losses(parts[0], parts[1], parts[0], present, self.weights, teacher)
+        terms = mcsp_losses(parts[0], parts[1], parts[0], present, self.weights, teacher)
+        return terms, term_sizes(terms, present)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Lightning's hook."""
@@ -132,14 +130,13 @@ class Pretraining(L.LightningModule):
             self.teacher.follow(self.model, self.global_step)
         seed = step_seed(self.options.seed, 1, self.global_step, self.global_rank)
         torch.manual_seed(seed)
-        terms = self.losses(batch, seed)
-        self.history.add("train", terms, term_sizes(terms, everyones([], batch.present)[1]))
+        terms, sizes = self.losses(batch, seed)
+        self.history.add("train", terms, sizes)
         return terms["total"]
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """The same loss on validation subjects, with the same views in every epoch."""
-        terms = self.losses(batch, step_seed(self.options.seed, 2, index))
-        self.history.add("val", terms, term_sizes(terms, batch.present))
+        self.history.add("val", *self.losses(batch, step_seed(self.options.seed, 2, index)))
 
     def on_train_epoch_end(self) -> None:
         """Close the epoch's means."""
@@ -151,7 +148,7 @@ class Pretraining(L.LightningModule):
     def configure_optimizers(self):
         """AdamW with warm-up and cosine; wide maps learn more slowly."""
         groups = by_fan_in(self.model, self.options.lr, self.options.model.width, self.options.wide_lr)
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay)
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay, fused=True)
         warmup = max(1, int(self.options.warmup_share * self.steps))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_with_warmup(step, self.steps, warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

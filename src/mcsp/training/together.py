@@ -41,7 +41,7 @@ def everyones(parts: list[dict[Key, Tensor]], present: dict[str, Tensor]) -> tup
         return parts, present
     columns = [value.float() for part in parts for value in part.values()]
     widths = [value.shape[1] for value in columns] + [1] * len(present)
-    wide = torch.cat([*columns, *(mask.float()[:, None] for mask in present.values())], dim=1)
+    wide = torch.cat([*columns, *(mask.to(columns[0])[:, None] for mask in present.values())], dim=1)
     found = iter(_Everyones.apply(wide).split(widths, dim=1))
     joined = [{key: next(found) for key in part} for part in parts]
-    return joined, {m: next(found)[:, 0] > 0.5 for m in present}
+    return joined, {m: next(found)[:, 0].cpu() > 0.5 for m in present}
