@@ -134,13 +134,13 @@ class PlainDataset(torch.utils.data.Dataset):
 
 
 def plain(folder: Path, bench: Bench, *, joint: bool) -> dict[str, float]:
-    """Seconds of the timed epochs, the plain way: DataLoader with 2 workers in random order, each loss with its own
+    """Seconds of the timed epochs, the plain way: DataLoader with a worker per core in random order, each loss with its own
     forward and backward (with `joint` all on one pair of forwards and one backward), AdamW, gradients clipped.
     """
     device = torch.device(bench.device)
     data = torch.utils.data.DataLoader(
-        PlainDataset(folder, bench), bench.batch_size, shuffle=True, num_workers=2, persistent_workers=True,
-        pin_memory=device.type == "cuda",
+        PlainDataset(folder, bench), bench.batch_size, shuffle=True, num_workers=len(os.sched_getaffinity(0)),
+        persistent_workers=True, pin_memory=device.type == "cuda",
     )  # fmt: skip
     model = bench.model().to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

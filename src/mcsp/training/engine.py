@@ -81,6 +81,15 @@ class History(Callback):
         return pd.DataFrame(self.rows)
 
 
+class Trained(L.LightningModule):
+    """What both trainings share: gradients are clipped here, as Lightning refuses to where the optimiser is fused."""
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, *_) -> None:
+        """Lightning's hook, between the backward pass and the optimiser's step."""
+        if gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+
 class WholeFiles(TorchCheckpointIO):
     """Checkpoints are written as all files here, beside their name and then renamed. Lightning's own pass through the temporary
     directory: where that is another disk, the last step is a copy, which a kill may cut.

@@ -21,7 +21,7 @@ from mcsp.options.tasks import Task
 from mcsp.options.training import EngineOptions, FinetuneOptions
 from mcsp.store import read_table, write_tsv
 from mcsp.training.data import PairedSampler, Subjects
-from mcsp.training.engine import History, cosine_with_warmup, fingerprint, fit, step_seed
+from mcsp.training.engine import History, Trained, cosine_with_warmup, fingerprint, fit, step_seed
 from mcsp.training.feed import Feed
 from mcsp.training.objective import Objective, check_answers
 from mcsp.training.probe import start_at_linear_model
@@ -64,7 +64,7 @@ def drop_modalities(batch: Batch, probability: float) -> Batch:
     return Batch(batch.x, present, batch.n_valid)
 
 
-class Finetuning(L.LightningModule):
+class Finetuning(Trained):
     """The loss of the task's objective, on training subjects and, at the end of each epoch, on validation subjects."""
 
     def __init__(

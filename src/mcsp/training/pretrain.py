@@ -23,7 +23,7 @@ from mcsp.model.mcsp import MCSP
 from mcsp.options.training import PretrainOptions
 from mcsp.store import read_table, write_tsv
 from mcsp.training.data import PairedSampler, Subjects, fit_scalers, start_at_components_of, study_keys
-from mcsp.training.engine import History, cosine_with_warmup, fingerprint, fit, step_seed
+from mcsp.training.engine import History, Trained, cosine_with_warmup, fingerprint, fit, step_seed
 from mcsp.training.feed import Feed
 from mcsp.training.rates import by_fan_in
 from mcsp.training.record import data_record
@@ -92,7 +92,7 @@ class Teacher(nn.Module):
         follow(list(self.model.parameters()), list(student.parameters()), step)
 
 
-class Pretraining(L.LightningModule):
+class Pretraining(Trained):
     """The losses of one step. Views and dropout are drawn from (seed, step), so a resumed run goes on as it would have."""
 
     def __init__(self, model: MCSP, options: PretrainOptions, steps: int, history: History):
