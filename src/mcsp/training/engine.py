@@ -84,10 +84,12 @@ class History(Callback):
 class Trained(L.LightningModule):
     """What both trainings share: gradients are clipped here, as Lightning refuses to where the optimiser is fused."""
 
-    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, **_) -> None:
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, **_
+    ) -> None:
         """Lightning's hook, between the backward pass and the optimiser's step."""
         if gradient_clip_val:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
 
 
 class WholeFiles(TorchCheckpointIO):
