@@ -26,8 +26,10 @@ from mcsp.options.training import EngineOptions, LossOptions, PretrainOptions
 
 FMRI, EEG = (100, 120), (125, 62, 200)  # regions x frames; segments x channels x samples
 DISTINCT = 32  # subjects drawn at random; a larger corpus holds them again, under other names
+WORKERS = 4  # of the plain way, at most: each holds two batches, of 5 GB each where they are of 256 subjects
 SIDES = {
     "ours": "mcsp",
+    "all": "mcsp, with the distillation, which the others have not",
     "plain": "plain, one loss at a time",
     "joint": "plain, all losses on one pair of forwards",
 }
@@ -59,11 +61,10 @@ class Bench(BaseModel):
         """Modalities of subject `i`: half of all have both, a quarter each has one."""
         return (("fmri", "eeg"), ("fmri",), ("fmri", "eeg"), ("eeg",))[i % 4]
 
-    @property
-    def options(self) -> PretrainOptions:
-        """The study file's options of such a run, without the distillation, which the plain way has not."""
+    def options(self, kd: float = 0.0) -> PretrainOptions:
+        """The study file's options of such a run; by default without the distillation, which the plain way has not."""
         engine = EngineOptions(precision=self.precision, compile=self.compile, data=self.data)
-        return PretrainOptions(batch_size=self.batch_size, engine=engine, loss=LossOptions(kd=0.0))
+        return PretrainOptions(batch_size=self.batch_size, engine=engine, loss=LossOptions(kd=kd))
 
     @property
     def epochs(self) -> int:
@@ -72,7 +73,7 @@ class Bench(BaseModel):
 
     def model(self) -> MCSP:
         """The model, with the study file's default sizes."""
-        sizes = self.options.model.model_dump(exclude={"modalities", "domains"})
+        sizes = self.options().model.model_dump(exclude={"modalities", "domains"})
         torch.manual_seed(0)
         return MCSP({"architecture": {**sizes, "shapes": {"/".join(key): shape for key, shape in self.shapes.items()}}})
 
@@ -134,13 +135,13 @@ class PlainDataset(torch.utils.data.Dataset):
 
 
 def plain(folder: Path, bench: Bench, *, joint: bool) -> dict[str, float]:
-    """Seconds of the timed epochs, the plain way: DataLoader with a worker per core in random order, each loss with its own
+    """Seconds of the timed epochs, the plain way: DataLoader with a worker per core (4 at most) in random order, each loss with its own
     forward and backward (with `joint` all on one pair of forwards and one backward), AdamW, gradients clipped.
     """
     device = torch.device(bench.device)
     data = torch.utils.data.DataLoader(
-        PlainDataset(folder, bench), bench.batch_size, shuffle=True, num_workers=len(os.sched_getaffinity(0)),
-        persistent_workers=True, pin_memory=device.type == "cuda",
+        PlainDataset(folder, bench), bench.batch_size, shuffle=True, persistent_workers=True,
+        num_workers=min(WORKERS, len(os.sched_getaffinity(0))), pin_memory=device.type == "cuda",
     )  # fmt: skip
     model = bench.model().to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -180,8 +181,10 @@ def _cpu_s() -> float:
     return total
 
 
-def ours(folder: Path, bench: Bench) -> dict[str, float | None]:
-    """Seconds of an epoch by the workflow's own engine and until its first step; on a GPU the share of time in kernels."""
+def ours(folder: Path, bench: Bench, kd: float = 0.0) -> dict[str, float | None]:
+    """Seconds of an epoch by the workflow's own engine and until its first step; on a GPU the share of time in kernels.
+    `kd`: weight of the distillation.
+    """
     import lightning as L
 
     from mcsp.store import read_table
@@ -189,7 +192,7 @@ def ours(folder: Path, bench: Bench) -> dict[str, float | None]:
     from mcsp.training.engine import History, make_trainer
     from mcsp.training.pretrain import Pretraining, make_feed
 
-    device, marks = torch.device(bench.device), {}
+    device, marks, options = torch.device(bench.device), {}, bench.options(kd)
 
     class Clock(L.Callback):
         def on_train_batch_start(self, trainer, module, batch, index):
@@ -206,12 +209,12 @@ def ours(folder: Path, bench: Bench) -> dict[str, float | None]:
     cohort = read_table(folder / "cohort.parquet")
     subjects = Subjects(folder / "store", cohort, list(cohort["uid"]), list(bench.shapes))
     sampler = PairedSampler(subjects.has, bench.batch_size, 0)
-    feed = make_feed(subjects, sampler, bench.options)
+    feed = make_feed(subjects, sampler, options)
     feed.device = device
-    module = Pretraining(bench.model(), bench.options, (1 + bench.epochs) * len(sampler), History())
+    module = Pretraining(bench.model(), options, (1 + bench.epochs) * len(sampler), History())
     if bench.compile:
         module.model.compile_parts()
-    make_trainer(1 + bench.epochs, [Clock()], bench.options.engine).fit(module, feed)
+    make_trainer(1 + bench.epochs, [Clock()], options.engine).fit(module, feed)
     seconds = (marks["end"] - marks[1]) / bench.epochs
     found = {
         "seconds": seconds,
@@ -223,7 +226,7 @@ def ours(folder: Path, bench: Bench) -> dict[str, float | None]:
     if device.type == "cuda":
         found["device_peak_mb"] = torch.cuda.max_memory_allocated(device) / 1e6
         feed.batch_sampler = list(sampler)[:20]
-        found["kernel_share"] = _kernel_share(lambda: make_trainer(1, [Clock()], bench.options.engine).fit(module, feed), marks)
+        found["kernel_share"] = _kernel_share(lambda: make_trainer(1, [Clock()], options.engine).fit(module, feed), marks)
     return found
 
 
@@ -232,7 +235,8 @@ def _kernel_share(train, marks: dict) -> float:
     marks.clear()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         train()
-    kernels = sum(event.self_device_time_total for event in profile.key_averages()) / 1e6
+    found = (event for event in profile.key_averages() if not event.is_user_annotation)  # these are spans, not kernels
+    kernels = sum(event.self_device_time_total for event in found) / 1e6
     return kernels / (marks["end"] - marks["first"])
 
 
@@ -291,6 +295,7 @@ def side(name: str, folder: str, text: str) -> dict[str, float | None]:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     work = {
         "ours": ours,
+        "all": lambda *a: ours(*a, kd=1.0),
         "plain": lambda *a: plain(*a, joint=False),
         "joint": lambda *a: plain(*a, joint=True),
         "floor": floor,
@@ -300,7 +305,7 @@ def side(name: str, folder: str, text: str) -> dict[str, float | None]:
 
 
 def _measure(name: str, folder: Path, bench: Bench) -> dict[str, float]:
-    before = "import mcsp.training" if name == "ours" else ""  # its settings come before torch, as in `mcsp pretrain`
+    before = "import mcsp.training" if name in ("ours", "all") else ""  # its settings come before torch, as in `mcsp pretrain`
     settings = {"OMP_WAIT_POLICY": "PASSIVE"}  # as the workflow has it, for all sides: on a shared machine most of the time
     settings |= {"CUDA_VISIBLE_DEVICES": ""} if bench.device == "cpu" else {}
     arguments = ("bench_pretrain", name, str(folder), bench.model_dump_json())
@@ -339,6 +344,7 @@ def measure(bench: Bench, repeat: int = 1) -> dict:
         "ratio": seconds["plain"] / seconds["ours"],
         "joint_ratio": seconds["joint"] / seconds["ours"],
         "subjects_per_s": bench.n_subjects / seconds["ours"],
+        "all_subjects_per_s": bench.n_subjects / seconds["all"],
         **{f"{side}_s": value for side, value in seconds.items()},
         **{f"{side}_cpu_s": min(done[side]["cpu"] for done in rounds) for side in SIDES},
         "start_s": own["start_s"],

@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import torch
@@ -65,13 +66,15 @@ def gradients(net):
 def one_rank(rank, folder):
     """What each process does: its share, through DDP."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    meeting = f"file://{folder}/meet"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     batch, rows = six_subjects(), torch.tensor(SHARES[rank])
     view = view_of(batch)
     net = nn.parallel.DistributedDataParallel(Loss(), find_unused_parameters=True)
     terms = net(batch.rows(rows), view.rows(rows))
     terms["total"].backward()
     torch.save({"terms": {k: v.detach() for k, v in terms.items()}, "grads": gradients(net.module)}, f"{folder}/{rank}.pt")
+    dist.barrier()  # who leaves early can leave the other waiting
     dist.destroy_process_group()
 
 

