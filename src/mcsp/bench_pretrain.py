@@ -135,8 +135,9 @@ class PlainDataset(torch.utils.data.Dataset):
 
 
 def plain(folder: Path, bench: Bench, *, joint: bool) -> dict[str, float]:
-    """Seconds of the timed epochs, the plain way: DataLoader with a worker per core (4 at most) in random order, each loss with its own
-    forward and backward (with `joint` all on one pair of forwards and one backward), AdamW, gradients clipped.
+    """Seconds of the timed epochs, the plain way: DataLoader with a worker per core (at most WORKERS) in random order, each
+    loss with its own forward and backward (with `joint` all on one pair of forwards and one backward), AdamW, gradients
+    clipped.
     """
     device = torch.device(bench.device)
     data = torch.utils.data.DataLoader(
