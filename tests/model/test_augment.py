@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mcsp.model.augment import Augmentation, spectral_view, temporal_view
+from mcsp.model.augment import Augmentation, augmented, spectral_view, temporal_view
+from tests.model.test_model import make_batch
 
 STRENGTH = Augmentation(jitter=0.3, scale=0.2, time_mask=0.3, spectral_removal=0.3, spectral_addition=0.3)
 
@@ -40,3 +41,16 @@ def test_a_constant_series_gets_no_noise():
     x = torch.full((2, 3, 8), 1e3)
     view = temporal_view(x, Augmentation(scale=0, time_mask=0), seeded(), segmented=False)
     torch.testing.assert_close(view, x, rtol=1e-3, atol=0)
+
+
+def test_two_views_are_two_draws_of_the_same_subjects_one_after_the_other():
+    batch, still = make_batch(), Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0))
+    same = augmented(batch, still, seeded(), {}, views=2)
+    drawn = augmented(batch, STRENGTH, seeded(), {}, views=2)
+    for key, x in batch.x.items():
+        torch.testing.assert_close(same.x[key], torch.cat([x, x]))
+        first, second = drawn.x[key].chunk(2)
+        assert not (torch.isclose(first, second) | torch.isclose(first, x)).flatten(1).all(dim=1).any()
+    for modality, present in batch.present.items():
+        assert drawn.present[modality].tolist() == present.tolist() * 2
+        assert drawn.n_valid[modality].tolist() == batch.n_valid[modality].tolist() * 2

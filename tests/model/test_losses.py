@@ -30,6 +30,15 @@ def taught(a, b, temperature):
     return teacher_distillation(a, torch.arange(len(a)), b, temperature)
 
 
+def loss_of_stacks(loss, a, b):
+    """(K,) of K comparisons (K, n, d); L_KD compares several students with one teacher."""
+    return (
+        loss(a, b, 0.3)
+        if loss is not taught
+        else torch.stack([teacher_distillation(a, None, t, 0.3)[i] for i, t in enumerate(b)])
+    )
+
+
 PAIRWISE = pytest.mark.parametrize("loss", [nt_xent, similarity_distillation, taught])
 
 
@@ -52,6 +61,13 @@ def test_order_of_the_batch_does_not_matter(loss):
     a, b = vectors()
     order = torch.randperm(len(a), generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(loss(a, b, 0.3), loss(a[order], b[order], 0.3))
+
+
+@PAIRWISE
+def test_several_comparisons_at_once_cost_what_each_does_alone(loss):
+    a, b = torch.stack(vectors(1)), torch.stack(vectors(2))
+    for i, value in enumerate(loss_of_stacks(loss, a, b)):
+        torch.testing.assert_close(value, loss(a[i], b[i], 0.3))
 
 
 @PAIRWISE

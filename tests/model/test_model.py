@@ -12,6 +12,7 @@ from mcsp.errors import McspError
 from mcsp.model.augment import Augmentation, augmented
 from mcsp.model.batch import Batch
 from mcsp.model.encoders import GraphEncoder, Projector, Scaler, start_at_components, transformer
+from mcsp.model.losses import LossWeights, mcsp_losses
 from mcsp.model.mcsp import MCSP, Classifier
 
 SHAPES = {
@@ -52,6 +53,24 @@ def classifier(request):
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn(parameter.shape)
     return model
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize(("precision", "z_error", "gradient_error"), [(None, 1e-4, 1e-4), (torch.bfloat16, 0.03, 0.05)])
+def test_a_gpu_agrees_with_float64_on_the_cpu(precision, z_error, gradient_error):
+    torch.manual_seed(0)
+    model, batch = MCSP(copy.deepcopy(CONFIG)).eval(), make_batch()
+    twin = copy.deepcopy(model).to("cuda")
+    double = Batch({k: v.double() for k, v in batch.x.items()}, batch.present, batch.n_valid)
+    results = []
+    for net, given, autocast in ((model.double(), double, False), (twin, batch.to("cuda"), precision is not None)):
+        with torch.autocast("cuda", precision or torch.bfloat16, enabled=autocast):
+            z = net(given)[1]
+        mcsp_losses(z, z, z, batch.present, LossWeights(id=0.0))["total"].backward()
+        slopes = [p.grad.flatten() for p in net.parameters() if p.grad is not None]
+        results.append([torch.cat(parts).double().cpu() for parts in ([v.flatten() for v in z.values()], slopes)])
+    for expected, found, limit in zip(*results, (z_error, gradient_error)):
+        assert (found - expected).norm() < limit * expected.norm()
 
 
 def test_a_subject_does_not_depend_on_its_batch(classifier):

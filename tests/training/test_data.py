@@ -47,6 +47,15 @@ def test_every_subject_once_per_epoch_and_pairs_are_dense(subjects):
     assert set(shares) == {0.0, 1.0}
 
 
+def test_batches_without_pairs_are_of_like_size_and_composition():
+    kind = np.repeat([0, 1, 2], [23, 18, 16])  # fMRI alone, EEG alone, both
+    batches = [kind[batch] for batch in PairedSampler({"fmri": kind != 1, "eeg": kind != 0}, 8, seed=1)]
+    others = [np.bincount(batch, minlength=3) for batch in batches if 2 not in batch]
+    assert sum(others).tolist() == [23, 18, 0]
+    assert np.ptp(others, axis=0).max() <= 1
+    assert np.ptp([count.sum() for count in others]) <= 1
+
+
 def test_order_depends_on_seed_and_epoch_only(subjects):
     def draw(seed, epoch):
         sampler = PairedSampler(subjects.has, 8, seed)
