@@ -9,7 +9,7 @@ from mcsp.evaluation.comparisons import all_pairs, subject_row
 from mcsp.evaluation.fusion import fusion_rows
 from mcsp.evaluation.metrics import delong
 from mcsp.evaluation.retrieval import hits, retrieval_rows, sign_p
-from mcsp.evaluation.sweep import run, sweep_rows
+from mcsp.evaluation.sweep import run, sweep_rows, within_folds
 from mcsp.options.results import EvaluateOptions
 from mcsp.store import read_tsv, write_table
 from mcsp.training.embed import RANKS
@@ -67,6 +67,27 @@ def test_a_variant_of_fewer_subjects_is_compared_on_those():
     assert row["auroc_low"] < row["auroc"] < row["auroc_high"]
     assert (row["difference_low"] > 0 or row["difference_high"] < 0) == (p < 0.05)
     assert row["difference_low"] < difference < row["difference_high"]
+
+
+def test_differences_within_folds_are_told_by_hand():
+    """Three folds test the same people, as draws of those who train do, and a fourth cases alone."""
+    whole = pd.concat([predictions(1.0, n=40, seed=k, seeds=(0, 1)).assign(fold=k) for k in range(4)])
+    part = pd.concat([predictions(2.0, n=40, seed=k + 9).assign(fold=k) for k in range(4)])
+    whole, part = (table[(table["fold"] < 3) | (table["y"] == 1)] for table in (whole, part))
+    expected = []
+    for fold in range(3):
+        mean = whole[whole["fold"] == fold].groupby("uid").agg(y=("y", "first"), p=("p", "mean"))
+        own = part[part["fold"] == fold].set_index("uid").loc[mean.index]
+        expected.append(roc_auc_score(own["y"], own["p"]) - roc_auc_score(mean["y"], mean["p"]))
+    found = within_folds(part.sample(frac=1, random_state=0), whole)
+    assert found["fold_difference"] == pytest.approx(np.mean(expected))
+    assert found["fold_sd"] == pytest.approx(np.std(expected, ddof=1))
+    assert (found["folds_above"], found["n_folds"]) == (sum(d > 0 for d in expected), 3)
+    assert np.ptp(expected) > 0
+    alone = within_folds(part[part["fold"] == 1], whole)
+    assert alone["fold_difference"] == pytest.approx(expected[1])
+    assert np.isnan(alone["fold_sd"])
+    assert np.isnan(within_folds(part[part["fold"] == 3], whole)["fold_difference"])
 
 
 def test_the_table_reads_what_the_rules_write(tmp_path):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from mcsp.evaluation.comparisons import holm_of_known, subject_row
+from mcsp.evaluation.comparisons import fold_differences, holm_of_known, subject_row
 from mcsp.evaluation.fusion import COLUMNS as FUSION_COLUMNS
 from mcsp.evaluation.fusion import fusion_rows
 from mcsp.evaluation.metrics import METRICS, bootstrap
@@ -36,12 +37,32 @@ COLUMNS = {
     "difference_high": "Upper end",
     "p": "DeLong's test of the difference, or permutation where it has no variance",
     "p_holm": "Corrected for the variants of the task (Holm)",
+    "fold_difference": "AUROC of the variant minus that of the whole within one fold, the mean over folds: what the draw of "
+    "training subjects changes shows in its spread, of which DeLong's test knows nothing",
+    "fold_sd": "Standard deviation of that difference over folds",
+    "folds_above": "Folds in which the variant's AUROC is the higher one",
+    "n_folds": "Folds compared: those that test both classes",
 }  # fmt: skip
 
 
 def _means(predictions: pd.DataFrame) -> pd.DataFrame:
     """One probability per subject, the mean over seeds: columns y, p; index uid."""
     return predictions.groupby("uid").agg(y=("y", "first"), p=("p", "mean")).sort_index()
+
+
+def within_folds(own: pd.DataFrame, whole: pd.DataFrame) -> dict[str, float]:
+    """Differences of AUROC from the whole model within folds: mean, standard deviation, how many are above 0, how many there
+    are. Tables of predictions (fold, seed, uid, y, p); probabilities are means over seeds.
+    """
+    means = [part.groupby(["fold", "uid"]).agg(y=("y", "first"), p=("p", "mean")) for part in (own, whole)]
+    both = means[0].join(means[1]["p"].rename("whole"), how="inner").reset_index()
+    found = np.array(fold_differences(*(both[c].to_numpy() for c in ("y", "p", "whole", "fold")), "auroc"))
+    return {
+        "fold_difference": found.mean() if len(found) else np.nan,
+        "fold_sd": found.std(ddof=1) if len(found) > 1 else np.nan,
+        "folds_above": int((found > 0).sum()),
+        "n_folds": len(found),
+    }
 
 
 def _scope(predictions: pd.DataFrame) -> str:
@@ -74,10 +95,11 @@ def sweep_rows(
     """The whole model, then its variants (name -> kind, value, predictions), with Holm's correction over these."""
     reference = _means(whole)
     rows = [{"kind": "whole", "variant": "as it is", "scope": _scope(whole), **variant_row(reference, None, options)}]
+    rows[0] |= {"fold_difference": np.nan, "fold_sd": np.nan, "folds_above": None, "n_folds": whole["fold"].nunique()}
     for kind, value, predictions in variants.values():
         named = {"kind": kind, "variant": value, "scope": _scope(predictions)}
-        rows.append({**named, **variant_row(_means(predictions), reference, options)})
-    table = pd.DataFrame(rows)
+        rows.append({**named, **variant_row(_means(predictions), reference, options), **within_folds(predictions, whole)})
+    table = pd.DataFrame(rows).astype({"folds_above": "Int64"})
     return table.assign(task=task, p_holm=holm_of_known(table["p"]))[list(COLUMNS)]
 
 
@@ -111,7 +133,7 @@ def run(
     table = pd.concat(tables, ignore_index=True)
     write_tsv(table, out, COLUMNS)
     write_tsv(pd.concat(fused, ignore_index=True), fusion, FUSION_COLUMNS)
-    shown = ["task", "kind", "variant", "scope", "n", "auroc", "auroc_low", "auroc_high", "difference", "p_holm"]
+    shown = ["task", "kind", "variant", "scope", "n", "auroc", "difference", "p_holm", *list(COLUMNS)[-4:]]
     print(table[shown].to_string(index=False, float_format="%.3f"))
     ranks = {name: (*variants[name], read_table(results / "sweep" / name / "embeddings/ranks.parquet")) for name in searched}
     rows = retrieval_rows(read_table(results / "embeddings/ranks.parquet"), ranks, options)

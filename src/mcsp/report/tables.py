@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -331,6 +332,12 @@ def calibration(folder: Path, tasks: Sequence[str]) -> PaperTable:
     return PaperTable("calibration", caption, table, descriptions, pd.DataFrame(rows, columns=columns))
 
 
+def _within(row: Mapping[str, Any]) -> str:
+    """A variant's differences within folds."""
+    spread = f" ± {_number(row['fold_sd'], 3)}" if row["n_folds"] > 1 else ""
+    return f"{_number(row['fold_difference'], 3)}{spread}; {row['folds_above']:.0f} of {row['n_folds']}"
+
+
 def ablations(sweep: Path) -> PaperTable:
     """Every variant of the study beside the whole model."""
     table, texts = read_tsv(sweep), read_json(sweep.with_suffix(".json"))
@@ -346,13 +353,15 @@ def ablations(sweep: Path) -> PaperTable:
             "difference": ["" if w else _number(d, 3) for w, d in zip(whole, table["difference"])],
             "p": ["" if w else _p(p) for w, p in zip(whole, table["p"])],
             "p, Holm": ["" if w else _p(p) for w, p in zip(whole, table["p_holm"])],
+            "within folds": ["" if w else _within(row) for w, row in zip(whole, table.to_dict("records"))],
             "pre-training": table["scope"],
         }
     )
     caption = (
         "MCSP with one thing changed at a time, trained anew on the same folds, with bootstrap intervals over subjects. "
         "difference: AUROC less that of the whole model on the subjects that both predict (DeLong's test, Holm-corrected over "
-        "the task's variants)."
+        "the task's variants). within folds: that difference in each fold, mean ± standard deviation, and in how many folds it "
+        "is above 0."
     )
     return PaperTable("ablations", caption, table, {c: texts[c]["Description"] for c in table}, shown)
 
