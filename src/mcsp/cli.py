@@ -16,17 +16,17 @@ from mcsp.errors import McspError, machine_fault
 app = typer.Typer(
     name="mcsp",
     help="From BIDS recordings of fMRI and EEG to self-supervised models, honest evaluation and biomarkers. "
-    "Snakemake calls one command per rule; `init`, `fetch`, `check`, `preprocess --dry-run`, `status`, `show`, `figure`, "
-    "`schema` and `bench` are for people.",
+    "Snakemake calls one command per rule; those for people are listed after these.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+PEOPLE = "For people"
 validate_app = typer.Typer(help="Do the attribution methods find what is there to be found?", no_args_is_help=True)
-app.add_typer(validate_app, name="validate")
+app.add_typer(validate_app, name="validate", rich_help_panel=PEOPLE)
 bench_app = typer.Typer(help="What things cost: time, memory, jobs.", no_args_is_help=True)
-app.add_typer(bench_app, name="bench")
+app.add_typer(bench_app, name="bench", rich_help_panel=PEOPLE)
 
 Json = Annotated[str, typer.Option("--options", help="The stage's options as JSON; {} takes the defaults.")]
 Threads = Annotated[int, typer.Option(min=1, help="Worker processes, or threads in training.")]
@@ -88,7 +88,7 @@ def simulate(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=PEOPLE)
 def check(
     study: Annotated[Path | None, typer.Argument(help="Study file, e.g. config/studies/demo.yaml.")] = None,
     inputs: Annotated[str | None, typer.Option(help="Datasets and options as JSON, instead of a study file.")] = None,
@@ -135,7 +135,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=PEOPLE)
 def init(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset: the directory that holds the sub-* directories.")],
     out: Annotated[Path | None, typer.Option(help="Study file to write; default: config/studies/<directory>.yaml.")] = None,
@@ -156,7 +156,7 @@ def prefetch(options: Json, out: Annotated[Path, typer.Option(help="Table of dow
     run(atlas=_parse(AtlasOptions, options), out=out)
 
 
-@app.command()
+@app.command(rich_help_panel=PEOPLE)
 def fetch(
     name: Annotated[str, typer.Argument(help="Study file, e.g. config/studies/abide.yaml; or a dataset's name and --options.")],
     options: Annotated[str | None, typer.Option(help="A dataset's options as JSON, instead of a study file.")] = None,
@@ -265,7 +265,7 @@ def tasks(
     run(cohort=cohort, name=name, task=_parse(Task, task), out=out)
 
 
-@app.command()
+@app.command(rich_help_panel=PEOPLE)
 def status(
     study: Annotated[Path, typer.Argument(help="Study file.")] = Path("config/studies/demo.yaml"),
     results: ResultsRoot = Path("results"),
@@ -278,7 +278,7 @@ def status(
     run(results=plan.root, datasets=list(plan.study.datasets), tasks=list(plan.study.tasks), study=study)
 
 
-@app.command()
+@app.command(rich_help_panel=PEOPLE)
 def preprocess(
     study: Annotated[Path | None, typer.Argument(help="Study file, with --dry-run.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run for each subject, and run nothing.")] = False,
@@ -478,8 +478,8 @@ def pretrain(
     )
 
 
-@app.command()
-def embed(
+@app.command("embed-folds")
+def embed_folds(
     models: Annotated[list[Path], typer.Argument(help="Directories of the pre-trained models, one per fold.")],
     stores: Stores,
     cohort: Cohort,
@@ -782,8 +782,50 @@ def summary(
     run(metrics=metrics, comparisons=[path.with_name("comparisons.tsv") for path in metrics], out=out)
 
 
-@app.command()
+BidsDir = Annotated[Path, typer.Argument(help="BIDS dataset: the directory that holds the sub-* directories.")]
+StudyOut = Annotated[Path | None, typer.Option(help="Study file to write; default: config/studies/<data>-<model>.yaml.")]
+Cores = Annotated[int, typer.Option(min=1, help="Cores to use.")]
+Further = Annotated[list[str] | None, typer.Argument(help="Arguments for Snakemake, after --: -- --profile slurm.")]
+
+
+def _applied(bids_dir: Path, model: Path, out: Path | None, cores: int, further: list[str] | None, *, answers: bool) -> None:
+    from mcsp.predict.bids import run, summary
+
+    folder = run(bids_dir=bids_dir, model=model, out=out, cores=cores, further=further or [], answers=answers)
+    print(summary(folder, answers=answers))
+
+
+@app.command(rich_help_panel=PEOPLE)
 def predict(
+    bids_dir: BidsDir,
+    model: Annotated[Path, typer.Option(help="A task's classifiers (results/demo/finetune/asd), or one of them.")],
+    further: Further = None,
+    out: StudyOut = None,
+    cores: Cores = 2,
+) -> None:
+    """Apply trained classifiers to a BIDS dataset: raw recordings to probabilities, with warnings where these data lie outside
+    what the models saw.
+
+    No labels are needed. Writes a study file that takes its options over from the model, runs the workflow's stages and
+    goes on where it stopped when given again.
+    """
+    _applied(bids_dir, model, out, cores, further, answers=True)
+
+
+@app.command(rich_help_panel=PEOPLE)
+def embed(
+    bids_dir: BidsDir,
+    model: Annotated[Path, typer.Option(help="Pre-trained encoders (results/demo/pretrain), or a task's classifiers.")],
+    further: Further = None,
+    out: StudyOut = None,
+    cores: Cores = 2,
+) -> None:
+    """The same as `predict` without an answer: embeddings of a BIDS dataset's subjects by trained encoders."""
+    _applied(bids_dir, model, out, cores, further, answers=False)
+
+
+@app.command()
+def apply(
     models: Annotated[list[Path], typer.Argument(help="Directories of trained models of one kind, e.g. a task's classifiers.")],
     stores: Stores,
     cohort: Cohort,
@@ -791,7 +833,7 @@ def predict(
     embeddings: Annotated[Path, typer.Option(help="Embeddings to write (Parquet).")],
     threads: Threads = 1,
 ) -> None:
-    """Apply trained models to new subjects; a study file with `predict.model` runs all stages up to here."""
+    """Apply trained models to the stores of new subjects; `predict` runs all stages up to here."""
     from mcsp.predict.stage import run
 
     run(stores=stores, cohort=cohort, models=models, out=out, embeddings=embeddings, threads=threads)
@@ -1018,7 +1060,7 @@ def _figure_options(text: str) -> Any:
     return _parse(FigureOptions, text)
 
 
-@app.command()
+@app.command(rich_help_panel=PEOPLE)
 def figure(
     names: Annotated[list[str], typer.Argument(help="Figures: performance, curves (of all tasks), curves-asd, ...")],
     study: Annotated[Path | None, typer.Option(help="Study file: the figures are drawn from its results.")] = None,
@@ -1096,7 +1138,7 @@ def report(
     run(snakefile=snakefile, source=values.pop("source"), study=values, out=out)
 
 
-@app.command()
+@app.command(rich_help_panel=PEOPLE)
 def show(
     study: Annotated[Path, typer.Argument(help="Study file.")] = Path("config/studies/demo.yaml"),
     results: ResultsRoot = Path("results"),
@@ -1126,7 +1168,7 @@ def show(
     print(plan.root / "report.html")
 
 
-@app.command()
+@app.command(rich_help_panel=PEOPLE)
 def schema(
     defaults: Annotated[bool, typer.Option("--defaults", help="Print the defaults (config/config.yaml) instead.")] = False,
 ) -> None:

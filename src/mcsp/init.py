@@ -310,28 +310,38 @@ def look(root: Path) -> Seen:
     return seen
 
 
-def _lines(values: dict[str, Any], notes: dict[str, str], indent: str) -> list[str]:
+def option_lines(values: dict[str, Any], notes: dict[str, str], indent: str) -> list[str]:
+    """Options as lines of YAML, with notes on some of them."""
     return [f"{indent}{key}: {_flow(value)}" + (f" # {notes[key]}" if key in notes else "") for key, value in values.items()]
 
 
-def study_text(seen: Seen, name: str) -> str:
-    """The study file: the options, with what was found, guessed and is missing in comments."""
-    lines = [f"# Written by `mcsp init {seen.root}`: {seen.n_subjects} subjects. Look through what is marked guess."]
-    lines += [f"# {text}" for text in seen.found]
-    lines += [f"study: {name}", "datasets:", f"  {name}:", "    kind: bids", f"    path: {_flow(str(seen.root))}"]
-    lines += _lines(seen.options, seen.notes, "    ")
+def plain_name(text: str) -> str:
+    """A name that a study or dataset may have."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-") or "mine"
+
+
+def dataset_lines(seen: Seen, study: str, name: str) -> list[str]:
+    """The study file's lines about its data: the options, with what was found, guessed and is missing in comments."""
+    lines = [f"# {text}" for text in seen.found]
+    lines += [f"study: {study}", "datasets:", f"  {name}:", "    kind: bids", f"    path: {_flow(str(seen.root))}"]
+    lines += option_lines(seen.options, seen.notes, "    ")
     if seen.phenotype:
-        lines += ["    phenotype:", *_lines(seen.phenotype, seen.notes, "      ")]
+        lines += ["    phenotype:", *option_lines(seen.phenotype, seen.notes, "      ")]
     lines += [f"    # FILL IN {text}" for text in seen.missing]
-    if seen.preprocess != "none":
-        lines += _lines({"preprocess": seen.preprocess}, seen.notes, "")
+    return lines + (option_lines({"preprocess": seen.preprocess}, seen.notes, "") if seen.preprocess != "none" else [])
+
+
+def study_text(seen: Seen, name: str) -> str:
+    """The study file that asks a dataset's questions."""
+    lines = [f"# Written by `mcsp init {seen.root}`: {seen.n_subjects} subjects. Look through what is marked guess."]
+    lines += dataset_lines(seen, name, name)
     if seen.tasks or seen.both_sexes:
         lines += ["tasks:"]
     if not seen.tasks:
         own = "  # FILL IN a question, e.g. asd: {case: [ASD]}. Until then, a sanity task that needs a column of the sex only:"
         lines += [own if seen.both_sexes else "# FILL IN tasks: {asd: {case: [ASD]}}: no column tells of diagnosis or sex"]
     tasks = seen.tasks or (SANITY if seen.both_sexes else {})
-    return "\n".join([*lines, *_lines(tasks, {}, "  ")]) + "\n"
+    return "\n".join([*lines, *option_lines(tasks, {}, "  ")]) + "\n"
 
 
 def run(*, bids_dir: Path, out: Path | None) -> Path:
@@ -340,7 +350,7 @@ def run(*, bids_dir: Path, out: Path | None) -> Path:
     Raises McspError when it is there already, or the dataset can't be used.
     """
     root = bids_dir.resolve()
-    name = re.sub(r"[^A-Za-z0-9]+", "-", root.name).strip("-") or "mine"
+    name = plain_name(root.name)
     out = out or Path("config/studies") / f"{name}.yaml"
     if out.exists():
         raise McspError(f"{out}: is there already: delete it, or give another file with --out")

@@ -101,7 +101,7 @@ def embeddings(folder, n=20, modalities=("fmri", "eeg"), seed=0):
 
 
 def ranks(folder, n=20, modalities=("fmri", "eeg")):
-    """At which rank the partners in `embeddings` are found: what `mcsp embed` writes beside these."""
+    """At which rank the partners in `embeddings` are found: what `mcsp embed-folds` writes beside these."""
     found = []
     for stage in ("untrained", "pretrained"):
         table = read_table(embeddings(folder, n, modalities))

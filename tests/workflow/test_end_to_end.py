@@ -8,6 +8,7 @@ import subprocess
 import sys
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 from mcsp.figures.catalogue import KINDS
@@ -372,3 +373,13 @@ def test_a_trained_model_is_applied_to_new_data(finished, tmp_path):
     (tmp_path / "other.yaml").write_text(NEW + "fmri: {n_frames: 50}\n")
     text = finished.snakemake("-n", study=str(tmp_path / "other.yaml"), check=False)
     assert "other.yaml: fmri.n_frames = 50, but the model was trained with 60: leave it out" in text
+
+    command = [sys.executable, "src/mcsp", "predict", "results/new/bids/fresh", "--model", "results/tiny/finetune/asd"]
+    done = subprocess.run(command, cwd=finished.root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith(
+        "predictions: results/fresh-asd/predict/predictions.tsv\nembeddings: results/fresh-asd/predict/embeddings.parquet\n"
+    )
+    alone = read_tsv(finished.root / "results/fresh-asd/predict/predictions.tsv").set_index("uid")
+    np.testing.assert_allclose(alone["p"], fresh.set_index("uid")["p"].loc[alone.index], rtol=1e-6)
+    assert alone["warnings"].str.contains("repetition time 1 s").all()

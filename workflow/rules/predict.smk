@@ -26,5 +26,5 @@ rule predict:
     message:
         "Applying {STUDY.predict.model} to new subjects: {output.predictions}"
     shell:
-        "mcsp predict --stores {params.stores:q} --cohort {input.cohort:q} --out {output.predictions:q} "
+        "mcsp apply --stores {params.stores:q} --cohort {input.cohort:q} --out {output.predictions:q} "
         "--embeddings {output.embeddings:q} --threads {threads} {params.models:q} 2>&1 | tee {log:q}"

@@ -65,5 +65,5 @@ rule pretrain:
     message:
         "Embeddings of test subjects before and after pre-training"
     shell:
-        "mcsp embed --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} --out {output.ranks:q} "
+        "mcsp embed-folds --stores {params.stores:q} --cohort {input.cohort:q} --splits {input.splits[0]:q} --out {output.ranks:q} "
         "{params.only:q} --threads {threads} {params.models:q} > {log:q} 2>&1"

@@ -89,7 +89,7 @@ def retrieval_rows(
 ) -> pd.DataFrame:
     """The whole model, then its variants (name -> kind, value, ranks), by domain.
 
-    Ranks are those that `mcsp embed` wrote, of pre-trained models.
+    Ranks are those that `mcsp embed-folds` wrote, of pre-trained models.
     """
     found, reference = [], {domain: hits(part) for domain, part in _by_domain(whole)}
     for kind, value, ranks in [("whole", "as it is", whole), *variants.values()]:

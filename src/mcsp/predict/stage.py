@@ -173,6 +173,11 @@ def predictions_table(cohort: pd.DataFrame, configs: Sequence[dict], answers: Se
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def warnings_told(table: pd.DataFrame) -> list[str]:
+    """A line for each of the ten most frequent warnings in a table of predictions."""
+    return [f"  warning ({n} subjects): {text}" for text, n in table["warnings"].value_counts().head(10).items()]
+
+
 def describe_models(folders: Sequence[Path], configs: Sequence[dict]) -> dict[str, Any]:
     """What the sidecar says of the models behind a table of predictions."""
     first = configs[0]
@@ -215,5 +220,4 @@ def run(*, stores: Path, cohort: Path, models: Sequence[Path], out: Path, embedd
     write_json(sidecar, {**read_json(sidecar), "Models": describe_models(models, configs)})
     warned = found["warnings"].notna().sum()
     print(f"{len(found)} subjects, {len(models)} models, {warned} subjects with warnings: {out}")
-    for text, n in found["warnings"].value_counts().head(10).items():
-        print(f"  warning ({n} subjects): {text}")
+    print("\n".join(warnings_told(found)))
