@@ -69,7 +69,7 @@ def test_a_profile_says_where_jobs_run(trained, dataset, asked):
 
 def test_a_study_file_that_was_mended_is_kept_and_another_is_not_overwritten(trained, dataset, asked, tmp_path):
     out = tmp_path / "mine.yaml"
-    ask(dataset, trained.classifiers, out=out)
+    assert str(ask(dataset, trained.classifiers, out=out)) == "results/mine/predict"  # two datasets may have one name
     out.write_text(out.read_text() + "fmri: {max_mean_fd: 0.9}\n")
     ask(dataset, trained.classifiers, out=out)
     assert "max_mean_fd: 0.9" in out.read_text()
@@ -112,6 +112,7 @@ def test_the_end_tells_warnings_and_places(tmp_path):
     assert lines[:2] == ["3 subjects", "  warning (2 subjects): far"]
     assert lines[2:] == [f"predictions: {tmp_path}/predictions.tsv", f"embeddings: {tmp_path}/embeddings.parquet"]
     assert "predictions:" not in summary(tmp_path, answers=False)
+    assert summary(tmp_path / "elsewhere", answers=True) == "nothing was written yet"
 
 
 def test_the_workflow_plans_it(trained, dataset, tmp_path, monkeypatch, capfd):

@@ -165,7 +165,8 @@ def mcsp_losses(
             students = _stacked((z[key] for key in keys), rows)
             terms[f"kd_{m}"] = teacher_distillation(students, rows, teacher, weights.im_temperature).sum()
     if len(modalities) == 2:
-        pairs, terms = (own | new for own, new in zip((pairs, terms), _between(z, present, weights)))
+        between, more = _between(z, present, weights)
+        pairs, terms = pairs | between, terms | more
     terms |= _contrasts(pairs, weights.temperature)
     weighted = [value if (w := getattr(weights, name.split("_")[0])) == 1 else w * value for name, value in terms.items()]
     terms["total"] = torch.stack([next(iter(z.values())).sum() * 0.0, *weighted]).sum()

@@ -31,21 +31,13 @@ def study_text(seen: Seen, name: str, model: Path) -> str:
     """The study file that applies a model to a dataset."""
     seen.phenotype.pop("labels", None)
     seen.missing = [text for text in seen.missing if not text.startswith(QUESTIONS)]
-    first = f"# Applies {model} to {seen.n_subjects} subjects. Look through what is marked guess."
-    return (
-        "\n".join(
-            [
-                first,
-                *dataset_lines(seen, name, plain_name(seen.root.name)),
-                *option_lines({"predict": {"model": str(model)}}, {}, ""),
-            ]
-        )
-        + "\n"
-    )
+    lines = [f"# Applies {model} to {seen.n_subjects} subjects. Look through what is marked guess."]
+    lines += dataset_lines(seen, name, plain_name(seen.root.name))
+    return "\n".join([*lines, *option_lines({"predict": {"model": str(model)}}, {}, "")]) + "\n"
 
 
 def write_study(root: Path, model: Path, out: Path) -> None:
-    """Write the study file at `out`. One that is there is kept, as somebody may have mended it.
+    """Write the study file at `out`, which names the study. One that is there is kept, as somebody may have mended it.
 
     Raises McspError when that one is about something else, or the dataset can't be used.
     """
@@ -55,7 +47,7 @@ def write_study(root: Path, model: Path, out: Path) -> None:
         if paths != [str(root)] or (values.get("predict") or {}).get("model") != str(model):
             raise McspError(f"{out}: is there already, for another model or other data: give another file with --out")
         return
-    text = study_text(look(root), study_name(root, model), model)
+    text = study_text(look(root), plain_name(out.stem), model)
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -94,7 +86,9 @@ def run(*, bids_dir: Path, model: Path, out: Path | None, cores: int, further: S
 
 
 def summary(folder: Path, *, answers: bool) -> str:
-    """Where the results are, and how many subjects have which warnings."""
+    """Where the results are, and how many subjects have which warnings; nothing after a dry run."""
+    if not (folder / "predictions.tsv").is_file():
+        return "nothing was written yet"
     found, table = read_tsv(folder / "predictions.tsv"), "predictions" if answers else "warnings"
     places = [f"{table}: {folder / 'predictions.tsv'}", f"embeddings: {folder / 'embeddings.parquet'}"]
     return "\n".join([f"{len(found)} subjects", *warnings_told(found), *places])
