@@ -70,7 +70,10 @@ def test_a_profile_says_where_jobs_run(trained, dataset, asked):
 def test_a_study_file_that_was_mended_is_kept_and_another_is_not_overwritten(trained, dataset, asked, tmp_path):
     out = tmp_path / "mine.yaml"
     assert str(ask(dataset, trained.classifiers, out=out)) == "results/mine/predict"  # two datasets may have one name
-    out.write_text(out.read_text() + "fmri: {max_mean_fd: 0.9}\n")
+    more = (
+        f"fmri: {{max_mean_fd: 0.9}}\ndatasets: {{a: {{kind: bids, path: {dataset}}}, b: {{kind: bids, path: {tmp_path}}}}}\n"
+    )
+    out.write_text(f"study: mine\npredict: {{model: {trained.classifiers}/../asd}}\n{more}")
     ask(dataset, trained.classifiers, out=out)
     assert "max_mean_fd: 0.9" in out.read_text()
     with pytest.raises(McspError, match=r"mine\.yaml: is there already, for another model or other data: .* --out"):

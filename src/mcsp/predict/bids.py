@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mcsp.errors import McspError
 from mcsp.init import Seen, dataset_lines, look, option_lines, plain_name
@@ -36,15 +37,24 @@ def study_text(seen: Seen, name: str, model: Path) -> str:
     return "\n".join([*lines, *option_lines({"predict": {"model": str(model)}}, {}, "")]) + "\n"
 
 
+def _is_about(values: Mapping[str, Any], root: Path, model: Path) -> bool:
+    """Whether a study file's values apply this model, to this dataset among others."""
+    datasets, applied = values.get("datasets"), values.get("predict")
+    options = [
+        own for own in (*(datasets.values() if isinstance(datasets, Mapping) else ()), applied) if isinstance(own, Mapping)
+    ]
+    paths = {Path(str(own["path"])).resolve() for own in options if own.get("path")}
+    models = {Path(str(own["model"])).resolve() for own in options if own.get("model")}
+    return root in paths and models == {model.resolve()}
+
+
 def write_study(root: Path, model: Path, out: Path) -> None:
     """Write the study file at `out`, which names the study. One that is there is kept, as somebody may have mended it.
 
     Raises McspError when that one is about something else, or the dataset can't be used.
     """
     if out.exists():
-        values = read_yaml(out)
-        paths = [dataset.get("path") for dataset in (values.get("datasets") or {}).values()]
-        if paths != [str(root)] or (values.get("predict") or {}).get("model") != str(model):
+        if not _is_about(read_yaml(out), root, model):
             raise McspError(f"{out}: is there already, for another model or other data: give another file with --out")
         return
     text = study_text(look(root), plain_name(out.stem), model)
