@@ -133,6 +133,14 @@ def test_one_class_only_is_one_line(stored_study, frozen, base, tmp_path):
         tune(stored_study, frozen, base, tmp_path / "a")
 
 
+def test_patients_without_what_the_model_reads_are_one_line(stored_study, frozen):
+    table, task = read_table(stored_study.cohort), Task(case=["ASD"])
+    table["has_eeg"] = False
+    with pytest.raises(McspError, match=r"nobody with an answer has eeg, which this model reads: .* modalities: false"):
+        finetune.labelled_parts(table, load_splits(frozen), 0, task, ["eeg"])
+    assert set(finetune.labelled_parts(table, load_splits(frozen), 0, task, ["fmri", "eeg"])) == {"train", "val"}
+
+
 def test_modality_dropout_hides_one_of_two_and_never_the_only_one():
     n = 4000
     present = {"fmri": torch.arange(n) % 4 > 0, "eeg": torch.arange(n) % 4 < 3}
