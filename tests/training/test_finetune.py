@@ -136,7 +136,7 @@ def test_one_class_only_is_one_line(stored_study, frozen, base, tmp_path):
 def test_patients_without_what_the_model_reads_are_one_line(stored_study, frozen):
     table, task = read_table(stored_study.cohort), Task(case=["ASD"])
     table["has_eeg"] = False
-    with pytest.raises(McspError, match=r"nobody with an answer has eeg, which this model reads: .* modalities: false"):
+    with pytest.raises(McspError, match=r"nobody with an answer has eeg, which this model reads: .*sweep.modalities: false"):
         finetune.labelled_parts(table, load_splits(frozen), 0, task, ["eeg"])
     assert set(finetune.labelled_parts(table, load_splits(frozen), 0, task, ["fmri", "eeg"])) == {"train", "val"}
 

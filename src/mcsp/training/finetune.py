@@ -166,15 +166,13 @@ class KeepBest(Callback):
 def labelled_parts(
     cohort: pd.DataFrame, splits: pd.DataFrame, fold: int, task: Task, modalities: list[str]
 ) -> dict[str, pd.Series]:
-    """Answers of the training and the validation subjects. Raises McspError when the training part lacks a class, or nobody with
-    an answer has what the model reads.
+    """Answers of the training and the validation subjects. Raises McspError when the training part lacks a class, or nobody
+    with an answer has what the model reads.
     """
     seen = cohort[cohort[[f"has_{m}" for m in modalities]].any(axis=1)]
     if not set(seen["uid"]) & set(task_labels(cohort, task).index):
         what = " or ".join(modalities)
-        raise McspError(
-            f"nobody with an answer has {what}, which this model reads: leave it out (of a sweep: modalities: false)"
-        )
+        raise McspError(f"nobody with an answer has {what}, which this model reads: leave it out (sweep.modalities: false)")
     y = task_labels(seen, task)
     parts = {}
     for name in ("train", "val"):
