@@ -782,46 +782,34 @@ def summary(
     run(metrics=metrics, comparisons=[path.with_name("comparisons.tsv") for path in metrics], out=out)
 
 
-BidsDir = Annotated[Path, typer.Argument(help="BIDS dataset: the directory that holds the sub-* directories.")]
-StudyOut = Annotated[Path | None, typer.Option(help="Study file to write; default: config/studies/<data>-<model>.yaml.")]
-Cores = Annotated[int, typer.Option(min=1, help="Cores to use.")]
-Further = Annotated[list[str] | None, typer.Argument(help="Arguments for Snakemake, after --: -- --profile slurm.")]
-
-
-def _applied(bids_dir: Path, model: Path, out: Path | None, cores: int, further: list[str] | None, *, answers: bool) -> None:
+@app.command(
+    "predict",
+    rich_help_panel=PEOPLE,
+    help="Apply trained classifiers to a BIDS dataset: raw recordings to probabilities, with warnings where these data lie "
+    "outside what the models saw. No labels are needed. Writes a study file that takes its options over from the model, runs "
+    "the workflow's stages, and goes on where it stopped when given again.",
+)
+@app.command(
+    "embed",
+    rich_help_panel=PEOPLE,
+    help="The same as `predict` without an answer: embeddings of a BIDS dataset's subjects by trained encoders.",
+)
+def predict_or_embed(
+    context: typer.Context,
+    bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset: the directory that holds the sub-* directories.")],
+    model: Annotated[
+        Path,
+        typer.Option(help="A task's classifiers (results/demo/finetune/asd); to embed also encoders (results/demo/pretrain)."),
+    ],
+    further: Annotated[list[str] | None, typer.Argument(help="Arguments for Snakemake, after --: -- --profile slurm.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Study file to write; default: config/studies/<data>-<model>.yaml.")] = None,
+    cores: Annotated[int, typer.Option(min=1, help="Cores to use.")] = 2,
+) -> None:
     from mcsp.predict.bids import run, summary
 
+    answers = context.info_name == "predict"
     folder = run(bids_dir=bids_dir, model=model, out=out, cores=cores, further=further or [], answers=answers)
     print(summary(folder, answers=answers))
-
-
-@app.command(rich_help_panel=PEOPLE)
-def predict(
-    bids_dir: BidsDir,
-    model: Annotated[Path, typer.Option(help="A task's classifiers (results/demo/finetune/asd), or one of them.")],
-    further: Further = None,
-    out: StudyOut = None,
-    cores: Cores = 2,
-) -> None:
-    """Apply trained classifiers to a BIDS dataset: raw recordings to probabilities, with warnings where these data lie outside
-    what the models saw.
-
-    No labels are needed. Writes a study file that takes its options over from the model, runs the workflow's stages and
-    goes on where it stopped when given again.
-    """
-    _applied(bids_dir, model, out, cores, further, answers=True)
-
-
-@app.command(rich_help_panel=PEOPLE)
-def embed(
-    bids_dir: BidsDir,
-    model: Annotated[Path, typer.Option(help="Pre-trained encoders (results/demo/pretrain), or a task's classifiers.")],
-    further: Further = None,
-    out: StudyOut = None,
-    cores: Cores = 2,
-) -> None:
-    """The same as `predict` without an answer: embeddings of a BIDS dataset's subjects by trained encoders."""
-    _applied(bids_dir, model, out, cores, further, answers=False)
 
 
 @app.command()

@@ -60,6 +60,7 @@ ENTRIES = {
     "tables": "mcsp.report.tables",
     "page": "mcsp.report.page",
 }
+CHECKOUT = Path(__file__).resolve().parents[2]  # where the workflow lies
 _STATISTICS = ("calibration", "reliability", "uncertainty", "selective")  # tables of a task that figures show
 TRANSFORMS = {"spatial": "connectivity", "spectral": "spectra"}
 
@@ -113,7 +114,7 @@ def check_container(study: Study) -> str:
 
 def load_plan(study: Path, results: Path) -> Plan:
     """Plan of a study file, for commands that look at its results. Input paths need not exist any more."""
-    defaults = Path(__file__).resolve().parents[2] / "config" / "config.yaml"
+    defaults = CHECKOUT / "config" / "config.yaml"
     base = read_yaml(defaults) if defaults.is_file() else {}
     values = adopted(overlay(base, read_yaml(study)), study.name)
     return Plan(parse_study(values, study.name), results)

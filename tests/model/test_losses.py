@@ -32,11 +32,9 @@ def taught(a, b, temperature):
 
 def loss_of_stacks(loss, a, b):
     """(K,) of K comparisons (K, n, d); L_KD compares several students with one teacher."""
-    return (
-        loss(a, b, 0.3)
-        if loss is not taught
-        else torch.stack([teacher_distillation(a, None, t, 0.3)[i] for i, t in enumerate(b)])
-    )
+    if loss is not taught:
+        return loss(a, b, 0.3)
+    return torch.stack([teacher_distillation(a, None, teacher, 0.3)[i] for i, teacher in enumerate(b)])
 
 
 PAIRWISE = pytest.mark.parametrize("loss", [nt_xent, similarity_distillation, taught])

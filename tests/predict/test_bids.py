@@ -78,6 +78,8 @@ def test_a_study_file_that_was_mended_is_kept_and_another_is_not_overwritten(tra
     assert "max_mean_fd: 0.9" in out.read_text()
     with pytest.raises(McspError, match=r"mine\.yaml: is there already, for another model or other data: .* --out"):
         ask(dataset, trained.pretrained, out=out, answers=False)
+    with pytest.raises(McspError, match=r"mine\.yaml: is there already, for another model or other data"):
+        ask(Path(__file__).parent, trained.classifiers, out=out)
     out.write_text(out.read_text() + "eeg: {sfreq: 10}\n")
     with pytest.raises(McspError, match=r"mine\.yaml: eeg\.sfreq = 10, but the model was trained with 50\.0: leave it out"):
         ask(dataset, trained.classifiers, out=out)

@@ -232,7 +232,8 @@ def test_the_engine_sets_deterministic_kernels_and_the_seed_decides(
     seen, honest = [], pretrain.Pretraining.training_step
 
     def spy(self, *a):
-        seen.append(torch.are_deterministic_algorithms_enabled())
+        warned = torch.is_deterministic_algorithms_warn_only_enabled()  # attention's backward pass would only warn
+        seen.append(torch.are_deterministic_algorithms_enabled() and not warned)
         return honest(self, *a)
 
     monkeypatch.setattr(pretrain.Pretraining, "training_step", spy)
@@ -240,6 +241,22 @@ def test_the_engine_sets_deterministic_kernels_and_the_seed_decides(
     same = train(stored_study, frozen, own, tmp_path / "a") == train(stored_study, frozen, own, tmp_path / "b")
     assert same or not (deterministic or best_device().type == "cpu")  # a GPU's own kernels need not repeat
     assert set(seen) == {deterministic}
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_gradients_are_clipped(stored_study, frozen, options, tmp_path, monkeypatch, precision):
+    norms: dict[float, list[float]] = {0: [], 0.01: []}
+
+    def look(self, *_):
+        slopes = [p.grad.flatten() for p in self.model.parameters() if p.grad is not None]
+        norms[self.options.engine.clip].append(float(torch.cat(slopes).norm()))
+
+    monkeypatch.setattr(pretrain.Pretraining, "on_train_batch_end", look)
+    for clip in norms:
+        own = options.model_copy(update={"epochs": 2, "engine": EngineOptions(clip=clip, precision=precision)})
+        train(stored_study, frozen, own, tmp_path / str(clip))
+    assert min(norms[0]) > 0.02
+    assert norms[0.01] == pytest.approx([0.01] * len(norms[0]), rel=1e-3)
 
 
 def test_ranks_alone_are_those_beside_the_embeddings(stored_study, frozen, options, tmp_path):

@@ -18,6 +18,13 @@ from mcsp.options.results import EvaluateOptions
 from mcsp.store import read_table, write_tsv
 
 SHOWN = ("auroc", "balanced_accuracy")
+FOLDS = {
+    "fold_difference": "AUROC of the variant minus that of the whole within one fold, the mean over folds: what the draw of "
+    "training subjects changes shows in its spread, of which DeLong's test knows nothing",
+    "fold_sd": "Standard deviation of that difference over folds",
+    "folds_above": "Folds in which the variant's AUROC is the higher one",
+    "n_folds": "Folds compared: those that test both classes",
+}
 COLUMNS = {
     "task": "Task of the study",
     "kind": "What is varied; whole: the study as it is",
@@ -37,11 +44,7 @@ COLUMNS = {
     "difference_high": "Upper end",
     "p": "DeLong's test of the difference, or permutation where it has no variance",
     "p_holm": "Corrected for the variants of the task (Holm)",
-    "fold_difference": "AUROC of the variant minus that of the whole within one fold, the mean over folds: what the draw of "
-    "training subjects changes shows in its spread, of which DeLong's test knows nothing",
-    "fold_sd": "Standard deviation of that difference over folds",
-    "folds_above": "Folds in which the variant's AUROC is the higher one",
-    "n_folds": "Folds compared: those that test both classes",
+    **FOLDS,
 }  # fmt: skip
 
 
@@ -133,7 +136,7 @@ def run(
     table = pd.concat(tables, ignore_index=True)
     write_tsv(table, out, COLUMNS)
     write_tsv(pd.concat(fused, ignore_index=True), fusion, FUSION_COLUMNS)
-    shown = ["task", "kind", "variant", "scope", "n", "auroc", "difference", "p_holm", *list(COLUMNS)[-4:]]
+    shown = ["task", "kind", "variant", "scope", "n", "auroc", "difference", "p_holm", *FOLDS]
     print(table[shown].to_string(index=False, float_format="%.3f"))
     ranks = {name: (*variants[name], read_table(results / "sweep" / name / "embeddings/ranks.parquet")) for name in searched}
     rows = retrieval_rows(read_table(results / "embeddings/ranks.parquet"), ranks, options)

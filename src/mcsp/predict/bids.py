@@ -5,19 +5,17 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mcsp.errors import McspError
 from mcsp.init import Seen, dataset_lines, look, option_lines, plain_name
 from mcsp.predict.adopt import model_folders
 from mcsp.predict.stage import warnings_told
 from mcsp.store import atomic_path, read_json, read_tsv
-from mcsp.study import check_paths, read_yaml
-from mcsp.workflow import load_plan
+from mcsp.study import Study, check_paths
+from mcsp.workflow import CHECKOUT, load_plan
 
-ROOT = Path(__file__).resolve().parents[3]  # the checkout, where the workflow lies
 QUESTIONS = ("phenotype.labels", "phenotype: no participants.tsv")  # of `mcsp init`, about diagnoses: no need of them here
 
 
@@ -37,29 +35,11 @@ def study_text(seen: Seen, name: str, model: Path) -> str:
     return "\n".join([*lines, *option_lines({"predict": {"model": str(model)}}, {}, "")]) + "\n"
 
 
-def _is_about(values: Mapping[str, Any], root: Path, model: Path) -> bool:
-    """Whether a study file's values apply this model, to this dataset among others."""
-    datasets, applied = values.get("datasets"), values.get("predict")
-    options = [
-        own for own in (*(datasets.values() if isinstance(datasets, Mapping) else ()), applied) if isinstance(own, Mapping)
-    ]
-    paths = {Path(str(own["path"])).resolve() for own in options if own.get("path")}
-    models = {Path(str(own["model"])).resolve() for own in options if own.get("model")}
-    return root in paths and models == {model.resolve()}
-
-
-def write_study(root: Path, model: Path, out: Path) -> None:
-    """Write the study file at `out`, which names the study. One that is there is kept, as somebody may have mended it.
-
-    Raises McspError when that one is about something else, or the dataset can't be used.
-    """
-    if out.exists():
-        if not _is_about(read_yaml(out), root, model):
-            raise McspError(f"{out}: is there already, for another model or other data: give another file with --out")
-        return
-    text = study_text(look(root), plain_name(out.stem), model)
-    with atomic_path(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def check_about(study: Study, root: Path, model: Path, out: Path) -> None:
+    """Raises McspError unless the study, of the file `out`, applies this model, to this dataset among others."""
+    given = {path.resolve() for _, path in study.paths()}
+    if study.predict.model is None or not {root, model.resolve()} <= given:
+        raise McspError(f"{out}: is there already, for another model or other data: give another file with --out")
 
 
 def check_kind(model: Path, *, answers: bool) -> None:
@@ -77,17 +57,21 @@ def run(*, bids_dir: Path, model: Path, out: Path | None, cores: int, further: S
 
     Raises McspError, in one line, when dataset, model or study file can't be used, or the run stopped.
     """
-    if not (ROOT / "Snakefile").is_file():
-        raise McspError(f"{ROOT}: the workflow is not there: run mcsp from its checkout (README, Install)")
+    if not (CHECKOUT / "Snakefile").is_file():
+        raise McspError(f"{CHECKOUT}: the workflow is not there: run mcsp from its checkout (README, Install)")
     check_kind(model, answers=answers)
     root = bids_dir.resolve()
     out = out or Path("config/studies") / f"{study_name(root, model)}.yaml"
-    write_study(root, model, out)
+    if not out.exists():  # somebody may have mended one that is there
+        text = study_text(look(root), plain_name(out.stem), model)
+        with atomic_path(out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     plan = load_plan(out, Path("results"))
+    check_about(plan.study, root, model, out)
     check_paths(plan.study, out.name)
     print(f"study file: {out}", flush=True)
     how = [] if any(word.startswith("--profile") for word in further) else ["--cores", str(cores)]
-    files = ["--snakefile", ROOT / "Snakefile", "--configfile", ROOT / "config/config.yaml", out]
+    files = ["--snakefile", CHECKOUT / "Snakefile", "--configfile", CHECKOUT / "config/config.yaml", out]
     command = [sys.executable, "-m", "snakemake", "predict", "--quiet", "host", "reason", *how, *further, *map(str, files)]
     if subprocess.run(command, check=False).returncode:
         again = f"give the same command again, and it goes on; `mcsp status {shlex.quote(str(out))}` tells what is done"
