@@ -157,7 +157,7 @@ def plain(folder: Path, bench: Bench, *, joint: bool) -> dict[str, float]:
                 with torch.autocast(device.type, torch.bfloat16, enabled=bench.precision == "bf16"):
                     z = model(batch)[1]
                     z_view = model(other)[1] if weights.id else z
-                    mcsp_losses(z, z_view, z, batch.present, weights)["total"].backward()
+                    mcsp_losses(z, z_view, batch.present, weights)["total"].backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
     return {"seconds": (_now(device) - started) / bench.epochs, "cpu": (_cpu_s() - cpu) / bench.epochs}
@@ -261,7 +261,7 @@ def flop_per_subject(folder: Path, bench: Bench) -> float:
     x, view, present, n_valid = torch.utils.data.default_collate([data[i] for i in range(4)])
     with FlopCounterMode(display=False) as counter:
         z, z_view = (model(Batch(part, present, n_valid))[1] for part in (x, view))
-        mcsp_losses(z, z_view, z, present, LossWeights())["total"].backward()
+        mcsp_losses(z, z_view, present, LossWeights())["total"].backward()
     return counter.get_total_flops() / 4
 
 

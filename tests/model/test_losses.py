@@ -111,7 +111,7 @@ def test_too_few_pairs_cost_nothing_and_do_not_break_the_gradient(n):
 def test_gradient_is_exactly_zero_where_a_modality_is_missing():
     z, present, teacher = study()
     view = {key: value * 1.1 + 0.1 for key, value in z.items()}
-    mcsp_losses(z, view, z, present, LossWeights(), teacher)["total"].backward()
+    mcsp_losses(z, view, present, LossWeights(), teacher)["total"].backward()
     for (modality, _), value in z.items():
         missing = ~present[modality]
         assert (value.grad[missing] == 0).all()
@@ -121,7 +121,7 @@ def test_gradient_is_exactly_zero_where_a_modality_is_missing():
 def test_cross_modal_terms_need_both_modalities():
     z, present, teacher = study()
     view = {key: value.detach() for key, value in z.items()}
-    terms = mcsp_losses(z, view, z, present, LossWeights(id=0, cd=0, kd=0), teacher)
+    terms = mcsp_losses(z, view, present, LossWeights(id=0, cd=0, kd=0), teacher)
     by_domain = {f"{kind}_{d}" for kind in ("im", "cm") for d in ("spatial", "temporal", "spectral")}
     assert set(terms) == {"total", "cf_all"} | by_domain
     terms["total"].backward()
@@ -135,18 +135,18 @@ def test_cross_modal_terms_need_both_modalities():
 def test_terms_are_weighted_and_switched_off_alone(term):
     z, present, teacher = study()
     view = {key: value.flip(1) for key, value in z.items()}
-    base = mcsp_losses(z, view, z, present, LossWeights(), teacher)
-    off = mcsp_losses(z, view, z, present, LossWeights(**{term: 0.0}), teacher)
+    base = mcsp_losses(z, view, present, LossWeights(), teacher)
+    off = mcsp_losses(z, view, present, LossWeights(**{term: 0.0}), teacher)
     assert not any(name.startswith(term) for name in off)
     own = sum(value for name, value in base.items() if name.startswith(term))
     torch.testing.assert_close(base["total"] - off["total"], own)
-    twice = mcsp_losses(z, view, z, present, LossWeights(**{term: 2.0}), teacher)
+    twice = mcsp_losses(z, view, present, LossWeights(**{term: 2.0}), teacher)
     torch.testing.assert_close(twice["total"] - base["total"], own)
 
 
 def test_the_fused_term_compares_the_mean_directions_of_those_who_have_both():
     z, present, teacher = study()
-    terms = mcsp_losses(z, z, z, present, LossWeights(), teacher)
+    terms = mcsp_losses(z, z, present, LossWeights(), teacher)
     both = (present["fmri"] & present["eeg"]).numpy()
     whole = []
     for modality in ("fmri", "eeg"):
@@ -155,13 +155,13 @@ def test_the_fused_term_compares_the_mean_directions_of_those_who_have_both():
         whole.append(torch.from_numpy(mean))
     assert terms["cf_all"].item() == pytest.approx(nt_xent(*whole, LossWeights().temperature).item(), rel=1e-5)
     one = {key: value for key, value in z.items() if key[1] == "spatial"}
-    assert "cf_all" not in mcsp_losses(one, one, one, present, LossWeights(), teacher)  # it would be cm_spatial again
+    assert "cf_all" not in mcsp_losses(one, one, present, LossWeights(), teacher)  # it would be cm_spatial again
 
 
 def test_one_modality_alone_works():
     z, present, teacher = study()
     z = {key: value for key, value in z.items() if key[0] == "eeg"}
-    terms = mcsp_losses(z, z, z, {"eeg": present["eeg"]}, LossWeights(), teacher)
+    terms = mcsp_losses(z, z, {"eeg": present["eeg"]}, LossWeights(), teacher)
     assert set(terms) == {"id_eeg", "cd_eeg", "kd_eeg", "total"}
 
 
@@ -203,13 +203,13 @@ def test_a_student_like_the_teacher_costs_nothing_and_the_teacher_gets_no_gradie
 def test_a_subject_with_one_modality_learns_from_the_teacher_and_stands_in_its_distribution():
     z, present, teacher = study()
     weights = LossWeights(id=0, cd=0, im=0, cm=0, cf=0)
-    mcsp_losses(z, z, z, present, weights, teacher)["total"].backward()
+    mcsp_losses(z, z, present, weights, teacher)["total"].backward()
     for (modality, _), value in z.items():
         assert (value.grad[~present[modality]] == 0).all()
         assert (value.grad[present[modality]] != 0).any(dim=1).all()  # also the two without the other modality
     moved = teacher.clone()
     moved[7] += 1.0  # without fMRI
-    terms = [mcsp_losses(z, z, z, present, weights, t)["kd_fmri"] for t in (teacher, moved)]
+    terms = [mcsp_losses(z, z, present, weights, t)["kd_fmri"] for t in (teacher, moved)]
     assert terms[0] != terms[1]
 
 
@@ -227,9 +227,9 @@ def test_all_terms_do_not_depend_on_the_order_of_subjects():
     z, present, teacher = study()
     view = {key: value.flip(1) for key, value in z.items()}
     order = torch.randperm(8, generator=torch.Generator().manual_seed(2))
-    before = mcsp_losses(z, view, z, present, LossWeights(), teacher)
+    before = mcsp_losses(z, view, present, LossWeights(), teacher)
     z, view = ({key: value[order] for key, value in part.items()} for part in (z, view))
-    after = mcsp_losses(z, view, z, {m: p[order] for m, p in present.items()}, LossWeights(), teacher[order])
+    after = mcsp_losses(z, view, {m: p[order] for m, p in present.items()}, LossWeights(), teacher[order])
     for name, value in before.items():
         torch.testing.assert_close(after[name], value)
 

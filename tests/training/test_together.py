@@ -41,7 +41,7 @@ class Loss(nn.Module):
     def forward(self, batch, view):
         z, other = self.model(batch)[1], self.model(view)[1]
         (z, other), present = everyones([z, other], batch.present)
-        return mcsp_losses(z, other, z, present, LossWeights())
+        return mcsp_losses(z, other, present, LossWeights())
 
 
 def six_subjects():

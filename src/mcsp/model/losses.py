@@ -136,9 +136,8 @@ def _between(
 
 
 def mcsp_losses(
-    h: dict[Key, Tensor],
-    h_view: dict[Key, Tensor],
     z: dict[Key, Tensor],
+    z_view: dict[Key, Tensor],
     present: dict[str, Tensor],
     weights: LossWeights,
     teacher: Tensor | None = None,
@@ -146,8 +145,8 @@ def mcsp_losses(
     """All terms by name (`id_fmri`, `cd_eeg`, `im_spatial`, `cm_spectral`, `cf_all`, `kd_fmri`, ..., and the weighted
     `total`).
 
-    `h`, `h_view`: (modality, domain) -> (B, d) projected for L_ID, of two views; `z`: the same for the cross
-    terms. `teacher`: (B, d), what the teacher makes of all that each subject has; without it there is no L_KD. Rows of subjects
+    `z`, `z_view`: (modality, domain) -> (B, d) projections of two views; L_ID compares them, all other terms read `z`.
+    `teacher`: (B, d), what the teacher makes of all that each subject has; without it there is no L_KD. Rows of subjects
     without the modality are left out, so their gradient is exactly zero.
     """
     terms: dict[str, Tensor] = {}
@@ -156,14 +155,14 @@ def mcsp_losses(
     for m in modalities:
         keys = [key for key in z if key[0] == m]
         rows = rows_of(present[m], z[keys[0]].device)
+        own = _stacked((z[key] for key in keys), rows)
         if weights.id:
-            pairs[f"id_{m}"] = _stacked((h[key] for key in keys), rows), _stacked((h_view[key] for key in keys), rows)
+            pairs[f"id_{m}"] = own, _stacked((z_view[key] for key in keys), rows)
         if weights.cd and len(keys) > 1:
-            firsts, seconds = zip(*combinations((z[key] for key in keys), 2))
-            pairs[f"cd_{m}"] = _stacked(firsts, rows), _stacked(seconds, rows)
+            firsts, seconds = zip(*combinations(own.unbind(), 2))
+            pairs[f"cd_{m}"] = torch.stack(firsts), torch.stack(seconds)
         if weights.kd and teacher is not None:
-            students = _stacked((z[key] for key in keys), rows)
-            terms[f"kd_{m}"] = teacher_distillation(students, rows, teacher, weights.im_temperature).sum()
+            terms[f"kd_{m}"] = teacher_distillation(own, rows, teacher, weights.im_temperature).sum()
     if len(modalities) == 2:
         between, more = _between(z, present, weights)
         pairs, terms = pairs | between, terms | more

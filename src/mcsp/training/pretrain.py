@@ -117,7 +117,7 @@ class Pretraining(Trained):
         if self.training:  # validation is done whole by every rank
             parts, present = everyones(parts, present)
         teacher = parts[2][FUSED] if self.teacher else None
-        terms = mcsp_losses(parts[0], parts[1], parts[0], present, self.weights, teacher)
+        terms = mcsp_losses(parts[0], parts[1], present, self.weights, teacher)
         return terms, term_sizes(terms, present)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
